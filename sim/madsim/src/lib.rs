@@ -1,0 +1,1 @@
+//! A world that can be replayed.
