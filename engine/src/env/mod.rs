@@ -20,6 +20,7 @@
 pub mod conformance;
 pub mod mem;
 pub mod os;
+pub mod thread;
 
 use core::future::Future;
 use std::path::Path;
