@@ -5,6 +5,11 @@
 //! releases it. Every step moves the same number, so the sum of the three is what memory holds.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use event_listener::{Event, EventListener};
+use parking_lot::Mutex;
 
 /// Memtable bytes of one database.
 #[derive(Debug, Default)]
@@ -13,6 +18,67 @@ pub struct Budget {
     reserved: AtomicU64,
     mutable: AtomicU64,
     immutable: AtomicU64,
+    waiters: Waiters,
+}
+
+/// Writers that wait for bytes, first come first.
+#[derive(Debug, Default)]
+struct Waiters {
+    state: Mutex<(u64, BTreeMap<u64, Arc<Event>>)>,
+}
+
+/// A place in the line of writers that wait for bytes; left when dropped.
+#[derive(Debug)]
+pub struct Place {
+    budget: Arc<Budget>,
+    ticket: u64,
+    event: Arc<Event>,
+}
+
+impl Place {
+    /// A listener for being first, or for released bytes while first.
+    pub fn listen(&self) -> EventListener {
+        self.event.listen()
+    }
+
+    /// Whether nobody stands before.
+    pub fn is_first(&self) -> bool {
+        let state = self.budget.waiters.state.lock();
+        state.1.keys().next().is_none_or(|first| *first >= self.ticket)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.budget.waiters.state.lock().1.remove(&self.ticket);
+        self.budget.wake_first();
+    }
+}
+
+/// Bytes of an admitted write; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Turns a part of the reserved bytes into bytes of a memtable.
+    pub fn charge(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.mutable.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.reserved.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.budget.wake_first();
+        }
+    }
 }
 
 impl Budget {
@@ -47,19 +113,38 @@ impl Budget {
     }
 
     /// Takes bytes for an admitted write; whether it may is the stall policy's business.
-    pub fn reserve(&self, bytes: u64) {
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Reservation {
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Reservation { budget: Arc::clone(self), bytes }
     }
 
-    /// Gives a reservation back: its write failed, or recovery charged it directly.
-    pub fn unreserve(&self, bytes: u64) {
-        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+    /// Takes a place at the end of the line.
+    pub fn queue_up(self: &Arc<Self>) -> Place {
+        let mut state = self.waiters.state.lock();
+        state.0 += 1;
+        let (ticket, event) = (state.0, Arc::new(Event::new()));
+        state.1.insert(ticket, Arc::clone(&event));
+        drop(state);
+        Place { budget: Arc::clone(self), ticket, event }
     }
 
-    /// Turns reserved bytes into bytes of a memtable.
-    pub fn charge(&self, bytes: u64) {
-        self.mutable.fetch_add(bytes, Ordering::Relaxed);
-        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+    /// Whether anybody waits for bytes.
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.state.lock().1.is_empty()
+    }
+
+    /// Lets the first in line look again.
+    pub fn wake_first(&self) {
+        if let Some((_, event)) = self.waiters.state.lock().1.first_key_value() {
+            event.notify(usize::MAX);
+        }
+    }
+
+    /// Lets everybody look again: the database closes, or takes no more writes.
+    pub fn wake_all(&self) {
+        for event in self.waiters.state.lock().1.values() {
+            event.notify(usize::MAX);
+        }
     }
 
     /// A memtable of this many bytes became immutable.
@@ -71,10 +156,12 @@ impl Budget {
     /// An immutable memtable is gone.
     pub fn release_immutable(&self, bytes: u64) {
         self.immutable.fetch_sub(bytes, Ordering::Relaxed);
+        self.wake_first();
     }
 
     /// A memtable is gone with its tree, never sealed.
     pub fn release_mutable(&self, bytes: u64) {
         self.mutable.fetch_sub(bytes, Ordering::Relaxed);
+        self.wake_first();
     }
 }

@@ -1,6 +1,7 @@
 //! Which tables a tree consists of, how that changes, and how the changes survive a crash.
 
 pub mod edit;
+pub mod lineage;
 pub mod manifest;
 pub mod set;
 pub mod tree;

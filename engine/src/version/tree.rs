@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::Version;
+use super::lineage::Lineage;
 use crate::error::Error;
 use crate::layout::Place;
 use crate::memtable::Memtable;
@@ -33,6 +34,8 @@ pub struct Tree {
     pub slot: AtomicUsize,
     /// Raised when an immutable memtable is gone or L0 shrank.
     pub released: Signal,
+    /// The trees it was forked from.
+    pub lineage: Lineage,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
     view: RwLock<Arc<TreeView>>,
@@ -48,6 +51,7 @@ impl Tree {
             id,
             slot: AtomicUsize::new(usize::MAX),
             released: Signal::new(),
+            lineage: Lineage::default(),
             branch_count: AtomicU64::new(0),
             view: RwLock::new(Arc::new(TreeView::default())),
             flushed_upto: AtomicU64::new(0),
