@@ -72,7 +72,7 @@ impl TenantProfile {
         u64::from(self.key_bytes) + u64::from(self.value_bytes)
     }
 
-    /// Write bytes per unit of weight x weight: comparable among tenants of one workload.
+    /// Its write bytes in the long run, in a unit that all tenants of one workload share.
     pub(crate) fn write_bytes(&self) -> f64 {
         to_f64(self.weight) * self.write_fraction * to_f64(self.entry_bytes())
     }
