@@ -54,3 +54,6 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn CompactionPolicy>> {
     policy::build("compaction", LIST, spec)
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn FlushPolicy>> {
     policy::build("flush", LIST, spec)
 }
+
+#[cfg(test)]
+mod tests;
