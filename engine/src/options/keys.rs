@@ -1,7 +1,7 @@
 //! Options by name: what `-s key=value` and files set.
 //!
-//! [`KEYS`] is the only list of names, units, bounds and defaults; parsing, printing and the check of
-//! bounds go through it.
+//! [`KEYS`] is the only list of names, units, bounds and defaults; parsing, printing and the check
+//! of bounds go through it.
 
 use super::{KIB, Layout, MIB, Options};
 use crate::error::{Error, Result};
@@ -139,15 +139,15 @@ pub const KEYS: &[OptionInfo] = &[
 ];
 
 impl Options {
-    /// Sets one option from text, as files and `-s key=value` give it. Keys are those of [`KEYS`], and
-    /// `flush.NAME.PARAM`, `stall.NAME.PARAM` or `compaction.NAME.PARAM` for a parameter of the policy
-    /// NAME; without `NAME.` it goes to whatever policy is chosen, first or later. Integers may hold
-    /// `_`; bytes may end in KiB, MiB or GiB.
+    /// Sets one option from text, as files and `-s key=value` give it. Keys are those of [`KEYS`],
+    /// and `flush.NAME.PARAM`, `stall.NAME.PARAM` or `compaction.NAME.PARAM` for a parameter of the
+    /// policy NAME; without `NAME.` it goes to whatever policy is chosen, first or later. Integers
+    /// may hold `_`; bytes may end in KiB, MiB or GiB.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` in one line: for an unknown key the allowed ones, for a value the key and its
-    /// bounds. Nothing was changed.
+    /// `InvalidArgument` in one line: for an unknown key the allowed ones, for a value the key and
+    /// its bounds. Nothing was changed.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         if let Some((kind, param)) = policy_param(key) {
             return self.set_param(kind, param, key, value);

@@ -1,8 +1,8 @@
 //! Every knob of the engine: unit, bounds, default, and which values go together.
 //!
-//! A value of 0 means "derived" or "off" only where the knob says so; the methods of [`Options`] give
-//! the derived values. Bounds are those of [`KEYS`], tiny on purpose at the lower end: small sizes
-//! bring seals, flushes and compactions into short tests.
+//! A value of 0 means "derived" or "off" only where the knob says so; the methods of [`Options`]
+//! give the derived values. Bounds are those of [`KEYS`], tiny on purpose at the lower end: small
+//! sizes bring seals, flushes and compactions into short tests.
 
 mod keys;
 
@@ -47,7 +47,8 @@ impl Layout {
 
     fn refused(text: &str) -> Error {
         Error::InvalidArgument(format!(
-            "layout {text:?} does not exist; allowed: per-tenant, shared, grouped-G with G from 1 to {}",
+            "layout {text:?} does not exist; allowed: per-tenant, shared, \
+             grouped-G with G from 1 to {}",
             Self::GROUPS_MAX
         ))
     }
@@ -121,8 +122,8 @@ pub struct Options {
     pub l0_stop_count: u32,
     /// Bytes of a WAL segment, 32 KiB to 4 GiB; 16 MiB.
     pub wal_segment_bytes: u64,
-    /// Bytes of live WAL segments from which trees that pin the oldest are flushed or re-logged; 0 = 4
-    /// budgets, at least 4 segments. Up to 1 PiB; at least 2 segments.
+    /// Bytes of live WAL segments from which trees that pin the oldest are flushed or re-logged; 0
+    /// = 4 budgets, at least 4 segments. Up to 1 PiB; at least 2 segments.
     pub wal_bytes_max: u64,
     /// Bytes of live WAL segments from which all writes stop, up to 1 PiB; 0 = none. At least
     /// `wal_bytes_max`.
@@ -140,7 +141,8 @@ pub struct Options {
     pub flush_slots: u32,
     /// Compactions that may run at once, 1 to 64; 1.
     pub compaction_slots: u32,
-    /// Longest time until a write that asked for no sync is durable, up to an hour; 1 s. 0 = no bound.
+    /// Longest time until a write that asked for no sync is durable, up to an hour; 1 s. 0 = no
+    /// bound.
     pub sync_interval_ns: Nanos,
     /// Bytes of a table's block before compression, 64 to 1 MiB; 4 KiB.
     pub block_bytes: u32,

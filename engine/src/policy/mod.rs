@@ -1,8 +1,8 @@
 //! Decisions apart from deeds: a view in, a choice out.
 //!
 //! A policy sees a small view of facts and keeps only such state as follows from the views it has
-//! seen. It has no environment, clock, I/O or waiting, so the same object runs in the engine, in the
-//! simulator, in a text case and in a model on sizes alone.
+//! seen. It has no environment, clock, I/O or waiting, so the same object runs in the engine, in
+//! the simulator, in a text case and in a model on sizes alone.
 
 pub mod compaction;
 pub mod flush;

@@ -1,20 +1,20 @@
 //! Each level but the first is one sorted run, ten times as large as the one above.
 //!
-//! L0 goes down as a whole once it has enough tables. A deeper level above its target gives one table
-//! at a time to the level below, in turn by key, so that every part of the key space moves alike. The
-//! level furthest above its target comes first.
+//! L0 goes down as a whole once it has enough tables. A deeper level above its target gives one
+//! table at a time to the level below, in turn by key, so that every part of the key space moves
+//! alike. The level furthest above its target comes first.
 //!
 //! * Versions of one key never end up with the older above the newer: inputs of the upper level are
-//!   widened until no table left behind touches their key range, and all tables below that the range
-//!   touches take part.
+//!   widened until no table left behind touches their key range, and all tables below that the
+//!   range touches take part.
 //! * A table that a running compaction reads is in no plan.
 //!
 //! # Source
 //!
-//! `VersionSet::PickCompaction` and `AddBoundaryInputs` in google/leveldb `db/version_set.cc` (commit
-//! 78a352f); scores as in facebook/rocksdb `db/version_set.cc` `ComputeCompactionScore`. Departures:
-//! all of L0 goes at once; inputs are not widened further where that would be free; no limit on the
-//! overlap with the level after next.
+//! `VersionSet::PickCompaction` and `AddBoundaryInputs` in google/leveldb `db/version_set.cc`
+//! (commit 78a352f); scores as in facebook/rocksdb `db/version_set.cc` `ComputeCompactionScore`.
+//! Departures: all of L0 goes at once; inputs are not widened further where that would be free; no
+//! limit on the overlap with the level after next.
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,8 @@ use crate::types::TreeId;
 
 /// Plans compactions.
 pub trait CompactionPolicy: Debug + Send {
-    /// The tree's next compaction, or `None` where nothing is due or what is due is being compacted.
+    /// The tree's next compaction, or `None` where nothing is due or what is due is being
+    /// compacted.
     fn decide(&mut self, view: &LevelsView) -> Option<CompactionPlan>;
 
     /// How far the tree is above its targets, in thousandths of the target; 0 = nothing is due.
@@ -48,8 +49,11 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out of
-/// its bounds. Nothing was changed.
+/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out
+/// of its bounds. Nothing was changed.
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn CompactionPolicy>> {
     policy::build("compaction", LIST, spec)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! The largest memtable first: the fewest flushes for the most memory.
 //!
-//! Small memtables of slow tenants are never chosen while a larger one exists; what they hold may pin
-//! the WAL for long.
+//! Small memtables of slow tenants are never chosen while a larger one exists; what they hold may
+//! pin the WAL for long.
 //!
 //! # Source
 //!
 //! `MemtablePool` in apache/cassandra, `dirty_memory_manager` in scylladb/scylladb and
-//! facebook/rocksdb PR 15047 name the largest, each with a trigger of its own. Departures: the trigger
-//! is the shared one of [`Shortage`], and victims come from all tenants.
+//! facebook/rocksdb PR 15047 name the largest, each with a trigger of its own. Departures: the
+//! trigger is the shared one of [`Shortage`], and victims come from all tenants.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage, trigger_ratio};
 use super::{Entry, FlushPolicy};

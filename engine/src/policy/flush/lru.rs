@@ -1,7 +1,7 @@
 //! The tree whose last write is oldest goes first, as pages leave a cache.
 //!
-//! Memory goes to the tenants that write now. A cold tenant with a few bytes is flushed before a hot
-//! one with many, so each flush may free little and write a tiny table.
+//! Memory goes to the tenants that write now. A cold tenant with a few bytes is flushed before a
+//! hot one with many, so each flush may free little and write a tiny table.
 //!
 //! # Source
 //!

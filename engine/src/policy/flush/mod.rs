@@ -19,8 +19,8 @@ pub use shortage::Shortage;
 
 /// Chooses trees whose memtable is sealed and flushed.
 pub trait FlushPolicy: Debug + Send {
-    /// Names the next victims. Asked on writes, at the end of a flush and at `wake_at`; takes constant
-    /// time while memory is not short.
+    /// Names the next victims. Asked on writes, at the end of a flush and at `wake_at`; takes
+    /// constant time while memory is not short.
     fn decide(&mut self, view: &FlushView) -> FlushDecision;
 
     /// The same policy with the same state.
@@ -48,8 +48,11 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out of
-/// its bounds. Nothing was changed.
+/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out
+/// of its bounds. Nothing was changed.
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn FlushPolicy>> {
     policy::build("flush", LIST, spec)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The memtable whose first write is oldest goes first: all trees are flushed in one cycle.
 //!
-//! Over one cycle a tree gathers bytes in proportion to its write rate, which for equal trees is the
-//! best split of memory; and nothing pins the WAL for longer than a cycle. A tree that was idle does
-//! not become the victim by its first write, as it would if age were counted from the creation of an
-//! empty memtable.
+//! Over one cycle a tree gathers bytes in proportion to its write rate, which for equal trees is
+//! the best split of memory; and nothing pins the WAL for longer than a cycle. A tree that was idle
+//! does not become the victim by its first write, as it would if age were counted from the creation
+//! of an empty memtable.
 //!
 //! # Source
 //!

@@ -1,12 +1,13 @@
 //! A pointer goes round the trees and skips those without a memtable.
 //!
-//! It needs no facts about a tree but whether it holds anything, and over one round each tree gathers
-//! bytes in proportion to its write rate.
+//! It needs no facts about a tree but whether it holds anything, and over one round each tree
+//! gathers bytes in proportion to its write rate.
 //!
 //! # Source
 //!
-//! `GlobalVirtualBufferCache` in apache/asterixdb, which flushes at 0.9 of its budget. Departures: the
-//! pointer goes over slots of the view, so a tree that takes a dropped tree's slot takes its turn.
+//! `GlobalVirtualBufferCache` in apache/asterixdb, which flushes at 0.9 of its budget. Departures:
+//! the pointer goes over slots of the view, so a tree that takes a dropped tree's slot takes its
+//! turn.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage, distance, trigger_ratio};
 use super::{Entry, FlushPolicy};

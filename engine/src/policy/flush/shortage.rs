@@ -1,17 +1,17 @@
 //! When memory is short and how many victims that takes: the rule that all flush policies share.
 //!
-//! * **Short** is: mutable + reserved bytes >= `trigger_ratio` x budget. Victims are named until what
-//!   stays mutable or reserved is below that.
-//! * **At most `2 x flush_slots` immutable memtables** exist at once, counting those just named. More
-//!   could not be flushed anyway; left open they gather writes, and tables do not get tiny. While the
-//!   budget is full and nothing is immutable, one victim is named whatever the slots say.
-//! * **Idle**: where `idle_flush_ns` is above 0, a tree with a memtable but no write for that long is
-//!   flushed though memory is not short, longest idle first, within the same number of immutables.
-//!   Trees are looked over at most eight times in that span, so such a flush may come up to an eighth
-//!   of it late.
+//! * **Short** is: mutable + reserved bytes >= `trigger_ratio` x budget. Victims are named until
+//!   what stays mutable or reserved is below that.
+//! * **At most `2 x flush_slots` immutable memtables** exist at once, counting those just named.
+//!   More could not be flushed anyway; left open they gather writes, and tables do not get tiny.
+//!   While the budget is full and nothing is immutable, one victim is named whatever the slots say.
+//! * **Idle**: where `idle_flush_ns` is above 0, a tree with a memtable but no write for that long
+//!   is flushed though memory is not short, longest idle first, within the same number of
+//!   immutables. Trees are looked over at most eight times in that span, so such a flush may come
+//!   up to an eighth of it late.
 //!
-//! Whom to name is a rank given by the policy: smallest first, ties to the lower slot. All victims of
-//! a decision come from one pass over the trees.
+//! Whom to name is a rank given by the policy: smallest first, ties to the lower slot. All victims
+//! of a decision come from one pass over the trees.
 
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, Ratio};

@@ -1,15 +1,15 @@
 //! Full stops and nothing before them.
 //!
 //! A write stops while its tree has too many immutable memtables or L0 tables, while the WAL is as
-//! large as it may be, or while the write does not fit into the budget. The first cause that holds, in
-//! this order, is the one that is charged.
+//! large as it may be, or while the write does not fit into the budget. The first cause that holds,
+//! in this order, is the one that is charged.
 //!
 //! # Source
 //!
 //! `ColumnFamilyData::GetWriteStallConditionAndCause` in facebook/rocksdb `db/column_family.cc`
-//! (commit 1dfa729): memtables before L0. Departures: no stop on pending compaction bytes; the WAL has
-//! a stop of its own; a write that would exceed the budget stops, where RocksDB stops the one after
-//! it.
+//! (commit 1dfa729): memtables before L0. Departures: no stop on pending compaction bytes; the WAL
+//! has a stop of its own; a write that would exceed the budget stops, where RocksDB stops the one
+//! after it.
 
 use super::{Entry, StallPolicy};
 use crate::policy::PolicyInfo;

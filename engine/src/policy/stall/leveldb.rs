@@ -1,14 +1,15 @@
 //! LevelDB's two steps: one short delay, then a full stop.
 //!
-//! Above a soft limit on immutable memtables or L0 tables each write pays one fixed delay; at a hard
-//! limit writes stop. The single delay spreads over many writes the wait that one write would
+//! Above a soft limit on immutable memtables or L0 tables each write pays one fixed delay; at a
+//! hard limit writes stop. The single delay spreads over many writes the wait that one write would
 //! otherwise bear alone, and hands the CPU to the compaction.
 //!
 //! # Source
 //!
 //! `DBImpl::MakeRoomForWrite` in google/leveldb `db/db_impl.cc` (commit 78a352f). Departures: the
-//! number of immutable memtables is a limit, one there; it has a soft limit too; the stops of `hard`
-//! on WAL and budget hold; and stops come before the delay, so that no write is delayed only to stop.
+//! number of immutable memtables is a limit, one there; it has a soft limit too; the stops of
+//! `hard` on WAL and budget hold; and stops come before the delay, so that no write is delayed only
+//! to stop.
 
 use super::{Entry, StallPolicy, hard};
 use crate::policy::view::{Admission, StallCause, WriteView};

@@ -1,8 +1,8 @@
 //! Stall policies: whether a write goes on, is delayed or stops.
 //!
-//! A write asks, waits as told, and asks again until it is admitted. A policy never has to see to it
-//! that a stop ends: that something runs which ends it is the engine's duty. A new one is a file here
-//! and a line in [`LIST`].
+//! A write asks, waits as told, and asks again until it is admitted. A policy never has to see to
+//! it that a stop ends: that something runs which ends it is the engine's duty. A new one is a file
+//! here and a line in [`LIST`].
 
 mod hard;
 mod leveldb;
@@ -44,8 +44,8 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 ///
 /// # Errors
 ///
-/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out of
-/// its bounds. Nothing was changed.
+/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out
+/// of its bounds. Nothing was changed.
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn StallPolicy>> {
     policy::build("stall", LIST, spec)
 }
