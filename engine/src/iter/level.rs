@@ -59,7 +59,7 @@ impl<E: Env> SortedIter for LevelIter<E> {
                         self.open = None;
                         self.at += 1;
                     }
-                    other => return Ok(other),
+                    step @ (Step::Ready(Some(_)) | Step::Need(_)) => return Ok(step),
                 }
             }
             let Some(table) = self.tables.get(self.at) else { return Ok(Step::Ready(None)) };
