@@ -276,6 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_evicted_follows_from_the_calls_alone() {
+        let run = || {
+            let cache = BlockCache::new(256 << 10);
+            let mut n = 1_u64;
+            let mut found = Vec::new();
+            for _ in 0..5_000 {
+                n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let key = key(n >> 60, (n >> 40) % 97);
+                found.push(cache.get(&key).is_some());
+                cache.insert(key, part(to_usize(n >> 52)));
+            }
+            (found, cache.hits(), cache.bytes())
+        };
+        let (first, second) = (run(), run());
+        assert!(first.1 > 100 && first.1 < 4_900, "{} hits", first.1);
+        assert_eq!(first, second);
+    }
+
+    #[test]
     fn files_beyond_the_limit_are_closed() {
         for open_max in [0, 1, 2, 7] {
             let cache = FileCache::new(open_max);
