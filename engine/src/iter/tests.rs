@@ -149,7 +149,7 @@ fn equal_entries_are_handed_out_once_and_the_first_source_wins() {
     let older = write(&env, 2, &[put("a", 5, "older"), put("a", 4, "a4"), put("c", 1, "c")]);
     let space = space(&env, 0);
     let bounds = ScanBounds::default();
-    let sources = [&newer, &older, &newer].map(|table| table_iter(&space, table, &bounds));
+    let sources = [&newer, &older].map(|table| table_iter(&space, table, &bounds));
     let mut iter = MergeIter::new(sources.into());
     let expected =
         vec![put("a", 5, "newer"), put("a", 4, "a4"), put("b", 6, "b"), put("c", 1, "c")];
