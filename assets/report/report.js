@@ -46,7 +46,7 @@
   const points = Math.max(0, ...D.arms.map((arm) => arm.ops.points.length / 2));
   const xs = Array.from({ length: points + 1 }, (_, n) => n * D.bucket_ms / 1000);
   const base = D.arms.find((arm) => arm.arm === D.baseline);
-  let chosen = D.arms.find((arm) => arm !== base) || base;
+  let chosen = D.arms.find((arm) => arm.arm === D.first) || D.arms[0];
   const width = () => Math.max(280, el("charts").clientWidth);
 
   const rowsOf = (metric) => {
@@ -81,7 +81,7 @@
     if (metric.key === "memtable")
       series.push({ label: "budget", stroke: () => css("bad"), width: 1, dash: [2, 4], points: { show: false }, value });
     const chart = new uPlot({
-      width: width(), height: metric.height, series,
+      width: width(), height: metric.height, series, padding: [null, 20, null, null],
       cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
       legend: { live: true },
       scales: { x: { time: false }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.06 : 1] } },
@@ -182,7 +182,7 @@
       if (chart) chart.destroy();
       order = [...curves].sort((a, b) => rank(a) - rank(b));
       chart = new uPlot({
-        width: size(), height: 300, legend: { show: false },
+        width: size(), height: 300, legend: { show: false }, padding: [null, 24, null, null],
         focus: { alpha: 0.35 },
         cursor: { drag: { x: false, y: false }, focus: { prox: 24 }, points: { show: false } },
         scales: { x: { time: false }, y: { distr: 3 } },

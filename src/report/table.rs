@@ -67,10 +67,7 @@ pub fn verdict(arms: &[ArmSummary]) -> String {
         return format!("Only {} has runs that passed: {}.", clean(&best.arm), facts(best));
     }
     if best.rank(worst).is_eq() {
-        return format!(
-            "No arm is best or worst: all have {}.",
-            facts(best)
-        );
+        return format!("No arm is best or worst: all have {}.", facts(best));
     }
     let why = reasons(best, worst);
     format!(
