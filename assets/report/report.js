@@ -31,8 +31,8 @@
     { key: "stall", title: "stall, seconds a second over all writers", factor: 1e-3, height: 130, fill: true, tone: "bad" },
     { key: "p99", title: "write p99, ms", factor: 1e-3, height: 130 },
     { key: "memtable", title: "memtables, MiB", factor: 1 / 1048576, height: 150, fill: true },
-    { key: "imm", title: "immutable memtables", factor: 1, height: 130 },
-    { key: "l0", title: "tables in level 0", factor: 1, height: 130 },
+    { key: "imm", title: "immutable memtables", factor: 1, whole: true, height: 130 },
+    { key: "l0", title: "tables in level 0", factor: 1, whole: true, height: 130 },
   ];
   const stepped = uPlot.paths.stepped({ align: 1 });
   const font = "11px system-ui, sans-serif";
@@ -82,11 +82,11 @@
       series.push({ label: "budget", stroke: () => css("bad"), width: 1, dash: [2, 4], points: { show: false }, value });
     const chart = new uPlot({
       width: width(), height: metric.height, series, padding: [null, 20, null, null],
-      cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+      cursor: { y: false, sync: { key: "time" }, drag: { x: true, y: false } },
       legend: { live: true },
       scales: { x: { time: false }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.06 : 1] } },
       axes: [axis({ values: (_, ticks) => ticks.map((t) => +t.toFixed(3) + " s"), size: 26 }),
-        axis({ size: 52, space: 26, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
+        axis({ size: 52, space: 26, incrs: metric.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] : undefined, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
       hooks: { setScale: [(chart, key) => {
         if (key !== "x" || syncing) return;
         zoom(chart.scales.x.min, chart.scales.x.max);
@@ -169,6 +169,7 @@
     const rank = (curve) => chosen && curve.arm === chosen.arm ? 2 : curve.arm === D.baseline ? 1 : 0;
     let order = [];
     let chart = null;
+    let focused = null;
     const size = () => Math.max(280, Math.min(box.clientWidth || 520, 680));
     const note = make("p", "");
     note.className = "sub";
@@ -193,8 +194,11 @@
         axes: [axis({ splits: () => NAMES.map((_, n) => n).filter((n) => n <= x[length - 1]), values: (_, ticks) => ticks.map((t) => NAMES[t]), size: 26 }),
           axis({ size: 60, values: (_, ticks) => ticks.map((v) => v && Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9 ? time(v) : "") })],
         hooks: {
-          setSeries: [(u, n) => { legend(n ? order[n - 1].arm : null, u.cursor.idx === undefined ? null : u.cursor.idx); }],
-          setCursor: [(u) => { if (u.cursor.idx === null || u.cursor.idx === undefined) legend(null, null); }],
+          setSeries: [(u, n) => { focused = n ? order[n - 1].arm : null; }],
+          setCursor: [(u) => {
+            const away = u.cursor.idx === null || u.cursor.idx === undefined || u.cursor.left < 0;
+            legend(away ? null : focused, away ? null : u.cursor.idx);
+          }],
         },
       }, [x, ...order.map((curve) => x.map((_, n) => curve.ns[n] > 0 ? curve.ns[n] : null))], box);
       box.append(note);
