@@ -98,6 +98,7 @@
     return chart;
   };
 
+  const resize = () => charts.forEach((chart, n) => chart.setSize({ width: width(), height: METRICS[n].height }));
   const curveCharts = [];
   const highlight = () => {
     for (const draw of curveCharts) draw();
@@ -129,6 +130,7 @@
       el("arm").append(option);
     }
     METRICS.forEach(timeChart);
+    resize();
     whole();
     el("arm").addEventListener("change", (event) => choose(event.target.value));
     el("reset").addEventListener("click", whole);
@@ -213,7 +215,7 @@
   addEventListener("resize", () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      METRICS.forEach((metric, n) => charts[n] && charts[n].setSize({ width: width(), height: metric.height }));
+      resize();
       highlight();
     }, 150);
   });

@@ -61,7 +61,7 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
     let (runs, passed_runs) = (rows.len(), passed().count());
     if passed_runs < runs {
         notes.push(format!(
-            "{} of {} runs did not pass and are left out of the numbers above.",
+            "{} of {} runs did not pass and are left out of the numbers.",
             thousands(to_u64(runs - passed_runs)),
             thousands(to_u64(runs))
         ));
