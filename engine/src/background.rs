@@ -30,7 +30,8 @@ pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>) -> Vec<E::Task> {
     for _ in 0..shared.options.compaction_slots {
         let shared = Arc::clone(shared);
         let env = shared.env.clone();
-        tasks.push(env.spawn("compaction", move || async move { compaction_worker(&shared).await }));
+        tasks
+            .push(env.spawn("compaction", move || async move { compaction_worker(&shared).await }));
     }
     let ticking = Arc::clone(shared);
     tasks.push(shared.env.spawn("ticker", move || async move { ticker(&ticking).await }));
@@ -119,7 +120,8 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             return;
         }
         let now = shared.env.now();
-        let unsynced = shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
+        let unsynced =
+            shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
         match next_sync {
             Some(at) if at <= now => {
                 // A failure makes the database read-only, and writers are told.

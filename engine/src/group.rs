@@ -1,8 +1,9 @@
-//! Group commit: requests queue up, the first one leads, and does the work of all that wait with it.
+//! Group commit: requests queue up, the first one leads, and does the work of all that wait with
+//! it.
 //!
-//! Leadership is a token with a `Drop`, not a lock: when a leader's future is dropped before its work
-//! began, the group goes back to the head of the queue and the role is handed on; dropped later, the
-//! group is told that its outcome is unknown.
+//! Leadership is a token with a `Drop`, not a lock: when a leader's future is dropped before its
+//! work began, the group goes back to the head of the queue and the role is handed on; dropped
+//! later, the group is told that its outcome is unknown.
 
 use core::future::Future;
 use core::mem;
@@ -73,8 +74,8 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
         self.len() == 0
     }
 
-    /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping the
-    /// future leaves open whether the request was done.
+    /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping
+    /// the future leaves open whether the request was done.
     pub async fn submit<W: Work<Item = T, Reply = R>>(&self, item: T, work: &W) -> R {
         let ticket = {
             let mut state = self.state.lock();
@@ -157,8 +158,8 @@ impl<T, R> Ticket<T, R> {
     }
 }
 
-/// A request that waits. Dropped while it waits, it leaves the queue; dropped after the role was handed
-/// to it, it hands the role on.
+/// A request that waits. Dropped while it waits, it leaves the queue; dropped after the role was
+/// handed to it, it hands the role on.
 struct Waiter<'a, T: Send, R: Send> {
     queue: &'a GroupQueue<T, R>,
     ticket: Arc<Ticket<T, R>>,
@@ -275,8 +276,7 @@ mod tests {
     fn those_who_wait_are_done_together_and_the_role_is_handed_on() {
         let (queue, work) = (GroupQueue::default(), sum());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut futures: Vec<_> =
-            (1..=5_u64).map(|n| Box::pin(queue.submit(n, &work))).collect();
+        let mut futures: Vec<_> = (1..=5_u64).map(|n| Box::pin(queue.submit(n, &work))).collect();
         for f in &mut futures {
             assert!(f.as_mut().poll(&mut cx).is_pending());
         }

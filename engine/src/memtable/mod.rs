@@ -156,8 +156,8 @@ impl Memtable {
         }
     }
 
-    /// Adds an entry whose key is the first `key_bytes` bytes of `data` and whose value is the rest.
-    /// Returns what it was charged.
+    /// Adds an entry whose key is the first `key_bytes` bytes of `data` and whose value is the
+    /// rest. Returns what it was charged.
     pub fn insert(&self, data: Bytes, key_bytes: u32, seq: SeqNo, kind: Kind) -> u64 {
         let key = key_len(key_bytes).min(data.len());
         let charged = charge(key, data.len() - key);
@@ -177,8 +177,8 @@ impl Memtable {
         (found.key().key() == key).then(|| found.key().entry())
     }
 
-    /// Up to `count` entries in order behind (key, sequence number and kind in one word), or from the
-    /// start of `key` where no word is given.
+    /// Up to `count` entries in order behind (key, sequence number and kind in one word), or from
+    /// the start of `key` where no word is given.
     fn chunk(&self, key: &[u8], behind: Option<u64>, count: usize, out: &mut Vec<Entry>) {
         let (from, word);
         let bound: Bound<&dyn AsKey> = match behind {

@@ -61,8 +61,8 @@ impl VersionSet {
     ///
     /// # Errors
     ///
-    /// Words for an edit that contradicts the state, such as one of a damaged manifest; the state is
-    /// then unchanged or holds a part of the edit, and must not be used.
+    /// Words for an edit that contradicts the state, such as one of a damaged manifest; the state
+    /// is then unchanged or holds a part of the edit, and must not be used.
     pub fn apply(&self, edit: &Edit) -> Result<Applied, EditFault> {
         let mut state = self.state.lock();
         let mut applied = Applied::default();
@@ -116,7 +116,8 @@ impl VersionSet {
             }
             Edit::WalFloor { segment } => state.wal_floor = state.wal_floor.max(*segment),
             Edit::TreeState { tree, flushed_upto, tables } => {
-                let tree = state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
+                let tree =
+                    state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
                 tree.raise_flushed_upto(*flushed_upto);
                 let added = super::edit::shared(tables.clone());
                 tree.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));

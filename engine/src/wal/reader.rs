@@ -18,8 +18,8 @@ pub struct SegmentRecords {
     pub valid_bytes: u64,
 }
 
-/// Parses a whole segment. `limit_bytes` is the valid length that its successor names, if there is one:
-/// up to there every record must be whole, and nothing behind it counts.
+/// Parses a whole segment. `limit_bytes` is the valid length that its successor names, if there is
+/// one: up to there every record must be whole, and nothing behind it counts.
 ///
 /// # Errors
 ///
@@ -65,8 +65,12 @@ pub fn read_segment(
         at = frame.end;
         if let Some((start, payload)) = whole {
             let Some(record) = decode_record(&payload) else {
-                return Err(Error::corruption(path, to_u64(start), "a record with a valid checksum \
-                     does not decode: another version of the format wrote it"));
+                return Err(Error::corruption(
+                    path,
+                    to_u64(start),
+                    "a record with a valid checksum \
+                     does not decode: another version of the format wrote it",
+                ));
             };
             out.records.push((to_u64(start), record));
             out.valid_bytes = to_u64(at);
