@@ -129,11 +129,10 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
                 next_sync = None;
                 continue;
             }
-            Some(_) => {}
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
                 next_sync = Some(now + interval);
             }
-            None => {}
+            Some(_) | None => {}
         }
         let policy_at = shared.pressure.wake_at();
         if policy_at.is_some_and(|at| at <= now) {

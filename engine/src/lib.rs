@@ -12,12 +12,12 @@
 //! |---|---|
 //! | words | [`types`], [`error`], [`coding`] |
 //! | decisions | [`policy`] |
-//! | world | [`env`], [`options`], [`signal`], [`events`], [`metrics`] |
+//! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
-//! | verbs | [`write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
+//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 

@@ -103,11 +103,11 @@ pub(crate) fn sources<E: Env>(
     for memtable in view.memtable.iter().chain(&view.immutables) {
         sources.push(Box::new(MemtableIter::new(Arc::clone(memtable))));
     }
-    let touches =
+    let in_range =
         |smallest: &[u8], largest: &[u8]| !bounds.ends_before(smallest) && *largest >= **from;
     for (level, tables) in view.version.levels.iter().enumerate() {
         let touched: Vec<_> =
-            tables.iter().filter(|t| touches(&t.smallest, &t.largest)).cloned().collect();
+            tables.iter().filter(|t| in_range(&t.smallest, &t.largest)).cloned().collect();
         if level == 0 {
             for table in touched {
                 let space = Arc::clone(&shared.space);

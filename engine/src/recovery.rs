@@ -64,7 +64,7 @@ pub(crate) async fn read_versions<E: Env>(
     let set = VersionSet::new(options.layout);
     let manifest = read_current(env, dir).await?;
     let Some(number) = manifest else {
-        if let Some(table) = names.iter().find(|n| n.ends_with(".sst")) {
+        if let Some(table) = names.iter().find(|n| matches!(numbered(n), Some((_, "sst")))) {
             let what = format!("CURRENT is missing although there are tables, such as {table}");
             return Err(Error::corruption(&dir.join("CURRENT"), 0, what));
         }
@@ -98,12 +98,14 @@ pub(crate) async fn read_versions<E: Env>(
 }
 
 fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
-    match edit {
-        Edit::Begin { layout, .. } if *layout != wanted => Err(Error::InvalidArgument(format!(
+    if let Edit::Begin { layout, .. } = edit
+        && *layout != wanted
+    {
+        return Err(Error::InvalidArgument(format!(
             "layout = {wanted}, but the database was created with layout {layout}"
-        ))),
-        _ => Ok(()),
+        )));
     }
+    Ok(())
 }
 
 /// What the log said.

@@ -201,7 +201,7 @@ impl<E: Env> Leader<'_, E> {
                 let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
                 let insert =
                     |m: &Memtable| (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment);
-                let (bytes, anchor) = match tree.with_memtable(&insert) {
+                let (bytes, anchor) = match tree.with_memtable(insert) {
                     Some(done) => done,
                     None => insert(&open_memtable(shared, tree, segment)),
                 };
