@@ -28,7 +28,8 @@ pub enum Error {
         /// The world's own words.
         detail: String,
     },
-    /// Bytes on disk that this engine did not write, or that were damaged since. Nothing was changed.
+    /// Bytes on disk that this engine did not write, or that were damaged since. Nothing was
+    /// changed.
     #[error("{} is damaged at byte {offset}: {what}", file.display())]
     Corruption {
         /// The damaged file.

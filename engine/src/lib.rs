@@ -3,6 +3,7 @@
 pub mod coding;
 pub mod env;
 pub mod error;
+pub mod options;
 pub mod policy;
 pub mod types;
 

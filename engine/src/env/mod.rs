@@ -1,7 +1,7 @@
 //! The one door to the world: files, directories, clock, chance, CPU and tasks.
 //!
-//! Nothing in the engine reads a clock, a file, randomness or a thread other than through [`Env`], so
-//! the same engine source runs on a real filesystem and in a simulation that a seed decides.
+//! Nothing in the engine reads a clock, a file, randomness or a thread other than through [`Env`],
+//! so the same engine source runs on a real filesystem and in a simulation that a seed decides.
 //!
 //! # Durability contract
 //!
@@ -9,17 +9,18 @@
 //!   *started* after the write ended.
 //! * A file's name is durable only after [`Env::sync_dir`] on its directory; so is a rename, a link
 //!   and a removal.
-//! * [`Env::rename`] replaces the target in one step: after a crash the target is the old or the new
-//!   file, never missing and never mixed.
+//! * [`Env::rename`] replaces the target in one step: after a crash the target is the old or the
+//!   new file, never missing and never mixed.
 //! * After a sync failed, nothing is known of what it covered; calling it again proves nothing
 //!   (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 //!
-//! Futures need not be `Send`: [`Env::spawn`] takes a closure that builds the task's future where the
-//! task runs. No future of an `Env` is cancel-safe.
+//! Futures need not be `Send`: [`Env::spawn`] takes a closure that builds the task's future where
+//! the task runs. No future of an `Env` is cancel-safe.
 
 pub mod conformance;
 pub mod mem;
 pub mod os;
+pub mod thread;
 
 use core::future::Future;
 use std::path::Path;
@@ -126,7 +127,8 @@ pub trait File: Send + Sync + 'static {
     /// The length is the old or the new one.
     fn set_len(&self, len: u64) -> impl Future<Output = Result<()>>;
 
-    /// The file's length in bytes as this handle sees it; a plain function since no world waits for it.
+    /// The file's length in bytes as this handle sees it; a plain function since no world waits for
+    /// it.
     fn len(&self) -> u64;
 
     /// Whether the file has no bytes.
@@ -200,8 +202,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Some of the changes may be durable.
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = Result<()>>;
 
-    /// Takes the lock file at `path` for this process, creating it where needed. A lock dies with its
-    /// process; the file stays.
+    /// Takes the lock file at `path` for this process, creating it where needed. A lock dies with
+    /// its process; the file stays.
     ///
     /// # Errors
     ///

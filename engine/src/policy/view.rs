@@ -63,8 +63,8 @@ pub struct FlushView {
 /// What a flush policy chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlushDecision {
-    /// Trees whose memtable is to be sealed and flushed, first one first. Trees without a memtable are
-    /// ignored.
+    /// Trees whose memtable is to be sealed and flushed, first one first. Trees without a memtable
+    /// are ignored.
     pub flush: Vec<TreeId>,
     /// When to ask again though nothing happens.
     pub wake_at: Option<Nanos>,
@@ -193,7 +193,8 @@ pub struct TableFacts {
 pub struct LevelsView {
     /// Which tree.
     pub tree: TreeId,
-    /// Level 0 first, its tables newest first; in other levels tables are in key order and disjoint.
+    /// Level 0 first, its tables newest first; in other levels tables are in key order and
+    /// disjoint.
     pub levels: Vec<Vec<TableFacts>>,
     /// L0 tables from which they are compacted.
     pub l0_compaction_count: u32,

@@ -1,1 +1,51 @@
-//! Being written.
+//! Stall policies: whether a write goes on, is delayed or stops.
+//!
+//! A write asks, waits as told, and asks again until it is admitted. A policy never has to see to
+//! it that a stop ends: that something runs which ends it is the engine's duty. A new one is a file
+//! here and a line in [`LIST`].
+
+mod hard;
+mod leveldb;
+mod none;
+
+use core::fmt::Debug;
+
+use crate::error::Result;
+use crate::policy::view::{Admission, WriteView};
+use crate::policy::{self, PolicyInfo, PolicySpec};
+
+/// Answers writes.
+pub trait StallPolicy: Debug + Send {
+    /// Says whether this write goes on. Takes constant time.
+    fn decide(&mut self, view: &WriteView) -> Admission;
+
+    /// The same policy with the same state.
+    fn clone_box(&self) -> Box<dyn StallPolicy>;
+}
+
+impl Clone for Box<dyn StallPolicy> {
+    fn clone(&self) -> Self {
+        (**self).clone_box()
+    }
+}
+
+/// A line of [`LIST`].
+pub type Entry = policy::Entry<dyn StallPolicy>;
+
+/// Every stall policy, in the order of results.
+pub const LIST: &[Entry] = &[none::ENTRY, hard::ENTRY, leveldb::ENTRY];
+
+/// What each stall policy is.
+pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
+    LIST.iter().map(|entry| &entry.info)
+}
+
+/// Makes a stall policy without state.
+///
+/// # Errors
+///
+/// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out
+/// of its bounds. Nothing was changed.
+pub fn build(spec: &PolicySpec) -> Result<Box<dyn StallPolicy>> {
+    policy::build("stall", LIST, spec)
+}

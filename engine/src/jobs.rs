@@ -1,0 +1,164 @@
+//! What background work waits to be done: the queue between those who cause it and those who do it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::signal::Signal;
+use crate::types::{Nanos, TreeId};
+use crate::version::tree::Tree;
+
+/// A failed job is tried again after this long, and after twice as long each time, up to
+/// [`RETRY_NS_MAX`].
+const RETRY_NS_MIN: Nanos = 10_000_000;
+const RETRY_NS_MAX: Nanos = 5_000_000_000;
+
+#[derive(Debug)]
+struct FlushEntry {
+    tree: Arc<Tree>,
+    not_before: Nanos,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    flushes: VecDeque<FlushEntry>,
+    flushing: BTreeSet<TreeId>,
+    compactions: BTreeMap<TreeId, (u64, Nanos, Arc<Tree>)>,
+    compacting: BTreeSet<TreeId>,
+    failures: BTreeMap<TreeId, u32>,
+}
+
+/// What a worker is to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// This tree's job.
+    Run(Arc<Tree>),
+    /// Nothing before this time, unless [`Jobs::changed`] is raised.
+    Wait(Option<Nanos>),
+}
+
+/// Flushes and compactions that wait or run.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    state: Mutex<State>,
+    /// Raised when there may be something to do.
+    pub changed: Signal,
+}
+
+impl Jobs {
+    /// A tree's oldest immutable memtable is to be flushed; once for each memtable.
+    pub fn add_flush(&self, tree: &Arc<Tree>) {
+        self.state
+            .lock()
+            .flushes
+            .push_back(FlushEntry { tree: Arc::clone(tree), not_before: 0 });
+        self.changed.raise();
+    }
+
+    /// The next flush: first sealed, first flushed, one at a time in a tree. It counts as running until
+    /// [`flush_done`](Self::flush_done).
+    pub fn next_flush(&self, now: Nanos) -> Next {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let free = |e: &FlushEntry| !state.flushing.contains(&e.tree.id);
+        if let Some(at) = state.flushes.iter().position(|e| e.not_before <= now && free(e))
+            && let Some(entry) = state.flushes.remove(at)
+        {
+            state.flushing.insert(entry.tree.id);
+            return Next::Run(entry.tree);
+        }
+        let soonest = state.flushes.iter().filter(|e| free(e)).map(|e| e.not_before).min();
+        Next::Wait(soonest)
+    }
+
+    /// A flush ended; a failed one waits at the head of the queue until it is tried again.
+    pub fn flush_done(&self, tree: &Arc<Tree>, failed_at: Option<Nanos>) {
+        let mut state = self.state.lock();
+        state.flushing.remove(&tree.id);
+        match failed_at {
+            None => {
+                state.failures.remove(&tree.id);
+            }
+            Some(now) => {
+                let not_before = now + state.backoff(tree.id);
+                state.flushes.push_front(FlushEntry { tree: Arc::clone(tree), not_before });
+            }
+        }
+        drop(state);
+        self.changed.raise();
+    }
+
+    /// A tree wants a compaction with this urgency, or none (0).
+    pub fn set_compaction(&self, tree: &Arc<Tree>, urgency: u64, not_before: Nanos) {
+        let mut state = self.state.lock();
+        if urgency == 0 {
+            state.compactions.remove(&tree.id);
+        } else {
+            state.compactions.insert(tree.id, (urgency, not_before, Arc::clone(tree)));
+            drop(state);
+            self.changed.raise();
+        }
+    }
+
+    /// The most urgent compaction, one at a time in a tree; equal ones by tree.
+    pub fn next_compaction(&self, now: Nanos) -> Next {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let free = |id: &TreeId| !state.compacting.contains(id);
+        let due = state.compactions.iter().filter(|(id, (_, at, _))| *at <= now && free(id));
+        let best = due.max_by_key(|(id, (urgency, _, _))| (*urgency, core::cmp::Reverse(**id)));
+        if let Some(id) = best.map(|(id, _)| *id)
+            && let Some((_, _, tree)) = state.compactions.remove(&id)
+        {
+            state.compacting.insert(id);
+            return Next::Run(tree);
+        }
+        let later = state.compactions.iter().filter(|(id, _)| free(id)).map(|(_, (_, at, _))| *at);
+        Next::Wait(later.min())
+    }
+
+    /// A compaction ended. Returns how long to wait before the tree's next one when it failed.
+    pub fn compaction_done(&self, tree: TreeId, failed: bool) -> Nanos {
+        let mut state = self.state.lock();
+        state.compacting.remove(&tree);
+        if failed {
+            return state.backoff(tree);
+        }
+        state.failures.remove(&tree);
+        0
+    }
+
+    /// Flushes that wait or run.
+    pub fn flush_count(&self) -> usize {
+        let state = self.state.lock();
+        state.flushes.len() + state.flushing.len()
+    }
+
+    /// Whether nothing waits and nothing runs.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.flushes.is_empty()
+            && state.flushing.is_empty()
+            && state.compactions.is_empty()
+            && state.compacting.is_empty()
+    }
+
+    /// A tree is gone: nothing of it waits any more.
+    pub fn remove_tree(&self, tree: TreeId) {
+        let mut state = self.state.lock();
+        state.flushes.retain(|e| e.tree.id != tree);
+        state.compactions.remove(&tree);
+        state.failures.remove(&tree);
+        drop(state);
+        self.changed.raise();
+    }
+}
+
+impl State {
+    fn backoff(&mut self, tree: TreeId) -> Nanos {
+        let failures = self.failures.entry(tree).or_insert(0);
+        *failures = failures.saturating_add(1);
+        (RETRY_NS_MIN << (*failures - 1).min(9)).min(RETRY_NS_MAX)
+    }
+}

@@ -1,0 +1,107 @@
+//! Which WAL segments live, and which of them memtables pin.
+//!
+//! A segment goes when it holds no live tree's only durable copy of an unflushed entry. A memtable pins
+//! every segment from its anchor on, the one that holds its oldest entry; sequence numbers are never
+//! compared for this.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes by segment.
+    segments: BTreeMap<u64, u64>,
+    /// Memtables by anchor.
+    anchors: BTreeMap<u64, u64>,
+}
+
+/// Live segments and what pins them.
+#[derive(Debug, Default)]
+pub struct LogSpace {
+    state: Mutex<State>,
+    bytes: AtomicU64,
+}
+
+impl LogSpace {
+    /// A segment lives; the one with the highest number is the one that takes records.
+    pub fn add_segment(&self, segment: u64, bytes: u64) {
+        self.state.lock().segments.insert(segment, bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes were appended to a segment.
+    pub fn grow(&self, segment: u64, bytes: u64) {
+        if let Some(b) = self.state.lock().segments.get_mut(&segment) {
+            *b += bytes;
+        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of all live segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The oldest live segment; 0 for none.
+    pub fn oldest(&self) -> u64 {
+        self.state.lock().segments.keys().next().copied().unwrap_or(0)
+    }
+
+    /// A memtable's oldest entry lies in this segment.
+    pub fn pin(&self, anchor: u64) {
+        *self.state.lock().anchors.entry(anchor).or_insert(0) += 1;
+    }
+
+    /// A memtable with this anchor is in a table, or gone with its tree.
+    pub fn unpin(&self, anchor: u64) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.anchors.get_mut(&anchor) {
+            *count -= 1;
+            if *count == 0 {
+                state.anchors.remove(&anchor);
+            }
+        }
+    }
+
+    /// The oldest segment that is needed: pinned, or the newest.
+    pub fn floor(&self) -> u64 {
+        let state = self.state.lock();
+        let newest = state.segments.keys().next_back().copied().unwrap_or(0);
+        state.anchors.keys().next().map_or(newest, |anchor| newest.min(*anchor))
+    }
+
+    /// Takes out the segments below `floor`.
+    pub fn take_below(&self, floor: u64) -> Vec<u64> {
+        let mut state = self.state.lock();
+        let kept = state.segments.split_off(&floor);
+        let gone = core::mem::replace(&mut state.segments, kept);
+        self.bytes.fetch_sub(gone.values().sum(), Ordering::Relaxed);
+        gone.into_keys().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_lives_while_any_memtable_is_anchored_at_or_before_it() {
+        let space = LogSpace::default();
+        for segment in [3, 5, 6] {
+            space.add_segment(segment, 10);
+        }
+        space.pin(3);
+        space.pin(3);
+        space.pin(5);
+        assert_eq!(space.floor(), 3);
+        space.unpin(3);
+        assert_eq!(space.floor(), 3);
+        space.unpin(3);
+        assert_eq!(space.floor(), 5);
+        assert_eq!(space.take_below(5), [3]);
+        space.unpin(5);
+        assert_eq!((space.floor(), space.bytes()), (6, 20));
+    }
+}

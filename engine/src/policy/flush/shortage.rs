@@ -1,0 +1,165 @@
+//! When memory is short and how many victims that takes: the rule that all flush policies share.
+//!
+//! * **Short** is: mutable + reserved bytes >= `trigger_ratio` x budget. Victims are named until
+//!   what stays mutable or reserved is below that.
+//! * **At most `2 x flush_slots` immutable memtables** exist at once, counting those just named.
+//!   More could not be flushed anyway; left open they gather writes, and tables do not get tiny.
+//!   While the budget is full and nothing is immutable, one victim is named whatever the slots say.
+//! * **Idle**: where `idle_flush_ns` is above 0, a tree with a memtable but no write for that long
+//!   is flushed though memory is not short, longest idle first, within the same number of
+//!   immutables. Trees are looked over at most eight times in that span, so such a flush may come
+//!   up to an eighth of it late.
+//!
+//! Whom to name is a rank given by the policy: smallest first, ties to the lower slot. All victims
+//! of a decision come from one pass over the trees.
+
+use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
+use crate::policy::{ParamInfo, Params, Ratio};
+use crate::types::{Nanos, TreeId, to_u64, to_usize};
+
+/// The share of the budget from which memory is short.
+pub(super) const fn trigger_ratio(default: f64) -> ParamInfo {
+    ParamInfo {
+        name: "trigger_ratio",
+        min: 0.01,
+        max: 1.0,
+        default,
+        about: "share of the budget in mutable and reserved bytes from which memtables are flushed",
+    }
+}
+
+/// How long a tree may go without a write.
+pub(super) const IDLE_FLUSH_NS: ParamInfo = ParamInfo {
+    name: "idle_flush_ns",
+    min: 0.0,
+    max: 9e15,
+    default: 0.0,
+    about: "a tree without a write for this long is flushed though memory is not short; 0 = never",
+};
+
+/// The shared rule's limits, and when trees are next looked over for idle ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    trigger_ratio: Ratio,
+    idle_flush_ns: Nanos,
+    idle_look_at: Nanos,
+}
+
+impl Shortage {
+    /// The rule with a policy's parameters.
+    pub(super) fn new(params: &Params<'_>) -> Self {
+        Self {
+            trigger_ratio: params.ratio(trigger_ratio(0.0).name),
+            idle_flush_ns: params.whole(IDLE_FLUSH_NS.name),
+            idle_look_at: 0,
+        }
+    }
+
+    /// Names victims in the order of `rank`, which sees a tree's slot and facts, then idle trees.
+    pub(super) fn decide(
+        &mut self,
+        view: &FlushView,
+        rank: impl Fn(usize, &TreeFacts) -> u64,
+    ) -> FlushDecision {
+        let flush = self.victims(view, rank);
+        self.with_idle(view, flush)
+    }
+
+    /// Names victims in the order of `rank` until memory is not short.
+    pub(super) fn victims(
+        &self,
+        view: &FlushView,
+        rank: impl Fn(usize, &TreeFacts) -> u64,
+    ) -> Vec<TreeId> {
+        let mut left_bytes = view.mutable_bytes.saturating_add(view.reserved_bytes);
+        let trigger_bytes = self.trigger_ratio.of(view.budget_bytes);
+        let mut flush = Vec::new();
+        if left_bytes < trigger_bytes {
+            return flush;
+        }
+        for (_, slot) in first(view, room(view), rank) {
+            if left_bytes < trigger_bytes {
+                break;
+            }
+            let Some(facts) = view.trees.get(slot) else { break };
+            left_bytes = left_bytes.saturating_sub(facts.memtable_bytes);
+            flush.push(facts.tree);
+        }
+        flush
+    }
+
+    /// Adds the trees idle for too long, and when to ask again for the next one.
+    pub(super) fn with_idle(&mut self, view: &FlushView, mut flush: Vec<TreeId>) -> FlushDecision {
+        if self.idle_flush_ns == 0 || view.mutable_bytes == 0 {
+            return FlushDecision { flush, wake_at: None };
+        }
+        if view.now_ns >= self.idle_look_at {
+            let oldest_ns = self.name_idle(view, &mut flush);
+            let step_ns = (self.idle_flush_ns >> 3).max(1);
+            self.idle_look_at = oldest_ns
+                .saturating_add(self.idle_flush_ns)
+                .max(view.now_ns.saturating_add(step_ns));
+        }
+        FlushDecision { flush, wake_at: Some(self.idle_look_at) }
+    }
+
+    /// Adds the trees idle for too long; returns the last write of the longest idle one left.
+    fn name_idle(&self, view: &FlushView, flush: &mut Vec<TreeId>) -> Nanos {
+        let room = room(view);
+        for (last_write_ns, slot) in first(view, room, |_, facts| facts.last_write_ns) {
+            let Some(facts) = view.trees.get(slot) else { break };
+            if flush.contains(&facts.tree) {
+                continue;
+            }
+            let idle = last_write_ns.saturating_add(self.idle_flush_ns) <= view.now_ns;
+            if !idle || flush.len() >= room {
+                return last_write_ns;
+            }
+            flush.push(facts.tree);
+        }
+        // With no room left the next tree may be idle already; else there is no other tree.
+        if flush.len() >= room { 0 } else { view.now_ns }
+    }
+}
+
+/// Victims that a decision may name.
+fn room(view: &FlushView) -> usize {
+    let room = to_usize(u64::from(view.flush_slots) << 1)
+        .saturating_sub(to_usize(u64::from(view.immutable_count)));
+    let used_bytes =
+        view.reserved_bytes.saturating_add(view.mutable_bytes).saturating_add(view.immutable_bytes);
+    let wedged = view.immutable_count == 0 && used_bytes >= view.budget_bytes;
+    room.max(usize::from(wedged))
+}
+
+/// The first `count` trees with a memtable, as (rank, slot) in ascending order.
+fn first(
+    view: &FlushView,
+    count: usize,
+    rank: impl Fn(usize, &TreeFacts) -> u64,
+) -> Vec<(u64, usize)> {
+    let mut best: Vec<(u64, usize)> = Vec::new();
+    if count == 0 {
+        return best;
+    }
+    for (slot, facts) in view.trees.iter().enumerate() {
+        if facts.memtable_bytes == 0 {
+            continue;
+        }
+        let candidate = (rank(slot, facts), slot);
+        if best.len() >= count {
+            if best.last().is_none_or(|worst| candidate >= *worst) {
+                continue;
+            }
+            best.pop();
+        }
+        let place = best.partition_point(|b| *b < candidate);
+        best.insert(place, candidate);
+    }
+    best
+}
+
+/// Slots that a pointer passes before it reaches this one; the pointer is one of the slots.
+pub(super) fn distance(pointer: usize, slot: usize, slots: usize) -> u64 {
+    to_u64(if slot >= pointer { slot - pointer } else { slot + slots - pointer })
+}

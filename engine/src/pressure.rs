@@ -1,0 +1,270 @@
+//! The only maker of policy views from live state.
+//!
+//! The flush view is maintained in place: each write, seal and flush changes the facts of its own tree
+//! and the totals, so that a decision costs what the policy reads and a write costs a few additions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use crate::budget::Budget;
+use crate::error::Result;
+use crate::options::Options;
+use crate::policy::flush::{self, FlushPolicy};
+use crate::policy::view::{FlushDecision, FlushView, TreeFacts, WriteView};
+use crate::types::{Nanos, TreeId};
+use crate::version::tree::Tree;
+
+#[derive(Debug)]
+struct State {
+    view: FlushView,
+    trees: Vec<Option<Arc<Tree>>>,
+    free: Vec<usize>,
+    policy: Box<dyn FlushPolicy>,
+    draw: u64,
+    wake_at: Option<Nanos>,
+}
+
+/// Facts of all trees, and the flush policy that sees them.
+#[derive(Debug)]
+pub struct Pressure {
+    state: Mutex<State>,
+}
+
+impl Pressure {
+    /// No trees yet. `draw` seeds the policy's stream of draws.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for an unknown flush policy.
+    pub fn new(options: &Options, draw: u64) -> Result<Self> {
+        let view = FlushView {
+            budget_bytes: options.budget_bytes,
+            flush_slots: options.flush_slots,
+            wal_bytes_max: options.wal_limit_bytes(),
+            ..FlushView::default()
+        };
+        let policy = flush::build(&options.flush_policy)?;
+        let (trees, free) = (Vec::new(), Vec::new());
+        let state = State { view, trees, free, policy, draw, wake_at: None };
+        Ok(Self { state: Mutex::new(state) })
+    }
+
+    /// A tree that policies may name from now on.
+    pub fn add_tree(&self, tree: &Arc<Tree>, memtable_bytes_max: u64) {
+        let mut state = self.state.lock();
+        let facts = TreeFacts {
+            tree: tree.id,
+            memtable_bytes_max,
+            l0_count: tree.view().version.l0_count(),
+            ..TreeFacts::default()
+        };
+        let slot = if let Some(slot) = state.free.pop() {
+            slot
+        } else {
+            state.view.trees.push(TreeFacts::default());
+            state.trees.push(None);
+            state.trees.len() - 1
+        };
+        if let Some(place) = state.view.trees.get_mut(slot) {
+            *place = facts;
+        }
+        if let Some(place) = state.trees.get_mut(slot) {
+            *place = Some(Arc::clone(tree));
+        }
+        tree.slot.store(slot, Ordering::Relaxed);
+    }
+
+    /// A tree that is gone. Its memtables' bytes leave the totals.
+    pub fn remove_tree(&self, tree: &Tree) {
+        let slot = tree.slot.swap(usize::MAX, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        if let Some(place) = state.trees.get_mut(slot) {
+            *place = None;
+            state.free.push(slot);
+        }
+        if let Some(facts) = state.view.trees.get_mut(slot) {
+            let gone = core::mem::take(facts);
+            state.view.immutable_count =
+                state.view.immutable_count.saturating_sub(gone.immutable_count);
+        }
+    }
+
+    /// The bytes at which a tree's memtable is sealed changed with its tenants.
+    pub fn set_memtable_cap(&self, tree: &Tree, memtable_bytes_max: u64) {
+        self.with(tree, |facts| facts.memtable_bytes_max = memtable_bytes_max);
+    }
+
+    fn with(&self, tree: &Tree, f: impl FnOnce(&mut TreeFacts)) {
+        let mut state = self.state.lock();
+        if let Some(facts) = state.view.trees.get_mut(tree.slot.load(Ordering::Relaxed)) {
+            f(facts);
+        }
+    }
+
+    /// An entry went into a tree's memtable, whose oldest entry lies in segment `anchor_segment`.
+    /// Returns whether the memtable reached its cap.
+    pub fn on_write(&self, tree: &Tree, bytes: u64, now: Nanos, anchor_segment: u64) -> bool {
+        let mut full = false;
+        self.with(tree, |facts| {
+            if facts.memtable_bytes == 0 {
+                facts.memtable_created_ns = now;
+                facts.first_write_ns = now;
+                facts.wal_anchor_segment = anchor_segment;
+            }
+            facts.memtable_bytes += bytes;
+            facts.written_bytes += bytes;
+            facts.last_write_ns = now;
+            full = facts.memtable_bytes >= facts.memtable_bytes_max;
+        });
+        full
+    }
+
+    /// A tree's memtable became immutable.
+    pub fn on_seal(&self, tree: &Tree) {
+        let mut state = self.state.lock();
+        state.view.immutable_count += 1;
+        if let Some(facts) = state.view.trees.get_mut(tree.slot.load(Ordering::Relaxed)) {
+            facts.immutable_bytes += facts.memtable_bytes;
+            facts.immutable_count += 1;
+            facts.memtable_bytes = 0;
+            facts.memtable_created_ns = 0;
+            facts.first_write_ns = 0;
+            facts.wal_anchor_segment = 0;
+        }
+    }
+
+    /// An immutable memtable of a tree is in a table.
+    pub fn on_flushed(&self, tree: &Tree, bytes: u64) {
+        let l0_count = tree.view().version.l0_count();
+        let mut state = self.state.lock();
+        if let Some(facts) = state.view.trees.get_mut(tree.slot.load(Ordering::Relaxed)) {
+            facts.immutable_bytes = facts.immutable_bytes.saturating_sub(bytes);
+            facts.immutable_count = facts.immutable_count.saturating_sub(1);
+            facts.l0_count = l0_count;
+            state.view.immutable_count = state.view.immutable_count.saturating_sub(1);
+        }
+    }
+
+    /// A compaction of a tree ended.
+    pub fn on_compacted(&self, tree: &Tree) {
+        let l0_count = tree.view().version.l0_count();
+        self.with(tree, |facts| facts.l0_count = l0_count);
+    }
+
+    /// Asks the flush policy. Returns the trees to seal, and the trees it looked at.
+    pub fn decide(
+        &self,
+        now: Nanos,
+        budget: &Budget,
+        wal: (u64, u64),
+    ) -> (Vec<Arc<Tree>>, u64) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.draw = splitmix(state.draw);
+        state.view.now_ns = now;
+        state.view.reserved_bytes = budget.reserved_bytes();
+        state.view.mutable_bytes = budget.mutable_bytes();
+        state.view.immutable_bytes = budget.immutable_bytes();
+        (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
+        state.view.draw = mix(state.draw);
+        let FlushDecision { flush, wake_at } = state.policy.decide(&state.view);
+        state.wake_at = wake_at;
+        if flush.is_empty() {
+            return (Vec::new(), 0);
+        }
+        let looked = u64::try_from(state.trees.len()).unwrap_or(u64::MAX);
+        (flush.iter().filter_map(|id| state.find(*id)).collect(), looked)
+    }
+
+    /// When the flush policy wants to be asked again.
+    pub fn wake_at(&self) -> Option<Nanos> {
+        self.state.lock().wake_at
+    }
+
+    /// The tree that the engine flushes itself where the policy names none: the one that pins the
+    /// oldest WAL segment, the larger one of equals.
+    pub fn override_victim(&self) -> Option<Arc<Tree>> {
+        let state = self.state.lock();
+        let facts = state.view.trees.iter().filter(|f| f.memtable_bytes > 0);
+        let victim = facts.min_by_key(|f| (f.wal_anchor_segment, u64::MAX - f.memtable_bytes))?;
+        state.find(victim.tree)
+    }
+
+    /// The tree with the most memtable bytes: who is to blame when the budget is full.
+    pub fn largest(&self) -> Option<TreeId> {
+        let state = self.state.lock();
+        let largest = state.view.trees.iter().max_by_key(|f| f.memtable_bytes + f.immutable_bytes);
+        largest.map(|f| f.tree)
+    }
+
+    /// Trees whose memtable pins this segment or an older one.
+    pub fn pinning(&self, segment: u64) -> Vec<Arc<Tree>> {
+        let state = self.state.lock();
+        let pins = |f: &&TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
+        state.view.trees.iter().filter(pins).filter_map(|f| state.find(f.tree)).collect()
+    }
+
+    /// Bytes in memtables of trees without a write since `since`.
+    pub fn stranded_bytes(&self, since: Nanos) -> u64 {
+        let state = self.state.lock();
+        let idle = state.view.trees.iter().filter(|f| f.last_write_ns < since);
+        idle.map(|f| f.memtable_bytes).sum()
+    }
+
+    /// Immutable memtables of all trees, and their L0 tables.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        let state = self.state.lock();
+        let l0 = state.view.trees.iter().map(|f| u64::from(f.l0_count)).sum();
+        let trees = state.trees.len() - state.free.len();
+        (u64::from(state.view.immutable_count), l0, u64::try_from(trees).unwrap_or(u64::MAX))
+    }
+
+    /// A tree's facts, for tests and inspection.
+    pub fn facts(&self, tree: &Tree) -> Option<TreeFacts> {
+        self.state.lock().view.trees.get(tree.slot.load(Ordering::Relaxed)).cloned()
+    }
+}
+
+impl State {
+    fn find(&self, id: TreeId) -> Option<Arc<Tree>> {
+        // Slots are few to walk for the handful of victims of a decision.
+        self.trees.iter().flatten().find(|t| t.id == id).cloned()
+    }
+}
+
+/// What the stall policy sees of one tree of a write.
+pub fn write_view(
+    tree: &Tree,
+    budget: &Budget,
+    options: &Options,
+    wal_bytes: u64,
+    (now_ns, write_bytes, delayed_ns): (Nanos, u64, Nanos),
+) -> WriteView {
+    let view = tree.view();
+    WriteView {
+        now_ns,
+        write_bytes,
+        budget_bytes: budget.limit_bytes(),
+        used_bytes: budget.used_bytes(),
+        immutable_count: u32::try_from(view.immutables.len()).unwrap_or(u32::MAX),
+        l0_count: view.version.l0_count(),
+        wal_bytes,
+        delayed_ns,
+        limits: options.stall_limits(),
+    }
+}
+
+/// The next state of a stream of draws (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// generators", OOPSLA 2014).
+fn splitmix(state: u64) -> u64 {
+    state.wrapping_add(0x9e37_79b9_7f4a_7c15)
+}
+
+fn mix(state: u64) -> u64 {
+    let mut z = state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

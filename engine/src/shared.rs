@@ -1,0 +1,194 @@
+//! The live state that all verbs of one database work on. Handles and background tasks share it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::batch::BatchOp;
+use crate::budget::{Budget, Reservation};
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::events::{Event, Listener};
+use crate::group::GroupQueue;
+use crate::jobs::Jobs;
+use crate::log_space::LogSpace;
+use crate::metrics::{Counters, Metrics};
+use crate::options::Options;
+use crate::policy::compaction::CompactionPolicy;
+use crate::policy::stall::StallPolicy;
+use crate::pressure::Pressure;
+use crate::signal::Signal;
+use crate::table::{TableFormat, TableMeta, TableSpace};
+use crate::types::{FileNumber, Nanos, SeqNo};
+use crate::version::manifest::Manifest;
+use crate::version::set::VersionSet;
+use crate::version::tree::{Branch, Tree};
+use crate::wal::writer::SegmentWriter;
+
+/// An entry of the commit queue. Nothing in it ever waits for a flush, a compaction or space.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// An admitted batch.
+    Write {
+        ops: Vec<(Arc<Branch>, BatchOp)>,
+        reservation: Reservation,
+        sync: bool,
+        tag: u64,
+    },
+    /// These trees' memtables become immutable; `overridden` when the engine and not the policy chose.
+    Seal { trees: Vec<Arc<Tree>>, overridden: bool },
+    /// Everything acknowledged so far becomes durable.
+    Sync,
+    /// A branch takes no writes any more.
+    Drop(Arc<Branch>),
+}
+
+/// Live state of one database.
+pub(crate) struct Shared<E: Env> {
+    pub(crate) env: E,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) listener: Option<Arc<dyn Listener>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) set: Arc<VersionSet>,
+    pub(crate) manifest: Manifest<E>,
+    pub(crate) space: Arc<TableSpace<E>>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) pressure: Pressure,
+    pub(crate) log: LogSpace,
+    pub(crate) jobs: Jobs,
+    pub(crate) commits: GroupQueue<Request, Result<SeqNo>>,
+    /// Gone while a leader writes.
+    pub(crate) wal: Mutex<Option<SegmentWriter<E>>>,
+    pub(crate) stall_policy: Mutex<Box<dyn StallPolicy>>,
+    pub(crate) compaction_policy: Mutex<Box<dyn CompactionPolicy>>,
+    pub(crate) next_file: Arc<AtomicU64>,
+    pub(crate) next_seq: AtomicU64,
+    /// Entries up to this number are visible.
+    pub(crate) published: AtomicU64,
+    /// Entries up to this number are durable.
+    pub(crate) synced: AtomicU64,
+    /// Open snapshots by number.
+    pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
+    /// Tables that left a version; a file goes when nothing else holds its table.
+    pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
+    pub(crate) read_only: Mutex<Option<Arc<Error>>>,
+    pub(crate) closing: AtomicBool,
+    /// Raised for the ticker: unsynced bytes, a new wake-up time, closing.
+    pub(crate) tick: Signal,
+    /// Raised when a job ended.
+    pub(crate) job_ended: Signal,
+}
+
+impl<E: Env> core::fmt::Debug for Shared<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> Shared<E> {
+    /// Tells the listener.
+    pub(crate) fn emit(&self, event: &Event) {
+        if let Some(listener) = &self.listener {
+            listener.event(self.env.now(), event);
+        }
+    }
+
+    /// A number no file of the directory ever had.
+    pub(crate) fn new_file_number(&self) -> FileNumber {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the database closes.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Refuses writes where the database takes none.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.is_closing() {
+            return Err(Error::Closed);
+        }
+        match &*self.read_only.lock() {
+            Some(cause) => Err(Error::ReadOnly(Arc::clone(cause))),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on the database takes no writes; who waits gets the error.
+    pub(crate) fn set_read_only(&self, cause: &Error) {
+        self.read_only.lock().get_or_insert_with(|| Arc::new(cause.clone()));
+        self.wake_writers();
+    }
+
+    /// Lets every writer that waits look again.
+    pub(crate) fn wake_writers(&self) {
+        self.budget.wake_all();
+        for tree in self.set.trees() {
+            tree.released.raise();
+        }
+    }
+
+    /// The highest visible number.
+    pub(crate) fn visible_seq(&self) -> SeqNo {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The numbers of open snapshots, ascending.
+    pub(crate) fn snapshot_seqs(&self) -> Vec<SeqNo> {
+        self.snapshots.lock().keys().copied().collect()
+    }
+
+    /// How tables are laid out.
+    pub(crate) fn table_format(&self) -> TableFormat {
+        TableFormat {
+            block_bytes: self.options.block_bytes,
+            restart_interval: self.options.restart_interval,
+            filter_bits_per_key: self.options.filter_bits_per_key,
+        }
+    }
+
+    /// Tenants that live in a tree.
+    pub(crate) fn tenants_of(tree: &Tree) -> u64 {
+        tree.branch_count.load(Ordering::Relaxed)
+    }
+
+    /// Asks the compaction policy how urgent a tree is, and queues it.
+    pub(crate) fn schedule_compaction(&self, tree: &Arc<Tree>, not_before: Nanos) {
+        if tree.is_dropped() || tree.failure().is_some() {
+            return;
+        }
+        let view = self.levels_view(tree);
+        let urgency = self.compaction_policy.lock().urgency(&view);
+        self.jobs.set_compaction(tree, urgency, not_before);
+    }
+
+    /// What the compaction policy sees of a tree.
+    pub(crate) fn levels_view(&self, tree: &Tree) -> crate::policy::view::LevelsView {
+        crate::policy::view::LevelsView {
+            l0_compaction_count: self.options.l0_compaction_count,
+            level_base_bytes: self.options.level_base_of(Self::tenants_of(tree)),
+            level_ratio: self.options.level_ratio,
+            table_bytes_max: self.options.table_bytes_max,
+            ..tree.view().version.facts(tree.id, &[])
+        }
+    }
+
+    /// Counters and gauges at this instant.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (immutable_count, l0_count, tree_count) = self.pressure.totals();
+        Metrics {
+            wal_retained_bytes: self.log.bytes(),
+            mutable_bytes: self.budget.mutable_bytes(),
+            immutable_bytes: self.budget.immutable_bytes(),
+            reserved_bytes: self.budget.reserved_bytes(),
+            immutable_count,
+            l0_count,
+            tree_count,
+            ..self.counters.snapshot()
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Version edits: atomic changes of what the database consists of, as the manifest keeps them.
+
+use std::sync::Arc;
+
+use crate::coding::{Decoder, put_bytes, put_varint};
+use crate::options::Layout;
+use crate::table::TableMeta;
+use crate::types::{BranchId, SeqNo, TableId, TreeId, to_u64};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// The first edit of a manifest: what the database is.
+    Begin {
+        /// How branches map to trees; fixed for the life of the database.
+        layout: Layout,
+        /// Ids of trees and branches below this one were given.
+        next_id: u64,
+        /// Segments below this one are not needed.
+        wal_floor: u64,
+    },
+    /// Trees exist. Made with the database (shared layouts) or with a tenant.
+    CreateTrees {
+        /// Their ids, ascending.
+        trees: Vec<TreeId>,
+    },
+    /// Tenants exist, each with its branch `main`.
+    CreateTenants {
+        /// Name, branch and the tree it lives in.
+        tenants: Vec<(String, BranchId, TreeId)>,
+    },
+    /// A tenant is gone with its branch, and with its tree where no other branch lives there.
+    DropTenant {
+        /// Its branch.
+        branch: BranchId,
+    },
+    /// A memtable became a table of every tree that owns it.
+    Flush {
+        /// The trees.
+        owners: Vec<TreeId>,
+        /// Entries up to this number are in tables, or gone.
+        flushed_upto: SeqNo,
+        /// The table; `None` when nothing was left to write.
+        table: Option<TableMeta>,
+    },
+    /// Tables of one tree were replaced.
+    Compact {
+        /// The tree.
+        tree: TreeId,
+        /// Tables that left it.
+        removed: Vec<TableId>,
+        /// Tables that joined it, with their level.
+        added: Vec<(u32, TableMeta)>,
+    },
+    /// WAL segments below this one are not needed.
+    WalFloor {
+        /// The oldest segment that is.
+        segment: u64,
+    },
+    /// One tree's whole state, when a manifest is begun.
+    TreeState {
+        /// The tree.
+        tree: TreeId,
+        /// As in `Flush`.
+        flushed_upto: SeqNo,
+        /// Its tables with their level, L0 newest first.
+        tables: Vec<(u32, TableMeta)>,
+    },
+}
+
+const BEGIN: u8 = 1;
+const CREATE_TREES: u8 = 2;
+const CREATE_TENANTS: u8 = 3;
+const DROP_TENANT: u8 = 4;
+const FLUSH: u8 = 5;
+const COMPACT: u8 = 6;
+const WAL_FLOOR: u8 = 7;
+const TREE_STATE: u8 = 8;
+
+impl Edit {
+    /// The name of its kind, for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Begin { .. } => "begin",
+            Self::CreateTrees { .. } => "create-trees",
+            Self::CreateTenants { .. } => "create-tenants",
+            Self::DropTenant { .. } => "drop-tenant",
+            Self::Flush { .. } => "flush",
+            Self::Compact { .. } => "compact",
+            Self::WalFloor { .. } => "wal-floor",
+            Self::TreeState { .. } => "tree-state",
+        }
+    }
+
+    /// The tree it changes, where it changes one.
+    pub fn tree(&self) -> Option<TreeId> {
+        match self {
+            Self::Flush { owners, .. } => owners.first().copied(),
+            Self::Compact { tree, .. } | Self::TreeState { tree, .. } => Some(*tree),
+            Self::Begin { .. }
+            | Self::CreateTrees { .. }
+            | Self::CreateTenants { .. }
+            | Self::DropTenant { .. }
+            | Self::WalFloor { .. } => None,
+        }
+    }
+
+    /// Appends the encoded edit.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Begin { layout, next_id, wal_floor } => {
+                out.push(BEGIN);
+                put_bytes(out, layout.to_string().as_bytes());
+                put_varint(out, *next_id);
+                put_varint(out, *wal_floor);
+            }
+            Self::CreateTrees { trees } => {
+                out.push(CREATE_TREES);
+                put_varint(out, to_u64(trees.len()));
+                trees.iter().for_each(|t| put_varint(out, t.0));
+            }
+            Self::CreateTenants { tenants } => {
+                out.push(CREATE_TENANTS);
+                put_varint(out, to_u64(tenants.len()));
+                for (name, branch, tree) in tenants {
+                    put_bytes(out, name.as_bytes());
+                    put_varint(out, branch.0);
+                    put_varint(out, tree.0);
+                }
+            }
+            Self::DropTenant { branch } => {
+                out.push(DROP_TENANT);
+                put_varint(out, branch.0);
+            }
+            Self::Flush { owners, flushed_upto, table } => {
+                out.push(FLUSH);
+                put_varint(out, to_u64(owners.len()));
+                owners.iter().for_each(|t| put_varint(out, t.0));
+                put_varint(out, *flushed_upto);
+                out.push(u8::from(table.is_some()));
+                if let Some(table) = table {
+                    table.encode(out);
+                }
+            }
+            Self::Compact { tree, removed, added } => {
+                out.push(COMPACT);
+                put_varint(out, tree.0);
+                put_varint(out, to_u64(removed.len()));
+                for id in removed {
+                    put_varint(out, id.file);
+                    put_varint(out, id.offset);
+                }
+                encode_tables(out, added);
+            }
+            Self::WalFloor { segment } => {
+                out.push(WAL_FLOOR);
+                put_varint(out, *segment);
+            }
+            Self::TreeState { tree, flushed_upto, tables } => {
+                out.push(TREE_STATE);
+                put_varint(out, tree.0);
+                put_varint(out, *flushed_upto);
+                encode_tables(out, tables);
+            }
+        }
+    }
+
+    /// Reads one edit; `None` where the bytes are none.
+    pub fn decode(d: &mut Decoder<'_>) -> Option<Self> {
+        Some(match d.u8()? {
+            BEGIN => {
+                let layout = core::str::from_utf8(d.bytes()?).ok()?.parse().ok()?;
+                Self::Begin { layout, next_id: d.varint()?, wal_floor: d.varint()? }
+            }
+            CREATE_TREES => Self::CreateTrees { trees: decode_trees(d)? },
+            CREATE_TENANTS => {
+                let count = d.varint()?;
+                let mut tenants = Vec::new();
+                for _ in 0..count {
+                    let name = core::str::from_utf8(d.bytes()?).ok()?.to_owned();
+                    tenants.push((name, BranchId(d.varint()?), TreeId(d.varint()?)));
+                }
+                Self::CreateTenants { tenants }
+            }
+            DROP_TENANT => Self::DropTenant { branch: BranchId(d.varint()?) },
+            FLUSH => {
+                let owners = decode_trees(d)?;
+                let flushed_upto = d.varint()?;
+                let table = if d.u8()? == 0 { None } else { Some(TableMeta::decode(d)?) };
+                Self::Flush { owners, flushed_upto, table }
+            }
+            COMPACT => {
+                let tree = TreeId(d.varint()?);
+                let count = d.varint()?;
+                let mut removed = Vec::new();
+                for _ in 0..count {
+                    removed.push(TableId { file: d.varint()?, offset: d.varint()? });
+                }
+                Self::Compact { tree, removed, added: decode_tables(d)? }
+            }
+            WAL_FLOOR => Self::WalFloor { segment: d.varint()? },
+            TREE_STATE => {
+                let tree = TreeId(d.varint()?);
+                let flushed_upto = d.varint()?;
+                Self::TreeState { tree, flushed_upto, tables: decode_tables(d)? }
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn decode_trees(d: &mut Decoder<'_>) -> Option<Vec<TreeId>> {
+    let count = d.varint()?;
+    let mut trees = Vec::new();
+    for _ in 0..count {
+        trees.push(TreeId(d.varint()?));
+    }
+    Some(trees)
+}
+
+fn encode_tables(out: &mut Vec<u8>, tables: &[(u32, TableMeta)]) {
+    put_varint(out, to_u64(tables.len()));
+    for (level, table) in tables {
+        put_varint(out, u64::from(*level));
+        table.encode(out);
+    }
+}
+
+fn decode_tables(d: &mut Decoder<'_>) -> Option<Vec<(u32, TableMeta)>> {
+    let count = d.varint()?;
+    let mut tables = Vec::new();
+    for _ in 0..count {
+        let level = u32::try_from(d.varint()?).ok()?;
+        if usize::try_from(level).ok()? >= super::LEVEL_COUNT {
+            return None;
+        }
+        tables.push((level, TableMeta::decode(d)?));
+    }
+    Some(tables)
+}
+
+/// Tables as versions hold them.
+pub fn shared(tables: Vec<(u32, TableMeta)>) -> Vec<(u32, Arc<TableMeta>)> {
+    tables.into_iter().map(|(level, t)| (level, Arc::new(t))).collect()
+}

@@ -1,0 +1,353 @@
+//! The manifest: a log of version edits, and CURRENT, which names the live one.
+//!
+//! A record is a group of edits that survive together: `crc32c u32, length u32, offset u64, payload`,
+//! where `offset` is the record's own place in the file. A record is appended only when all before it
+//! are durable, so a valid record behind a bad one means damage, and a bad one at the end a write that
+//! was never acknowledged.
+//!
+//! After a failed append or sync nothing more is appended to that file: the next edit begins a new
+//! manifest from the live state. Until then the failed edit may come back at the next open, so nothing
+//! that it names may be deleted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::edit::Edit;
+use super::set::VersionSet;
+use crate::coding::Decoder;
+use crate::env::{Env, File, IoClass};
+use crate::error::{Error, Result};
+use crate::group::{GroupQueue, Work};
+use crate::metrics::Counters;
+use crate::types::{FileNumber, to_u64, to_usize};
+
+/// A manifest is begun anew above this size and four times what it began with.
+const ROTATE_BYTES_MIN: u64 = 256 * 1024;
+const HEADER_BYTES: usize = 16;
+const GROUP_EDITS_MAX: usize = 64;
+
+/// The file of a manifest.
+pub fn manifest_path(dir: &Path, number: FileNumber) -> PathBuf {
+    dir.join(manifest_name(number))
+}
+
+fn manifest_name(number: FileNumber) -> String {
+    format!("MANIFEST-{number:06}")
+}
+
+/// The file that names the live manifest.
+pub fn current_path(dir: &Path) -> PathBuf {
+    dir.join("CURRENT")
+}
+
+/// Runs when an edit is durable, before the next one is installed.
+pub type Install = Box<dyn FnOnce(&VersionSet) + Send>;
+
+/// A group of edits on its way into the manifest.
+pub struct Commit {
+    edits: Vec<Edit>,
+    install: Option<Install>,
+}
+
+impl core::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Commit").field("edits", &self.edits).finish_non_exhaustive()
+    }
+}
+
+struct Writer<E: Env> {
+    file: E::File,
+    number: FileNumber,
+    bytes: u64,
+    begun_bytes: u64,
+}
+
+/// The live manifest of one database.
+pub struct Manifest<E: Env> {
+    env: E,
+    dir: PathBuf,
+    set: Arc<VersionSet>,
+    counters: Arc<Counters>,
+    next_file: Arc<AtomicU64>,
+    queue: GroupQueue<Commit, Result<()>>,
+    /// Gone while a group is written, and after a failure: the next group then begins a new manifest.
+    writer: Mutex<Option<Writer<E>>>,
+    /// The manifest to remove once another is live.
+    replaced: Mutex<Option<FileNumber>>,
+}
+
+impl<E: Env> core::fmt::Debug for Manifest<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Manifest").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> Manifest<E> {
+    /// A manifest that is begun with the first commit; `replaces` is the one that was read.
+    pub fn new(
+        env: E,
+        dir: &Path,
+        set: Arc<VersionSet>,
+        (counters, next_file): (Arc<Counters>, Arc<AtomicU64>),
+        replaces: Option<FileNumber>,
+    ) -> Self {
+        Self {
+            env,
+            dir: dir.to_owned(),
+            set,
+            counters,
+            next_file,
+            queue: GroupQueue::default(),
+            writer: Mutex::new(None),
+            replaced: Mutex::new(replaces),
+        }
+    }
+
+    /// Makes edits durable together, then installs them: by `install`, or by applying them.
+    ///
+    /// # Errors
+    ///
+    /// The world's. The edits are not installed, but may come back at the next open, until a later
+    /// commit succeeds.
+    pub async fn commit(&self, edits: Vec<Edit>, install: Option<Install>) -> Result<()> {
+        self.queue.submit(Commit { edits, install }, self).await
+    }
+
+    /// Writes a new manifest from the live state and switches CURRENT to it.
+    ///
+    /// # Errors
+    ///
+    /// The world's. CURRENT names the old or the new manifest, both whole.
+    async fn begin(&self) -> Result<Writer<E>> {
+        let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let path = manifest_path(&self.dir, number);
+        let file = self.env.create(&path).await?;
+        let mut out = Vec::new();
+        put_record(&mut out, 0, &self.set.edits());
+        file.append(&out, IoClass::Manifest).await?;
+        file.sync_all(IoClass::Manifest).await?;
+        // The name must be durable before CURRENT may point at it.
+        self.env.sync_dir(&self.dir).await?;
+        let temporary = self.dir.join(format!("{number:06}.tmp"));
+        let pointer = self.env.create(&temporary).await?;
+        let name = format!("{}\n", manifest_name(number));
+        pointer.append(name.as_bytes(), IoClass::Manifest).await?;
+        pointer.sync_all(IoClass::Manifest).await?;
+        self.env.rename(&temporary, &current_path(&self.dir)).await?;
+        self.env.sync_dir(&self.dir).await?;
+        let bytes = to_u64(out.len());
+        self.counters.manifest_bytes.add(bytes);
+        let old = self.replaced.lock().replace(number);
+        if let Some(old) = old {
+            // Left behind it does no harm: the next open removes it.
+            drop(self.env.remove(&manifest_path(&self.dir, old)).await);
+        }
+        Ok(Writer { file, number, bytes, begun_bytes: bytes })
+    }
+
+    async fn write(&self, out: &[Edit]) -> Result<Writer<E>> {
+        let live = self.writer.lock().take();
+        let mut writer = match live {
+            Some(w) if w.bytes < ROTATE_BYTES_MIN.max(4 * w.begun_bytes) => w,
+            Some(_) | None => self.begin().await?,
+        };
+        let mut record = Vec::new();
+        put_record(&mut record, writer.bytes, out);
+        writer.file.append(&record, IoClass::Manifest).await?;
+        writer.file.sync_data(IoClass::Manifest).await?;
+        writer.bytes += to_u64(record.len());
+        self.counters.manifest_bytes.add(to_u64(record.len()));
+        Ok(writer)
+    }
+
+    /// The number of the live manifest; `None` before the first commit and after a failed one.
+    pub fn number(&self) -> Option<FileNumber> {
+        self.writer.lock().as_ref().map(|w| w.number)
+    }
+}
+
+impl<E: Env> Work for Manifest<E> {
+    type Item = Commit;
+    type Reply = Result<()>;
+
+    fn joins(&self, group: &[Commit], _next: &Commit) -> bool {
+        group.iter().map(|c| c.edits.len()).sum::<usize>() < GROUP_EDITS_MAX
+    }
+
+    async fn run(&self, items: &mut Vec<Commit>) -> Vec<Result<()>> {
+        let edits: Vec<Edit> = items.iter().flat_map(|c| c.edits.iter().cloned()).collect();
+        match self.write(&edits).await {
+            Ok(writer) => *self.writer.lock() = Some(writer),
+            Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
+        }
+        items
+            .drain(..)
+            .map(|commit| {
+                match commit.install {
+                    Some(install) => install(&self.set),
+                    None => {
+                        for edit in &commit.edits {
+                            self.set.apply(edit).map_err(Error::InvalidArgument)?;
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .collect()
+    }
+
+    fn abandoned(&self) -> Result<()> {
+        Err(Error::Closed)
+    }
+}
+
+fn put_record(out: &mut Vec<u8>, offset: u64, edits: &[Edit]) {
+    let mut payload = Vec::new();
+    for edit in edits {
+        edit.encode(&mut payload);
+    }
+    let mut head = Vec::with_capacity(HEADER_BYTES);
+    head.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    head.extend_from_slice(&offset.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head), &payload);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&payload);
+}
+
+fn read_record(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let mut d = Decoder::new(bytes.get(at..)?);
+    let crc = d.u32()?;
+    let body = d.rest();
+    let len = to_usize(u64::from(d.u32()?));
+    if d.u64()? != to_u64(at) {
+        return None;
+    }
+    d.take(len)?;
+    let checked = body.get(..HEADER_BYTES - 4 + len)?;
+    (crc32c::crc32c(checked) == crc).then(|| checked.get(HEADER_BYTES - 4..))?
+}
+
+/// An edit with the offset of its record.
+pub type PlacedEdit = (u64, Edit);
+
+/// Every edit of a manifest's bytes, and where the last whole record ends.
+///
+/// # Errors
+///
+/// [`Error::Corruption`] where a record that was durable is damaged.
+pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<(Vec<PlacedEdit>, u64)> {
+    let mut edits = Vec::new();
+    let mut at = 0;
+    while let Some(payload) = read_record(bytes, at) {
+        let mut d = Decoder::new(payload);
+        while !d.is_empty() {
+            let Some(edit) = Edit::decode(&mut d) else {
+                return Err(Error::corruption(
+                    path,
+                    to_u64(at + HEADER_BYTES + d.position()),
+                    "an edit with a valid checksum does not decode: another version of the format \
+                     wrote it",
+                ));
+            };
+            edits.push((to_u64(at), edit));
+        }
+        at += HEADER_BYTES + payload.len();
+    }
+    let behind = (at + 1..bytes.len()).find(|p| read_record(bytes, *p).is_some());
+    if let Some(valid) = behind {
+        return Err(Error::corruption(
+            path,
+            to_u64(at),
+            format!("a bad record, although one at byte {valid} is whole"),
+        ));
+    }
+    if edits.is_empty() {
+        return Err(Error::corruption(path, 0, "the first record is not whole"));
+    }
+    Ok((edits, to_u64(at)))
+}
+
+/// The number of the live manifest, from CURRENT; `None` where there is no database yet.
+///
+/// # Errors
+///
+/// The world's, or [`Error::Corruption`] where CURRENT does not name a manifest.
+pub async fn read_current<E: Env>(env: &E, dir: &Path) -> Result<Option<FileNumber>> {
+    let path = current_path(dir);
+    let file = match env.open(&path).await {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let len = to_usize(file.len());
+    let bad = || Error::corruption(&path, 0, "it does not name a manifest as MANIFEST-NNNNNN");
+    if len > 64 {
+        return Err(bad());
+    }
+    let bytes = file.read_at(0, len, IoClass::Manifest).await?;
+    let name = core::str::from_utf8(&bytes).ok().and_then(|s| s.strip_suffix('\n'));
+    let number = name.and_then(|n| n.strip_prefix("MANIFEST-")?.parse().ok()).ok_or_else(bad)?;
+    Ok(Some(number))
+}
+
+/// Reads a whole file, in pieces.
+///
+/// # Errors
+///
+/// The world's.
+pub async fn read_file<E: Env>(env: &E, path: &Path, class: IoClass) -> Result<Bytes> {
+    const PIECE_BYTES: u64 = 1024 * 1024;
+    let file = env.open(path).await?;
+    let len = file.len();
+    let mut out = Vec::with_capacity(to_usize(len));
+    let mut at = 0;
+    while at < len {
+        let piece = PIECE_BYTES.min(len - at);
+        out.extend_from_slice(&file.read_at(at, to_usize(piece), class).await?);
+        at += piece;
+    }
+    Ok(Bytes::from(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(groups: &[Vec<Edit>]) -> (Vec<u8>, Vec<usize>) {
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        for group in groups {
+            let at = to_u64(out.len());
+            put_record(&mut out, at, group);
+            ends.push(out.len());
+        }
+        (out, ends)
+    }
+
+    fn floors(n: u64) -> Vec<Vec<Edit>> {
+        (0..n).map(|segment| vec![Edit::WalFloor { segment }]).collect()
+    }
+
+    #[test]
+    fn a_cut_leaves_the_whole_records_before_it() {
+        let (bytes, ends) = bytes_of(&floors(5));
+        for cut in ends[0]..bytes.len() {
+            let (edits, end) = read_manifest(Path::new("M"), &bytes[..cut]).unwrap();
+            assert_eq!(edits.len(), ends.iter().filter(|e| **e <= cut).count());
+            assert_eq!(to_usize(end), ends[edits.len() - 1]);
+        }
+        assert!(read_manifest(Path::new("M"), &bytes[..ends[0] - 1]).is_err());
+    }
+
+    #[test]
+    fn damage_before_a_whole_record_is_loud() {
+        let (mut bytes, ends) = bytes_of(&floors(5));
+        bytes[ends[1] + 2] ^= 1;
+        let error = read_manifest(Path::new("M"), &bytes).unwrap_err();
+        assert_eq!(error.location().1, Some(to_u64(ends[1])));
+    }
+}

@@ -1,0 +1,276 @@
+//! Every tree and branch of a database, and the one place where edits change them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::edit::Edit;
+use super::tree::{Branch, Tree};
+use crate::layout::Place;
+use crate::options::Layout;
+use crate::table::TableMeta;
+use crate::types::{BranchId, TreeId};
+
+#[derive(Debug)]
+struct State {
+    layout: Layout,
+    next_id: u64,
+    wal_floor: u64,
+    trees: BTreeMap<TreeId, Arc<Tree>>,
+    branches: BTreeMap<BranchId, Arc<Branch>>,
+    tenants: BTreeMap<String, BranchId>,
+}
+
+/// Trees and branches by id, tenants by name.
+#[derive(Debug)]
+pub struct VersionSet {
+    state: Mutex<State>,
+}
+
+/// What an edit took away: for the collector and for those who account memory.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Tables that a version no longer names; others may.
+    pub removed_tables: Vec<Arc<TableMeta>>,
+    /// Trees that are gone.
+    pub dropped_trees: Vec<Arc<Tree>>,
+    /// Trees that are new.
+    pub created_trees: Vec<Arc<Tree>>,
+}
+
+/// Why an edit read from a manifest cannot be applied.
+pub type EditFault = String;
+
+impl VersionSet {
+    /// A database without trees.
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            state: Mutex::new(State {
+                layout,
+                next_id: 1,
+                wal_floor: 0,
+                trees: BTreeMap::new(),
+                branches: BTreeMap::new(),
+                tenants: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Applies an edit to the live state.
+    ///
+    /// # Errors
+    ///
+    /// Words for an edit that contradicts the state, such as one of a damaged manifest; the state is
+    /// then unchanged or holds a part of the edit, and must not be used.
+    pub fn apply(&self, edit: &Edit) -> Result<Applied, EditFault> {
+        let mut state = self.state.lock();
+        let mut applied = Applied::default();
+        match edit {
+            Edit::Begin { layout, next_id, wal_floor } => {
+                state.layout = *layout;
+                state.next_id = state.next_id.max(*next_id);
+                state.wal_floor = *wal_floor;
+            }
+            Edit::CreateTrees { trees } => {
+                for id in trees {
+                    state.create_tree(*id, &mut applied)?;
+                }
+            }
+            Edit::CreateTenants { tenants } => {
+                for (name, branch, tree) in tenants {
+                    state.create_tenant(name, *branch, *tree, &mut applied)?;
+                }
+            }
+            Edit::DropTenant { branch } => state.drop_tenant(*branch, &mut applied)?,
+            Edit::Flush { owners, flushed_upto, table } => {
+                let table = table.clone().map(Arc::new);
+                for tree in owners {
+                    // A tree that was dropped while its flush ran takes nothing.
+                    let Some(tree) = state.trees.get(tree) else { continue };
+                    tree.raise_flushed_upto(*flushed_upto);
+                    if let Some(table) = &table {
+                        tree.change(|v| {
+                            v.version = Arc::new(v.version.with_flushed(Arc::clone(table)));
+                        });
+                    }
+                }
+            }
+            Edit::Compact { tree, removed, added } => {
+                if let Some(tree) = state.trees.get(tree) {
+                    let view = tree.view();
+                    let gone = view.version.tables().filter(|(_, t)| removed.contains(&t.id));
+                    applied.removed_tables.extend(gone.map(|(_, t)| t).cloned());
+                    let added: Vec<_> = added
+                        .iter()
+                        .map(|(level, t)| {
+                            let held = applied.removed_tables.iter().find(|r| r.id == t.id);
+                            (*level, held.map_or_else(|| Arc::new(t.clone()), Arc::clone))
+                        })
+                        .collect();
+                    applied.removed_tables.retain(|r| !added.iter().any(|(_, t)| t.id == r.id));
+                    tree.change(|v| {
+                        v.version = Arc::new(v.version.with_compacted(removed, &added));
+                    });
+                }
+            }
+            Edit::WalFloor { segment } => state.wal_floor = state.wal_floor.max(*segment),
+            Edit::TreeState { tree, flushed_upto, tables } => {
+                let tree = state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
+                tree.raise_flushed_upto(*flushed_upto);
+                let added = super::edit::shared(tables.clone());
+                tree.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
+            }
+        }
+        Ok(applied)
+    }
+
+    /// The edits that lead from nothing to the present state: the beginning of a new manifest.
+    pub fn edits(&self) -> Vec<Edit> {
+        let state = self.state.lock();
+        let mut edits = vec![Edit::Begin {
+            layout: state.layout,
+            next_id: state.next_id,
+            wal_floor: state.wal_floor,
+        }];
+        let trees = state.trees.keys().copied().collect();
+        edits.push(Edit::CreateTrees { trees });
+        let tenants = state
+            .branches
+            .values()
+            .filter_map(|b| Some((b.tenant.clone(), b.id, b.places.first()?.0.id)))
+            .collect();
+        edits.push(Edit::CreateTenants { tenants });
+        for tree in state.trees.values() {
+            let view = tree.view();
+            let tables: Vec<_> =
+                view.version.tables().map(|(l, t)| (l, TableMeta::clone(t))).collect();
+            if !tables.is_empty() || tree.flushed_upto() > 0 {
+                let flushed_upto = tree.flushed_upto();
+                edits.push(Edit::TreeState { tree: tree.id, flushed_upto, tables });
+            }
+        }
+        edits
+    }
+
+    /// The layout of the database.
+    pub fn layout(&self) -> Layout {
+        self.state.lock().layout
+    }
+
+    /// Takes `count` ids of trees and branches; the first of them.
+    pub fn take_ids(&self, count: u64) -> u64 {
+        let mut state = self.state.lock();
+        let first = state.next_id;
+        state.next_id += count;
+        first
+    }
+
+    /// Ids below this one were given.
+    pub fn next_id(&self) -> u64 {
+        self.state.lock().next_id
+    }
+
+    /// WAL segments below this one are not needed.
+    pub fn wal_floor(&self) -> u64 {
+        self.state.lock().wal_floor
+    }
+
+    /// A tree.
+    pub fn tree(&self, id: TreeId) -> Option<Arc<Tree>> {
+        self.state.lock().trees.get(&id).cloned()
+    }
+
+    /// Every tree, by id.
+    pub fn trees(&self) -> Vec<Arc<Tree>> {
+        self.state.lock().trees.values().cloned().collect()
+    }
+
+    /// A branch.
+    pub fn branch(&self, id: BranchId) -> Option<Arc<Branch>> {
+        self.state.lock().branches.get(&id).cloned()
+    }
+
+    /// A tenant's branch `main`.
+    pub fn tenant(&self, name: &str) -> Option<Arc<Branch>> {
+        let state = self.state.lock();
+        let id = state.tenants.get(name)?;
+        state.branches.get(id).cloned()
+    }
+
+    /// Every branch, by id.
+    pub fn branches(&self) -> Vec<Arc<Branch>> {
+        self.state.lock().branches.values().cloned().collect()
+    }
+
+    /// Whether entries of this branch may be thrown away: it was given and is not live.
+    ///
+    /// # Errors
+    ///
+    /// Words for an id that was never given: damage.
+    pub fn is_gone(&self, branch: BranchId) -> Result<bool, EditFault> {
+        let state = self.state.lock();
+        if state.branches.contains_key(&branch) {
+            Ok(false)
+        } else if branch.0 < state.next_id {
+            Ok(true)
+        } else {
+            Err(format!("branch {branch} was never created"))
+        }
+    }
+}
+
+impl State {
+    fn create_tree(&mut self, id: TreeId, applied: &mut Applied) -> Result<Arc<Tree>, EditFault> {
+        let tree = Arc::new(Tree::new(id));
+        if self.trees.insert(id, Arc::clone(&tree)).is_some() {
+            return Err(format!("tree {id} is created twice"));
+        }
+        self.next_id = self.next_id.max(id.0.saturating_add(1));
+        applied.created_trees.push(Arc::clone(&tree));
+        Ok(tree)
+    }
+
+    fn create_tenant(
+        &mut self,
+        name: &str,
+        id: BranchId,
+        tree: TreeId,
+        applied: &mut Applied,
+    ) -> Result<(), EditFault> {
+        let home = match self.trees.get(&tree) {
+            Some(tree) => Arc::clone(tree),
+            None => self.create_tree(tree, applied)?,
+        };
+        let place = Place::new(self.layout, id);
+        let branch = Arc::new(Branch::new(id, name.to_owned(), home, place));
+        let twice = self.branches.insert(id, branch).is_some();
+        if twice || self.tenants.insert(name.to_owned(), id).is_some() {
+            return Err(format!("tenant {name:?} or its branch {id} is created twice"));
+        }
+        self.next_id = self.next_id.max(id.0.saturating_add(1));
+        Ok(())
+    }
+
+    fn drop_tenant(&mut self, id: BranchId, applied: &mut Applied) -> Result<(), EditFault> {
+        let branch =
+            self.branches.remove(&id).ok_or_else(|| format!("branch {id} is dropped unknown"))?;
+        branch.set_dropped(true);
+        self.tenants.remove(&branch.tenant);
+        if self.layout == Layout::PerTenant {
+            for (tree, _) in &branch.places {
+                let live = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
+                if live > 1 {
+                    continue;
+                }
+                if let Some(tree) = self.trees.remove(&tree.id) {
+                    tree.mark_dropped();
+                    let view = tree.view();
+                    applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
+                    applied.dropped_trees.push(tree);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Frames: how records lie in a segment.
+
+use crate::coding::Decoder;
+use crate::types::{to_u64, to_usize};
+
+use super::BLOCK_BYTES;
+
+/// crc32c u32, payload length u16, kind u8, segment u32, durable offset u32.
+pub(super) const HEADER_BYTES: usize = 15;
+
+/// A frame's part of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The whole record.
+    Full,
+    First,
+    Middle,
+    Last,
+}
+
+impl Part {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Full => 1,
+            Self::First => 2,
+            Self::Middle => 3,
+            Self::Last => 4,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Full),
+            2 => Some(Self::First),
+            3 => Some(Self::Middle),
+            4 => Some(Self::Last),
+            _ => None,
+        }
+    }
+}
+
+/// What a frame says of its segment, beside its payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    /// The segment's number, cut to 32 bits.
+    pub(super) segment: u32,
+    /// Bytes of the segment known durable when the frame was built, cut to 32 bits.
+    pub(super) durable_bytes: u32,
+}
+
+/// Appends a record as frames to `out`, which will be written at byte `start` of the segment.
+pub(super) fn put_record(out: &mut Vec<u8>, start: u64, stamp: Stamp, mut record: &[u8]) {
+    let base = out.len();
+    let mut first = true;
+    loop {
+        let at = to_usize(start) + (out.len() - base);
+        let left = BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES);
+        if left <= HEADER_BYTES {
+            out.resize(out.len() + left, 0);
+            continue;
+        }
+        let (now, later) =
+            record.split_at_checked(left - HEADER_BYTES).unwrap_or((record, &[]));
+        let part = match (first, later.is_empty()) {
+            (true, true) => Part::Full,
+            (true, false) => Part::First,
+            (false, false) => Part::Middle,
+            (false, true) => Part::Last,
+        };
+        put_frame(out, stamp, part, now);
+        record = later;
+        first = false;
+        if record.is_empty() {
+            return;
+        }
+    }
+}
+
+fn put_frame(out: &mut Vec<u8>, stamp: Stamp, part: Part, payload: &[u8]) {
+    let len = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+    let mut head = [0_u8; HEADER_BYTES - 4];
+    let fields = len
+        .to_le_bytes()
+        .into_iter()
+        .chain([part.byte()])
+        .chain(stamp.segment.to_le_bytes())
+        .chain(stamp.durable_bytes.to_le_bytes());
+    for (to, from) in head.iter_mut().zip(fields) {
+        *to = from;
+    }
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head), payload);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(payload);
+}
+
+/// A whole frame found in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) part: Part,
+    pub(super) durable_bytes: u32,
+    pub(super) payload: &'a [u8],
+    /// Where the frame ends in its segment.
+    pub(super) end: usize,
+}
+
+/// The frame at byte `at` of a segment, or `None` where there is no whole and valid one.
+pub(super) fn read_frame(bytes: &[u8], at: usize, segment: u32) -> Option<Frame<'_>> {
+    let mut d = Decoder::new(bytes.get(at..)?);
+    let crc = d.u32()?;
+    let mut head = Decoder::new(d.rest().get(..HEADER_BYTES - 4)?);
+    let len = usize::from(head.u16()?);
+    let part = Part::from_byte(head.u8()?)?;
+    let (found, durable_bytes) = (head.u32()?, head.u32()?);
+    let checked = d.take(HEADER_BYTES - 4 + len)?;
+    let left = BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES);
+    if found != segment || HEADER_BYTES + len > left || crc32c::crc32c(checked) != crc {
+        return None;
+    }
+    let payload = checked.get(HEADER_BYTES - 4..)?;
+    Some(Frame { part, durable_bytes, payload, end: at + HEADER_BYTES + len })
+}
+
+/// Where the next frame may begin: blocks end in padding too short for a header.
+pub(super) fn skip_padding(at: usize) -> usize {
+    let left = BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES);
+    if left <= HEADER_BYTES { at + left } else { at }
+}
+
+/// The start of the block behind `at`.
+pub(super) fn next_block(at: usize) -> usize {
+    at + (BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES))
+}
+
+/// The low 32 bits, as frames keep numbers.
+pub(super) fn low32(n: u64) -> u32 {
+    u32::try_from(n & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// How many bytes a record of this length takes at byte `start`, padding included.
+#[cfg(test)]
+pub(super) fn framed_bytes(start: u64, record: usize) -> u64 {
+    let mut out = Vec::new();
+    put_record(&mut out, start, Stamp { segment: 0, durable_bytes: 0 }, &vec![0; record]);
+    to_u64(out.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_never_cross_a_block() {
+        for start in [0, 100, 32_000, 32_752, 32_753, 32_767] {
+            for len in [0, 1, 100, 40_000, 100_000] {
+                let bytes = framed_bytes(start, len);
+                assert!(bytes >= to_u64(len + HEADER_BYTES), "{start} {len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The commit queue's leader: sequence numbers, log, memtables, publish, acknowledge.
+//!
+//! One group at a time, in order, so that visibility is a prefix of the order of writes. A group is
+//! published only after its append, any sync that a member asks for, and its insert.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::env::{Env, Site, Work as CpuWork};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::group::Work;
+use crate::memtable::Memtable;
+use crate::shared::{Request, Shared};
+use crate::types::{SeqNo, to_u64};
+use crate::version::tree::Tree;
+use crate::wal::writer::SegmentWriter;
+use crate::wal::{encode_batch_header, encode_entry};
+
+const GROUP_REQUESTS_MAX: usize = 128;
+const GROUP_BYTES_MAX: usize = 1 << 20;
+
+/// Puts a request in the queue and waits for its answer.
+pub(crate) async fn submit<E: Env>(shared: &Shared<E>, request: Request) -> Result<SeqNo> {
+    shared.commits.submit(request, &Leader { shared }).await
+}
+
+/// Makes everything acknowledged up to `seq` durable.
+///
+/// # Errors
+///
+/// The world's; the database is then read-only.
+pub(crate) async fn sync_through<E: Env>(shared: &Shared<E>, seq: SeqNo) -> Result<()> {
+    if shared.synced.load(Ordering::Acquire) < seq {
+        submit(shared, Request::Sync).await?;
+    }
+    Ok(())
+}
+
+struct Leader<'a, E: Env> {
+    shared: &'a Shared<E>,
+}
+
+/// The segment writer while a leader has it; put back when dropped.
+struct Taken<'a, E: Env> {
+    shared: &'a Shared<E>,
+    writer: Option<SegmentWriter<E>>,
+}
+
+impl<E: Env> Drop for Taken<'_, E> {
+    fn drop(&mut self) {
+        *self.shared.wal.lock() = self.writer.take();
+    }
+}
+
+impl<E: Env> Work for Leader<'_, E> {
+    type Item = Request;
+    type Reply = Result<SeqNo>;
+
+    fn joins(&self, group: &[Request], next: &Request) -> bool {
+        let is_write = |r: &Request| matches!(r, Request::Write { .. } | Request::Sync);
+        let bytes = |r: &Request| match r {
+            Request::Write { ops, .. } => ops.iter().map(|(_, op)| op.data.len()).sum(),
+            Request::Seal { .. } | Request::Sync | Request::Drop(_) => 0_usize,
+        };
+        group.len() < GROUP_REQUESTS_MAX
+            && group.first().is_some_and(is_write)
+            && is_write(next)
+            && group.iter().map(bytes).sum::<usize>() < GROUP_BYTES_MAX
+    }
+
+    async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
+        match items.first() {
+            Some(Request::Seal { trees, overridden }) => {
+                for tree in trees {
+                    if *overridden {
+                        self.shared.counters.policy_override_count.add(1);
+                        self.shared.emit(&Event::PolicyOverride { tree: tree.id });
+                    }
+                    seal(self.shared, tree);
+                }
+                vec![Ok(self.shared.visible_seq())]
+            }
+            Some(Request::Drop(branch)) => {
+                branch.set_dropped(true);
+                vec![Ok(self.shared.visible_seq())]
+            }
+            Some(Request::Write { .. } | Request::Sync) | None => {
+                let mut replies = Vec::with_capacity(items.len());
+                if let Err(error) = self.commit(items, &mut replies).await {
+                    return items.iter().map(|_| Err(error.clone())).collect();
+                }
+                replies
+            }
+        }
+    }
+
+    fn abandoned(&self) -> Result<SeqNo> {
+        Err(Error::Closed)
+    }
+}
+
+impl<E: Env> Leader<'_, E> {
+    async fn commit(
+        &self,
+        items: &mut [Request],
+        replies: &mut Vec<Result<SeqNo>>,
+    ) -> Result<()> {
+        let shared = self.shared;
+        if let Some(cause) = &*shared.read_only.lock() {
+            return Err(Error::ReadOnly(Arc::clone(cause)));
+        }
+        let mut taken = Taken { shared, writer: shared.wal.lock().take() };
+        let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
+        if writer.is_torn() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
+            self.roll(writer).await?;
+        }
+        let (records, last_seq) = self.encode(items, replies);
+        if !records.is_empty() {
+            let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+            let bytes = writer.append(&slices, last_seq).await?;
+            shared.counters.wal_bytes.add(bytes);
+            shared.log.grow(writer.segment(), bytes);
+            shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
+        }
+        let owes_sync = |r: &Request| match r {
+            Request::Write { sync, .. } => *sync,
+            Request::Sync => true,
+            Request::Seal { .. } | Request::Drop(_) => false,
+        };
+        if items.iter().any(owes_sync) {
+            self.sync(writer).await?;
+        }
+        let segment = writer.segment();
+        drop(taken);
+        shared.env.yield_point(Site("commit-insert")).await;
+        let full = self.insert(items, replies, segment);
+        shared.published.store(last_seq, Ordering::Release);
+        for tree in &full {
+            seal(shared, tree);
+        }
+        ask_flush_policy(shared);
+        if shared.options.sync_interval_ns > 0 && shared.synced.load(Ordering::Relaxed) < last_seq {
+            shared.tick.raise();
+        }
+        Ok(())
+    }
+
+    /// Gives numbers and encodes; answers members that are refused.
+    fn encode(
+        &self,
+        items: &[Request],
+        replies: &mut Vec<Result<SeqNo>>,
+    ) -> (Vec<Vec<u8>>, SeqNo) {
+        let shared = self.shared;
+        let mut next = shared.next_seq.load(Ordering::Relaxed);
+        let mut records = Vec::with_capacity(items.len());
+        for item in items {
+            let Request::Write { ops, tag, .. } = item else {
+                replies.push(Ok(shared.visible_seq()));
+                continue;
+            };
+            if ops.iter().any(|(branch, _)| branch.is_dropped()) {
+                replies.push(Err(Error::Dropped));
+                continue;
+            }
+            let count = to_u64(ops.len());
+            let mut record =
+                Vec::with_capacity(ops.iter().map(|(_, op)| op.data.len() + 24).sum());
+            encode_batch_header(&mut record, next, count);
+            for (branch, op) in ops {
+                if let Some((tree, _)) = branch.places.first() {
+                    let owner = (tree.id, branch.id);
+                    encode_entry(&mut record, owner, op.kind, op.key_bytes, &op.data);
+                }
+                shared.counters.user_bytes.add(op.user_bytes());
+                shared.env.charge(CpuWork::WriteEntry);
+            }
+            shared.emit(&Event::WriteSequenced { tag: *tag, first_seq: next, entry_count: count });
+            next += count;
+            replies.push(Ok(next - 1));
+            records.push(record);
+        }
+        // Numbers of a group that fails are not given again: its records may come back.
+        shared.next_seq.store(next, Ordering::Relaxed);
+        (records, next - 1)
+    }
+
+    fn insert(
+        &self,
+        items: &mut [Request],
+        replies: &[Result<SeqNo>],
+        segment: u64,
+    ) -> Vec<Arc<Tree>> {
+        let shared = self.shared;
+        let now = shared.env.now();
+        let mut full: Vec<Arc<Tree>> = Vec::new();
+        for (item, reply) in items.iter_mut().zip(replies) {
+            let (Request::Write { ops, reservation, .. }, Ok(last)) = (item, reply) else {
+                continue;
+            };
+            let first = *last + 1 - to_u64(ops.len());
+            for (seq, (branch, op)) in (first..).zip(ops.drain(..)) {
+                let Some((tree, _)) = branch.places.first() else { continue };
+                let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
+                let insert = |m: &Memtable| {
+                    (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment)
+                };
+                let (bytes, anchor) = match tree.with_memtable(&insert) {
+                    Some(done) => done,
+                    None => insert(&open_memtable(shared, tree, segment)),
+                };
+                reservation.charge(bytes);
+                if shared.pressure.on_write(tree, bytes, now, anchor)
+                    && !full.iter().any(|t| t.id == tree.id)
+                {
+                    full.push(Arc::clone(tree));
+                }
+            }
+        }
+        full
+    }
+
+    async fn sync(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
+        if let Err(error) = writer.sync().await {
+            // What the segment holds is unknown for ever: nothing may be acknowledged from it again.
+            self.shared.set_read_only(&error);
+            return Err(error);
+        }
+        self.shared.counters.wal_sync_count.add(1);
+        self.shared.synced.fetch_max(writer.synced_seq(), Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Closes the newest segment and begins the next one.
+    async fn roll(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
+        let shared = self.shared;
+        self.sync(writer).await?;
+        let number = shared.new_file_number();
+        let bytes = shared.options.wal_segment_bytes;
+        let before = writer.as_predecessor();
+        let next =
+            SegmentWriter::create(&shared.env, &shared.dir, number, before, bytes).await;
+        match next {
+            Ok(next) => *writer = next,
+            Err(error) => {
+                // Without a valid first record the file means nothing; recovery removes it if this fails.
+                drop(shared.env.remove(&crate::wal::segment_path(&shared.dir, number)).await);
+                return Err(error);
+            }
+        }
+        shared.log.add_segment(number, writer.valid_bytes());
+        if shared.log.bytes() > shared.options.wal_limit_bytes() {
+            for tree in shared.pressure.pinning(shared.log.oldest()) {
+                seal(shared, &tree);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<Memtable> {
+    let memtable = Arc::new(Memtable::new(shared.env.now(), segment));
+    shared.log.pin(segment);
+    tree.change(|view| view.memtable = Some(Arc::clone(&memtable)));
+    memtable
+}
+
+/// The tree's memtable becomes immutable and waits for its flush; an empty one seals nothing. Only the
+/// queue's leader may call this.
+fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
+    let mut sealed = None;
+    tree.change(|view| {
+        if let Some(memtable) = view.memtable.take() {
+            sealed = Some(memtable.bytes());
+            view.immutables.insert(0, memtable);
+        }
+    });
+    if let Some(bytes) = sealed {
+        shared.budget.seal(bytes);
+        shared.pressure.on_seal(tree);
+        shared.emit(&Event::Sealed { tree: tree.id, bytes });
+        shared.jobs.add_flush(tree);
+    }
+}
+
+/// Asks the flush policy and seals whom it names. Only the queue's leader may call this.
+fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
+    for tree in flush_victims(shared) {
+        seal(shared, &tree);
+    }
+}
+
+/// Whom the flush policy names now.
+pub(crate) fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+    let wal = (shared.log.bytes(), shared.log.oldest());
+    let (trees, looked) = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
+    if looked > 0 {
+        shared.env.charge(CpuWork::Decide(looked));
+        shared.tick.raise();
+    }
+    trees
+}

@@ -1,0 +1,320 @@
+//! Runs the text cases of `testdata/policy`: views in, decisions out.
+//!
+//! A file is named after its policy. Its blocks are divided by empty lines; each gives one view,
+//! then `----`, then what the policy answers, its own state included. `policy NAME [PARAM=VALUE..]`
+//! makes a new policy; without it a block goes on with the policy of the block before. `#` begins a
+//! comment. Fields have the names of the view's fields; those not given are 0. After a wanted
+//! change, `cargo test -p forebay-engine --test policy_cases -- --ignored` writes the answers anew.
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "test data is read from the source tree")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use forebay_engine::policy::compaction::{self, CompactionPolicy};
+use forebay_engine::policy::flush::{self, FlushPolicy};
+use forebay_engine::policy::stall::{self, StallPolicy};
+use forebay_engine::policy::view::{
+    FlushView, LevelsView, StallLimits, TableFacts, TreeFacts, WriteView,
+};
+use forebay_engine::policy::{PolicyKind, PolicySpec};
+use forebay_engine::types::{TableId, TreeId};
+
+/// The words and `name=value` fields of one line.
+struct Line<'a> {
+    words: Vec<&'a str>,
+    fields: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn new(text: &'a str) -> Self {
+        let (mut words, mut fields) = (Vec::new(), BTreeMap::new());
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                Some((name, value)) => drop(fields.insert(name, value)),
+                None => words.push(word),
+            }
+        }
+        Self { words, fields }
+    }
+
+    /// Takes a field as a number, 0 where it is not given.
+    fn take<T: TryFrom<u64>>(&mut self, name: &str) -> T {
+        let value: u64 =
+            self.fields.remove(name).map_or(0, |v| v.replace('_', "").parse().unwrap());
+        T::try_from(value).ok().unwrap()
+    }
+
+    fn word(&self, place: usize) -> &'a str {
+        self.words.get(place).copied().unwrap_or_default()
+    }
+
+    fn number(&self, place: usize) -> u64 {
+        self.word(place).parse().unwrap()
+    }
+
+    /// Refuses fields that nothing took: they are typing errors.
+    fn end(self) {
+        assert!(self.fields.is_empty(), "unknown fields {:?}", self.fields);
+    }
+
+    fn spec(&self) -> PolicySpec {
+        let mut spec = PolicySpec::named(self.word(1));
+        for (name, value) in &self.fields {
+            spec = spec.with(name, value.parse().unwrap());
+        }
+        spec
+    }
+}
+
+/// Answers one block of input lines; keeps the policy between blocks.
+trait Runner {
+    fn run(&mut self, lines: Vec<Line<'_>>) -> String;
+}
+
+#[derive(Default)]
+struct FlushRunner(Option<Box<dyn FlushPolicy>>);
+
+impl Runner for FlushRunner {
+    fn run(&mut self, lines: Vec<Line<'_>>) -> String {
+        let mut view = FlushView::default();
+        for mut line in lines {
+            match line.word(0) {
+                "policy" => {
+                    self.0 = Some(flush::build(&line.spec()).unwrap());
+                    continue;
+                }
+                "view" => {
+                    view.now_ns = line.take("now_ns");
+                    view.budget_bytes = line.take("budget_bytes");
+                    view.reserved_bytes = line.take("reserved_bytes");
+                    view.immutable_bytes = line.take("immutable_bytes");
+                    view.immutable_count = line.take("immutable_count");
+                    view.flush_slots = line.take("flush_slots");
+                }
+                "tree" => {
+                    let facts = TreeFacts {
+                        tree: TreeId(line.number(1)),
+                        memtable_bytes: line.take("memtable_bytes"),
+                        first_write_ns: line.take("first_write_ns"),
+                        last_write_ns: line.take("last_write_ns"),
+                        ..TreeFacts::default()
+                    };
+                    view.mutable_bytes += facts.memtable_bytes;
+                    view.trees.push(facts);
+                }
+                other => panic!("unknown line {other:?}"),
+            }
+            line.end();
+        }
+        let policy = self.0.as_mut().unwrap();
+        let mut copy = policy.clone();
+        let decision = policy.decide(&view);
+        assert_eq!(copy.decide(&view), decision, "a clone decides differently");
+        let mut out = "flush".to_owned();
+        for tree in &decision.flush {
+            write!(out, " {tree}").unwrap();
+        }
+        match decision.wake_at {
+            Some(at) => writeln!(out, "\nwake_at {at}").unwrap(),
+            None => writeln!(out, "\nwake_at none").unwrap(),
+        }
+        writeln!(out, "state {policy:?}").unwrap();
+        out
+    }
+}
+
+#[derive(Default)]
+struct StallRunner(Option<Box<dyn StallPolicy>>, StallLimits);
+
+impl Runner for StallRunner {
+    fn run(&mut self, lines: Vec<Line<'_>>) -> String {
+        let mut view = WriteView::default();
+        for mut line in lines {
+            match line.word(0) {
+                "policy" => {
+                    self.0 = Some(stall::build(&line.spec()).unwrap());
+                    continue;
+                }
+                "limits" => {
+                    self.1 = StallLimits {
+                        memtable_slowdown_count: line.take("memtable_slowdown_count"),
+                        memtable_stop_count: line.take("memtable_stop_count"),
+                        l0_slowdown_count: line.take("l0_slowdown_count"),
+                        l0_stop_count: line.take("l0_stop_count"),
+                        wal_bytes_stop: line.take("wal_bytes_stop"),
+                    };
+                }
+                "write" => {
+                    view.now_ns = line.take("now_ns");
+                    view.write_bytes = line.take("write_bytes");
+                    view.budget_bytes = line.take("budget_bytes");
+                    view.used_bytes = line.take("used_bytes");
+                    view.immutable_count = line.take("immutable_count");
+                    view.l0_count = line.take("l0_count");
+                    view.wal_bytes = line.take("wal_bytes");
+                    view.delayed_ns = line.take("delayed_ns");
+                }
+                other => panic!("unknown line {other:?}"),
+            }
+            line.end();
+        }
+        view.limits = self.1;
+        let policy = self.0.as_mut().unwrap();
+        let mut copy = policy.clone();
+        let admission = policy.decide(&view);
+        assert_eq!(copy.decide(&view), admission, "a clone decides differently");
+        format!("{admission:?}\nstate {policy:?}\n")
+    }
+}
+
+#[derive(Default)]
+struct CompactionRunner(Option<Box<dyn CompactionPolicy>>);
+
+impl Runner for CompactionRunner {
+    fn run(&mut self, lines: Vec<Line<'_>>) -> String {
+        let mut view = LevelsView::default();
+        for mut line in lines {
+            match line.word(0) {
+                "policy" => {
+                    self.0 = Some(compaction::build(&line.spec()).unwrap());
+                    continue;
+                }
+                "levels" => {
+                    view.tree = TreeId(line.take("tree"));
+                    view.l0_compaction_count = line.take("l0_compaction_count");
+                    view.level_base_bytes = line.take("level_base_bytes");
+                    view.level_ratio = line.take("level_ratio");
+                }
+                "table" => {
+                    let level = usize::try_from(line.number(1)).unwrap();
+                    let (smallest, largest) = line.word(3).split_once("..").unwrap();
+                    view.levels.resize(view.levels.len().max(level + 1), Vec::new());
+                    view.levels[level].push(TableFacts {
+                        table: TableId { file: line.number(2), offset: 0 },
+                        bytes: line.take("bytes"),
+                        smallest: Bytes::copy_from_slice(smallest.as_bytes()),
+                        largest: Bytes::copy_from_slice(largest.as_bytes()),
+                        compacting: line.word(4) == "compacting",
+                        ..TableFacts::default()
+                    });
+                }
+                other => panic!("unknown line {other:?}"),
+            }
+            line.end();
+        }
+        let policy = self.0.as_mut().unwrap();
+        let mut copy = policy.clone();
+        let mut out = format!("urgency {}\n", policy.urgency(&view));
+        let plan = policy.decide(&view);
+        assert_eq!(copy.decide(&view), plan, "a clone decides differently");
+        match plan {
+            None => out.push_str("no plan\n"),
+            Some(plan) => {
+                let word = if plan.trivial_move { "move" } else { "merge" };
+                write!(out, "{word}").unwrap();
+                for (level, table) in &plan.inputs {
+                    write!(out, " L{level}:{}", table.file).unwrap();
+                }
+                writeln!(out, " -> L{}", plan.level_to).unwrap();
+            }
+        }
+        writeln!(out, "state {policy:?}").unwrap();
+        out
+    }
+}
+
+fn runner(kind: PolicyKind) -> Box<dyn Runner> {
+    match kind {
+        PolicyKind::Flush => Box::new(FlushRunner::default()),
+        PolicyKind::Stall => Box::new(StallRunner::default()),
+        PolicyKind::Compaction => Box::new(CompactionRunner::default()),
+    }
+}
+
+fn path(kind: PolicyKind, name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/policy");
+    root.join(kind.name()).join(format!("{name}.txt"))
+}
+
+/// The file's text with every answer as the policy gives it now.
+fn answered(kind: PolicyKind, text: &str) -> String {
+    let mut runner = runner(kind);
+    let blocks = text.split("\n\n").map(str::trim).filter(|block| !block.is_empty());
+    let answered: Vec<String> = blocks
+        .map(|block| {
+            let input: Vec<&str> = block.lines().take_while(|line| *line != "----").collect();
+            let lines: Vec<Line<'_>> = input
+                .iter()
+                .filter(|line| !line.starts_with('#'))
+                .map(|line| Line::new(line))
+                .collect();
+            if lines.is_empty() {
+                return format!("{}\n", input.join("\n"));
+            }
+            format!("{}\n----\n{}", input.join("\n"), runner.run(lines))
+        })
+        .collect();
+    answered.join("\n")
+}
+
+#[test]
+fn every_policy_answers_its_text_case() {
+    for kind in PolicyKind::ALL {
+        for info in kind.list() {
+            let path = path(kind, info.name);
+            let text = fs::read_to_string(&path).unwrap_or_else(|e| {
+                panic!("{}: every policy has a text case: {e}", path.display())
+            });
+            assert!(text.contains(&format!("policy {}", info.name)), "{}", path.display());
+            assert_eq!(answered(kind, &text), text, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_text_case_belongs_to_a_policy() {
+    for kind in PolicyKind::ALL {
+        let folder = path(kind, "x").parent().unwrap().to_owned();
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            kind.info(name).unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes the answers of today into testdata/policy"]
+fn rewrite() {
+    for kind in PolicyKind::ALL {
+        for info in kind.list() {
+            let path = path(kind, info.name);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, answered(kind, &text)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn lists_have_unique_names_and_defaults_within_bounds() {
+    for kind in PolicyKind::ALL {
+        let mut names: Vec<&str> = kind.list().iter().map(|info| info.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for info in kind.list() {
+            for param in info.params {
+                param.check(info.name, param.default).unwrap();
+            }
+            kind.check(&PolicySpec::named(info.name)).unwrap();
+            let wrong = PolicySpec::named(info.name).with("no_such_param", 1.0);
+            assert!(kind.check(&wrong).is_err());
+        }
+        assert!(kind.check(&PolicySpec::named("no-such-policy")).is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! The named scenarios. To add one: a file here with `INFO` and `build`, and a line in the list.
+
+mod noisy_neighbour;
+mod params;
+mod rotating_burst;
+mod steady_zipf;
+mod thundering_hour;
+mod twitter_53;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::{SpecError, check_bounds};
+use crate::keys::key_len;
+use crate::rng::{Rng, floor_u64, to_f64};
+use crate::spec::WorkloadSpec;
+use crate::tenants::{AliasTable, Class, TenantProfile};
+use params::Params;
+use rotating_burst::RotatingBurst;
+use thundering_hour::ThunderingHour;
+
+/// One scenario in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WorkloadInfo {
+    /// The name on the command line, in files and in results.
+    pub name: &'static str,
+    /// Where the idea or the figures come from.
+    pub source: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// Its parameters.
+    pub params: &'static [ParamInfo],
+}
+
+/// One parameter of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ParamInfo {
+    /// Its name, unit last.
+    pub name: &'static str,
+    /// What its number counts.
+    pub unit: Unit,
+    /// Smallest value allowed.
+    pub min: f64,
+    /// Largest value allowed.
+    pub max: f64,
+    /// The value where none is given.
+    pub default: f64,
+    /// What it does, in one line.
+    pub about: &'static str,
+}
+
+/// What a parameter's number counts. Bytes and counts are whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// A number of things.
+    Count,
+    /// A share, a factor or an exponent.
+    Ratio,
+}
+
+type Build = fn(&WorkloadSpec, &Params) -> Result<Setup, SpecError>;
+
+const LIST: [WorkloadInfo; 5] = [
+    twitter_53::INFO,
+    steady_zipf::INFO,
+    rotating_burst::INFO,
+    noisy_neighbour::INFO,
+    thundering_hour::INFO,
+];
+
+const BUILDS: [Build; 5] = [
+    twitter_53::build,
+    steady_zipf::build,
+    |spec, params| Ok(rotating_burst::build(spec, params)),
+    noisy_neighbour::build,
+    |spec, params| Ok(thundering_hour::build(spec, params)),
+];
+
+/// Every scenario there is.
+pub fn list() -> &'static [WorkloadInfo] {
+    &LIST
+}
+
+/// The scenario of this name.
+///
+/// # Errors
+///
+/// [`SpecError::UnknownWorkload`] with the names there are.
+pub fn find(name: &str) -> Result<&'static WorkloadInfo, SpecError> {
+    list().iter().find(|info| info.name == name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> SpecError {
+    let allowed = list().iter().map(|info| info.name).collect();
+    SpecError::UnknownWorkload { name: name.to_owned(), allowed }
+}
+
+impl WorkloadInfo {
+    /// Refuses a parameter that the scenario does not have and a number out of its bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::UnknownParam`], [`SpecError::OutOfBounds`] or [`SpecError::NotWhole`].
+    pub fn check_params(&self, params: &BTreeMap<String, f64>) -> Result<(), SpecError> {
+        for (name, value) in params {
+            let info = self.params.iter().find(|p| p.name == name).ok_or_else(|| {
+                let allowed = self.params.iter().map(|p| p.name).collect();
+                SpecError::UnknownParam { workload: self.name, name: name.clone(), allowed }
+            })?;
+            check_bounds(name, *value, info.min, info.max)?;
+            if info.unit != Unit::Ratio && value.fract() != 0.0 {
+                return Err(SpecError::NotWhole { key: name.clone(), value: *value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a scenario makes of a description.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) tenants: Vec<TenantProfile>,
+    pub(crate) picker: Picker,
+    pub(crate) mix: Mix,
+}
+
+/// Which operations stand for a write and for a read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    pub(crate) delete_ratio: f64,
+    pub(crate) scan_ratio: f64,
+    pub(crate) scan_limit: u32,
+}
+
+/// Who asks next, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pick {
+    pub(crate) tenant: u32,
+    /// Stretches the gap before this operation in an open loop; 1 on average.
+    pub(crate) pace: f64,
+    /// A put, whatever the tenant's write fraction.
+    pub(crate) put_only: bool,
+}
+
+impl Pick {
+    fn steady(tenant: u32) -> Self {
+        Self { tenant, pace: 1.0, put_only: false }
+    }
+}
+
+/// Draws who asks next.
+#[derive(Clone, Debug)]
+pub(crate) enum Picker {
+    Weighted(AliasTable),
+    RotatingBurst(RotatingBurst),
+    ThunderingHour(ThunderingHour),
+}
+
+impl Picker {
+    pub(crate) fn next(&mut self, rng: &mut Rng) -> Pick {
+        match self {
+            Self::Weighted(table) => Pick::steady(table.sample(rng)),
+            Self::RotatingBurst(burst) => burst.next(rng),
+            Self::ThunderingHour(hour) => hour.next(rng),
+        }
+    }
+
+    fn weighted(tenants: &[TenantProfile]) -> Result<Self, SpecError> {
+        let weights: Vec<u64> = tenants.iter().map(|t| t.weight).collect();
+        Ok(Self::Weighted(AliasTable::new(&weights)?))
+    }
+}
+
+/// Builds the scenario that a checked description names.
+pub(crate) fn build(spec: &WorkloadSpec) -> Result<Setup, SpecError> {
+    let info = find(&spec.name)?;
+    let params = Params::new(info, &spec.params);
+    for (other, build) in LIST.iter().zip(BUILDS) {
+        if other.name == info.name {
+            return build(spec, &params);
+        }
+    }
+    Err(unknown(&spec.name))
+}
+
+/// The sizes of one kind of tenant, before its keys are counted.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    key_bytes: u32,
+    value_bytes: u32,
+    write_fraction: f64,
+    alpha: f64,
+    /// Data of the tenant over its even share of the budget.
+    data_share: f64,
+    key_count_min: u64,
+}
+
+impl Shape {
+    /// A tenant of this shape: its keys fill `data_share` even shares of the budget.
+    fn tenant(&self, spec: &WorkloadSpec, number: u32, role: &str, weight: u64) -> TenantProfile {
+        let entry_bytes = f64::from(self.key_bytes) + f64::from(self.value_bytes);
+        let data_bytes = self.data_share * even_share_bytes(spec);
+        let key_count = floor_u64(data_bytes / entry_bytes).max(self.key_count_min);
+        TenantProfile {
+            name: format!("t{number:04}-{role}"),
+            class: Class::Warm,
+            key_bytes: key_len(self.key_bytes, key_count),
+            value_bytes: self.value_bytes,
+            key_count,
+            write_fraction: self.write_fraction,
+            alpha: self.alpha,
+            weight,
+        }
+    }
+}
+
+/// The budget over the number of tenants.
+fn even_share_bytes(spec: &WorkloadSpec) -> f64 {
+    to_f64(spec.budget_bytes) / f64::from(spec.tenant_count.max(1))
+}

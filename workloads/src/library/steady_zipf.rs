@@ -1,0 +1,50 @@
+//! Tenants alike in all but rate: the k-th busiest asks k^-`tenant_alpha` times as often as the first.
+
+use super::params::{
+    DATA_SHARE_RATIO, DELETE_RATIO, KEY_ALPHA, KEY_BYTES, Params, SCAN_LIMIT_COUNT, SCAN_RATIO,
+    VALUE_BYTES, WRITE_RATIO,
+};
+use super::{ParamInfo, Picker, Setup, Unit, WorkloadInfo};
+use crate::error::SpecError;
+use crate::rng::Rng;
+use crate::spec::WorkloadSpec;
+use crate::tenants::{TenantProfile, classify, zipf_weights};
+
+const TENANT_ALPHA: ParamInfo = ParamInfo {
+    name: "tenant_alpha",
+    unit: Unit::Ratio,
+    min: 0.0,
+    max: 3.0,
+    default: 0.99,
+    about: "Zipf exponent of the tenants' rates; 0 is uniform",
+};
+
+pub(super) const INFO: WorkloadInfo = WorkloadInfo {
+    name: "steady-zipf",
+    source: "skew of YCSB: Cooper et al., SoCC 2010",
+    about: "tenant rates by Zipf, the same for ever; which tenant has which rank is drawn",
+    params: &[
+        TENANT_ALPHA,
+        KEY_BYTES,
+        VALUE_BYTES,
+        WRITE_RATIO,
+        KEY_ALPHA,
+        DATA_SHARE_RATIO,
+        DELETE_RATIO,
+        SCAN_RATIO,
+        SCAN_LIMIT_COUNT,
+    ],
+};
+
+pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Result<Setup, SpecError> {
+    let seed = Rng::new(spec.seed, "tenant order").next_u64();
+    let weights = zipf_weights(spec.tenant_count, params.get(&TENANT_ALPHA), seed);
+    let shape = params.shape();
+    let mut tenants: Vec<TenantProfile> = (0..)
+        .zip(weights)
+        .map(|(number, (rank, weight))| shape.tenant(spec, number, &format!("rank{rank}"), weight))
+        .collect();
+    classify(&mut tenants, |_, tenant| tenant.write_bytes());
+    let picker = Picker::weighted(&tenants)?;
+    Ok(Setup { tenants, picker, mix: params.mix() })
+}
