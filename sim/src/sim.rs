@@ -4,7 +4,7 @@
 //! use forebay_engine::env::Env;
 //! use forebay_sim::{RunEnd, Sim, SimConfig};
 //!
-//! let sim = Sim::new(SimConfig::fuzz(7));
+//! let sim = Sim::new(&SimConfig::fuzz(7));
 //! let env = sim.env();
 //! let end = sim.run(async move {
 //!     env.sleep_until(5_000_000_000).await;
@@ -237,8 +237,8 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A world at time zero with an empty disk.
-    pub fn new(config: SimConfig) -> Self {
+    /// A world at [`START_NS`](crate::runtime::START_NS) with an empty disk.
+    pub fn new(config: &SimConfig) -> Self {
         let trace = Rc::new(Trace::new(config.trace_log));
         let choices = Rc::new(Choices::new(config.seed, config.mode.clone(), Rc::clone(&trace)));
         let order = match (config.fuzz, config.bug) {
@@ -250,7 +250,7 @@ impl Sim {
             OwnRuntime::new(order, config.polls_max, Rc::clone(&choices), Rc::clone(&trace));
         let runtime = Rc::new(runtime);
         let shared: Rc<dyn Runtime> = Rc::<OwnRuntime>::clone(&runtime);
-        let world = SimWorld::new(&config, shared, choices, trace);
+        let world = SimWorld::new(config, shared, choices, trace);
         Self { runtime, world }
     }
 
@@ -274,6 +274,7 @@ impl Sim {
     pub fn kill_all(&self) {
         self.world.end_epoch();
         self.runtime.kill_all();
+        self.world.world.forget_tasks();
     }
 
     /// Kills the process and goes on with what a kill leaves of the disk.

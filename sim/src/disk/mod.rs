@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use forebay_engine::types::to_usize;
 
-pub use file::{PAGE_BYTES, SECTOR_BYTES};
 use file::{Inode, Page, SyncView, WriteView};
+pub use file::{PAGE_BYTES, SECTOR_BYTES};
 use names::Directories;
 pub use ops::{DiskError, FileInfo, SyncResult};
 
