@@ -296,6 +296,7 @@ impl World {
     /// All tasks are gone.
     pub(crate) fn forget_tasks(&self) {
         self.joins.borrow_mut().clear();
+        self.debt.set(0);
     }
 
     /// Nobody waits for a task any more.

@@ -129,8 +129,7 @@ fn loses_synced(bug: Option<Bug>) -> bool {
         let (sim, result) = run(&SimConfig { bug, disk, ..config });
         result.unwrap();
         sim.power_loss();
-        let lost = sim.disk().contents("/d/1.wal").is_none_or(|bytes| bytes.len() < 4000);
-        lost
+        sim.disk().contents("/d/1.wal").is_none_or(|bytes| bytes.len() < 4000)
     })
 }
 

@@ -119,8 +119,7 @@ fn every_order_of_two_ready_tasks_is_drawn() {
                 for task in tasks {
                     task.await;
                 }
-                let order = order.lock().unwrap().clone();
-                order
+                order.lock().unwrap().clone()
             });
             end.done().unwrap()
         })

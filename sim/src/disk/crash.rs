@@ -58,8 +58,10 @@ impl SimDisk {
         let mut report = CrashReport::default();
         let mut after = self.clone();
         for view in core::mem::take(&mut after.writes).into_values() {
-            let kept = view.len - choices.choose("crash.cut", view.len.saturating_add(1));
-            if kept < view.len {
+            // A full disk may have taken less than was asked.
+            let taken = after.len(view.ino).saturating_sub(view.offset).min(view.len);
+            let kept = taken - choices.choose("crash.cut", taken.saturating_add(1));
+            if kept < taken {
                 report.writes_cut += 1;
                 if let Some(inode) = after.inode_mut(view.ino) {
                     inode.undo_write(&view, kept);
