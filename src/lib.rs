@@ -1,1 +1,9 @@
-//! A world that can be replayed.
+//! Experiments with memtable policies: what a run measured, how it is stored and how it is shown.
+
+pub mod histogram;
+pub mod number;
+pub mod output;
+pub mod progress;
+pub mod record;
+pub mod report;
+pub mod series;

@@ -1,0 +1,220 @@
+"use strict";
+(() => {
+  const D = JSON.parse(document.getElementById("data").textContent);
+  const el = (id) => document.getElementById(id);
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const place = Object.fromEntries([...LETTERS].map((letter, n) => [letter, n]));
+  const make = (tag, text) => {
+    const node = document.createElement(tag);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const digits = (v) => v === null || v === undefined || Number.isNaN(v) ? "-"
+    : Math.abs(v) >= 100 ? v.toFixed(0) : Math.abs(v) >= 10 ? v.toFixed(1) : Math.abs(v) >= 1 ? v.toFixed(2)
+    : v === 0 ? "0" : v.toPrecision(2);
+  const time = (ns) => ns >= 1e9 ? digits(ns / 1e9) + " s" : ns >= 1e6 ? digits(ns / 1e6) + " ms"
+    : ns >= 1e3 ? digits(ns / 1e3) + " us" : digits(ns) + " ns";
+
+  // Each point is two letters; the last value is repeated at the end of its bucket, for the step.
+  const unpack = (line, factor, count) => {
+    const out = [];
+    for (let n = 0; n + 1 < line.points.length; n += 2)
+      out.push((place[line.points[n]] * 64 + place[line.points[n + 1]]) * line.step * factor);
+    if (out.length) out.push(out[out.length - 1]);
+    while (out.length < count) out.push(null);
+    return out;
+  };
+
+  const METRICS = [
+    { key: "ops", title: "throughput, kop/s", factor: 1e-3, height: 190, fill: true },
+    { key: "stall", title: "stall, seconds a second over all writers", factor: 1e-3, height: 130, fill: true, tone: "bad" },
+    { key: "p99", title: "write p99, ms", factor: 1e-3, height: 130 },
+    { key: "memtable", title: "memtables, MiB", factor: 1 / 1048576, height: 150, fill: true },
+    { key: "imm", title: "immutable memtables", factor: 1, height: 130 },
+    { key: "l0", title: "tables in level 0", factor: 1, height: 130 },
+  ];
+  const stepped = uPlot.paths.stepped({ align: 1 });
+  const font = "11px system-ui, sans-serif";
+  const axis = (more) => Object.assign({
+    stroke: () => css("muted"), font, grid: { stroke: () => css("grid"), width: 1 }, ticks: { stroke: () => css("grid"), width: 1 },
+  }, more);
+  const charts = [];
+  const redraw = [];
+  const panel = el("over-time");
+
+  const points = Math.max(0, ...D.arms.map((arm) => arm.ops.points.length / 2));
+  const xs = Array.from({ length: points + 1 }, (_, n) => n * D.bucket_ms / 1000);
+  const base = D.arms.find((arm) => arm.arm === D.baseline);
+  let chosen = D.arms.find((arm) => arm !== base) || base;
+  const width = () => Math.max(280, el("charts").clientWidth);
+
+  const rowsOf = (metric) => {
+    const rows = [xs, unpack(chosen[metric.key], metric.factor, xs.length),
+      base && base !== chosen ? unpack(base[metric.key], metric.factor, xs.length) : xs.map(() => null)];
+    if (metric.key === "memtable" && chosen.budget_bytes)
+      rows.push(xs.map(() => chosen.budget_bytes * metric.factor));
+    else if (metric.key === "memtable") rows.push(xs.map(() => null));
+    return rows;
+  };
+
+  let syncing = false;
+  const zoom = (min, max) => {
+    syncing = true;
+    for (const chart of charts) chart.setScale("x", { min, max });
+    syncing = false;
+  };
+  const whole = () => zoom(0, xs[xs.length - 1]);
+
+  const timeChart = (metric) => {
+    const box = make("div");
+    box.className = "chart";
+    box.append(make("h3", metric.title));
+    el("charts").append(box);
+    const tone = metric.tone || "accent";
+    const value = (_, v) => digits(v);
+    const series = [
+      { label: "t", value: (_, v) => v === null ? "-" : v.toFixed(2) + " s" },
+      { label: chosen.arm, stroke: () => css(tone), fill: metric.fill ? () => css(tone + "-fill") : undefined, width: 1.5, paths: stepped, points: { show: false }, value },
+      { label: "baseline", stroke: () => css("base"), width: 1, dash: [4, 3], paths: stepped, points: { show: false }, value },
+    ];
+    if (metric.key === "memtable")
+      series.push({ label: "budget", stroke: () => css("bad"), width: 1, dash: [2, 4], points: { show: false }, value });
+    const chart = new uPlot({
+      width: width(), height: metric.height, series,
+      cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+      legend: { live: true },
+      scales: { x: { time: false }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.06 : 1] } },
+      axes: [axis({ values: (_, ticks) => ticks.map((t) => +t.toFixed(3) + " s"), size: 26 }),
+        axis({ size: 52, space: 26, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
+      hooks: { setScale: [(chart, key) => {
+        if (key !== "x" || syncing) return;
+        zoom(chart.scales.x.min, chart.scales.x.max);
+      }] },
+    }, rowsOf(metric), box);
+    chart.over.addEventListener("dblclick", whole);
+    charts.push(chart);
+    redraw.push(() => chart.setData(rowsOf(metric), false));
+    return chart;
+  };
+
+  const curveCharts = [];
+  const highlight = () => {
+    for (const draw of curveCharts) draw();
+    for (const row of document.querySelectorAll("#headline tr[data-arm]"))
+      row.classList.toggle("picked", !!chosen && row.dataset.arm === chosen.arm);
+  };
+  const choose = (name) => {
+    const arm = D.arms.find((arm) => arm.arm === name);
+    if (!arm) return;
+    chosen = arm;
+    el("arm").value = name;
+    el("seed-note").textContent = "The run of seed " + arm.seed + "; points of " + D.bucket_ms / 1000
+      + " s: rates are means, the rest peaks.";
+    const { min, max } = charts[0].scales.x;
+    for (const chart of charts) {
+      const label = chart.root.querySelectorAll(".u-legend .u-label")[1];
+      if (label) label.textContent = name;
+    }
+    for (const draw of redraw) draw();
+    zoom(min === null || min === undefined ? 0 : min, max || xs[xs.length - 1]);
+    highlight();
+  };
+
+  if (D.arms.length) {
+    panel.hidden = false;
+    for (const arm of D.arms) {
+      const option = make("option", arm.arm + (arm === base ? " (baseline)" : ""));
+      option.value = arm.arm;
+      el("arm").append(option);
+    }
+    METRICS.forEach(timeChart);
+    whole();
+    el("arm").addEventListener("change", (event) => choose(event.target.value));
+    el("reset").addEventListener("click", whole);
+    for (const row of document.querySelectorAll("#headline tr[data-arm]")) {
+      if (!D.arms.some((arm) => arm.arm === row.dataset.arm)) continue;
+      row.classList.add("pick");
+      row.title = "show in the charts";
+      row.addEventListener("click", () => choose(row.dataset.arm));
+    }
+    panel.addEventListener("keydown", (event) => {
+      if (event.target !== panel || event.ctrlKey || event.metaKey || event.altKey) return;
+      const end = xs[xs.length - 1];
+      let { min, max } = charts[0].scales.x;
+      const span = max - min;
+      if (event.key === "0") { min = 0; max = end; }
+      else if (event.key === "+" || event.key === "=") { min += span / 4; max -= span / 4; }
+      else if (event.key === "-") { min -= span / 2; max += span / 2; }
+      else if (event.key === "ArrowLeft") { const by = Math.min(span / 4, min); min -= by; max -= by; }
+      else if (event.key === "ArrowRight") { const by = Math.min(span / 4, end - max); min += by; max += by; }
+      else return;
+      event.preventDefault();
+      zoom(Math.max(0, min), Math.min(end, max));
+    });
+  }
+
+  // x: decades of rarity, 0 is every operation, 1 is p90, 3 is p99.9.
+  const NAMES = ["0", "p90", "p99", "p99.9", "p99.99", "p99.999"];
+  const curveChart = (op) => {
+    const curves = D.curves.filter((curve) => curve.op === op);
+    if (!curves.length) return;
+    el("curves").hidden = false;
+    const box = make("div");
+    box.className = "chart";
+    box.append(make("h3", op + " latency"));
+    el("curve-charts").append(box);
+    const length = Math.max(...curves.map((curve) => curve.ns.length));
+    const x = Array.from({ length }, (_, n) => n / D.points_per_decade);
+    const rank = (curve) => chosen && curve.arm === chosen.arm ? 2 : curve.arm === D.baseline ? 1 : 0;
+    let order = [];
+    let chart = null;
+    const size = () => Math.max(280, Math.min(box.clientWidth || 520, 680));
+    const note = make("p", "");
+    note.className = "sub";
+    const legend = (name, at) => {
+      const lines = curves.filter((curve) => curve.arm === name || (!name && rank(curve)));
+      note.textContent = lines.map((curve) => curve.arm + (curve.arm === D.baseline ? " (baseline, dashed)" : "")
+        + (at !== null && curve.ns[at] !== undefined ? ": " + time(curve.ns[at]) : "")).join("   \u00b7   ");
+      if (at !== null) note.textContent = "p" + +((1 - Math.pow(10, -x[at])) * 100).toFixed(4) + "   " + note.textContent;
+    };
+    const draw = () => {
+      if (chart) chart.destroy();
+      order = [...curves].sort((a, b) => rank(a) - rank(b));
+      chart = new uPlot({
+        width: size(), height: 300, legend: { show: false },
+        focus: { alpha: 0.35 },
+        cursor: { drag: { x: false, y: false }, focus: { prox: 24 }, points: { show: false } },
+        scales: { x: { time: false }, y: { distr: 3 } },
+        series: [{}, ...order.map((curve) => ({
+          label: curve.arm, points: { show: false }, width: rank(curve) === 2 ? 2.5 : rank(curve) ? 1.5 : 1,
+          stroke: () => css(["others", "base", "accent"][rank(curve)]), dash: rank(curve) === 1 ? [4, 3] : undefined,
+        }))],
+        axes: [axis({ splits: () => NAMES.map((_, n) => n).filter((n) => n <= x[length - 1]), values: (_, ticks) => ticks.map((t) => NAMES[t]), size: 26 }),
+          axis({ size: 60, values: (_, ticks) => ticks.map((v) => v && Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9 ? time(v) : "") })],
+        hooks: {
+          setSeries: [(u, n) => { legend(n ? order[n - 1].arm : null, u.cursor.idx === undefined ? null : u.cursor.idx); }],
+          setCursor: [(u) => { if (u.cursor.idx === null || u.cursor.idx === undefined) legend(null, null); }],
+        },
+      }, [x, ...order.map((curve) => x.map((_, n) => curve.ns[n] > 0 ? curve.ns[n] : null))], box);
+      box.append(note);
+      legend(null, null);
+    };
+    curveCharts.push(draw);
+  };
+  ["write", "read"].forEach(curveChart);
+
+  if (D.arms.length) choose(chosen.arm); else highlight();
+  let timer = 0;
+  addEventListener("resize", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      METRICS.forEach((metric, n) => charts[n] && charts[n].setSize({ width: width(), height: metric.height }));
+      highlight();
+    }, 150);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const chart of charts) chart.redraw();
+    highlight();
+  });
+})();

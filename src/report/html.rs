@@ -1,0 +1,519 @@
+//! One page that holds everything a comparison needs: no network, no second file, under 250 kB.
+//!
+//! Names come from experiments and tenants and are text whatever they hold: the template escapes
+//! them, and the data of the charts is JSON in which `<` is written `\u003c`, so that no name can end
+//! its script element. A content policy in the page forbids every request.
+//!
+//! # Source
+//!
+//! Charts are drawn by uPlot 1.6.32 (MIT, Leon Sorokin), in `assets/uplot` as its npm package ships
+//! it; a test holds the checksums.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment};
+use serde::Serialize;
+
+use crate::number::{bytes, count, digits, duration, seconds, thousands, to_f64};
+use crate::output::{OutputError, Result};
+use crate::record::{Outcome, Param, RunRow};
+use crate::report::chart::{Charts, MANY_ARMS};
+use crate::report::summary::{ArmSummary, Delta, delta, summaries, write_amplification};
+use crate::report::{Provenance, ReportInput, table};
+
+/// Runs that did not pass and are listed one by one.
+const FAILURES_MAX: usize = 50;
+
+const TEMPLATE: &str = include_str!("../../assets/report/report.html");
+const SCRIPT: &str = include_str!("../../assets/report/report.js");
+const STYLE: &str = include_str!("../../assets/report/report.css");
+const UPLOT_SCRIPT: &str = include_str!("../../assets/uplot/uPlot.iife.min.js");
+const UPLOT_STYLE: &str = include_str!("../../assets/uplot/uPlot.min.css");
+
+#[derive(Serialize)]
+struct Page<'a> {
+    title: &'a str,
+    question: &'a str,
+    scale_lines: &'a [String],
+    provenance: &'a Provenance,
+    baseline: &'a str,
+    worlds: String,
+    seed_count: usize,
+    run_count: usize,
+    failed_count: usize,
+    verdict: String,
+    columns: Vec<&'static str>,
+    arms: Vec<Arm>,
+    causes: [&'static str; 5],
+    heat: Option<Heat>,
+    failures: Vec<Failure<'a>>,
+    params: Vec<(String, String)>,
+    tenths: Vec<(String, Vec<String>)>,
+    data: String,
+    style: &'static str,
+    script: &'static str,
+    uplot_style: &'static str,
+    uplot_script: &'static str,
+}
+
+#[derive(Serialize)]
+struct Arm {
+    name: String,
+    is_baseline: bool,
+    note: String,
+    cells: Vec<Cell>,
+    stall_s: String,
+    /// (cause, share of the longest bar in percent, text)
+    stalls: Vec<(&'static str, String, String)>,
+    table_text: String,
+    table_left: String,
+    table_width: String,
+    table_median: String,
+}
+
+#[derive(Default, Serialize)]
+struct Cell {
+    text: String,
+    delta: String,
+    range: String,
+    /// `good`, `bad` or nothing.
+    tone: &'static str,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    arm: &'a str,
+    seed: u64,
+    outcome: &'static str,
+    rule: &'a str,
+    replay: &'a str,
+}
+
+#[derive(Serialize)]
+struct Heat {
+    columns: Vec<String>,
+    /// (row, cells: text, shade in percent, best)
+    rows: Vec<(String, Vec<(String, u64, bool)>)>,
+}
+
+/// A column of the headline table.
+struct Column {
+    name: &'static str,
+    show: fn(&ArmSummary) -> String,
+    /// What the difference from the baseline is taken of, and whether more of it is better.
+    metric: Option<(fn(&RunRow) -> u64, Option<bool>)>,
+}
+
+const LESS: Option<bool> = Some(false);
+
+const COLUMNS: [Column; 15] = [
+    column("throughput, op/s", |a| count(a.ops_per_s.to_f64()), |r| r.ops_per_s.0, Some(true)),
+    column("write p50", |a| duration(a.write_latency_ns.p50), |r| r.write_latency_ns.p50, LESS),
+    column("write p99", |a| duration(a.write_latency_ns.p99), |r| r.write_latency_ns.p99, LESS),
+    column("write p99.9", |a| duration(a.write_latency_ns.p999), |r| r.write_latency_ns.p999, LESS),
+    column("write max", |a| duration(a.write_latency_ns.max), |r| r.write_latency_ns.max, LESS),
+    column("read p99", |a| duration(a.read_latency_ns.p99), |r| r.read_latency_ns.p99, LESS),
+    column("stall, s", |a| seconds(a.stall_ns.total()), |r| r.stall_ns.total(), LESS),
+    column("flushes", |a| thousands(a.flush_count), |r| r.flush_count, None),
+    column("median table", |a| bytes(a.table_bytes.p50), |r| r.table_bytes.p50, None),
+    column(
+        "write ampl.",
+        |a| digits(a.write_amplification.to_f64()),
+        |r| write_amplification(r).0,
+        LESS,
+    ),
+    column(
+        "WAL retained",
+        |a| bytes(a.wal_retained_bytes_max),
+        |r| r.wal_retained_bytes_max,
+        LESS,
+    ),
+    column(
+        "memtables, peak",
+        |a| bytes(a.memtable_bytes_max_seen),
+        |r| r.memtable_bytes_max_seen,
+        None,
+    ),
+    column("stranded", |a| bytes(a.stranded_bytes), |r| r.stranded_bytes, LESS),
+    column("fairness (Jain)", |a| format!("{:.3}", a.jain.to_f64()), |r| r.jain.0, Some(true)),
+    Column { name: "runs", show: |a| thousands(a.passed), metric: None },
+];
+
+const fn column(
+    name: &'static str,
+    show: fn(&ArmSummary) -> String,
+    metric: fn(&RunRow) -> u64,
+    more_is_better: Option<bool>,
+) -> Column {
+    Column { name, show, metric: Some((metric, more_is_better)) }
+}
+
+/// The page of a report.
+///
+/// # Errors
+///
+/// A histogram cannot be decoded, or the template and this file disagree.
+pub fn render(input: &ReportInput) -> Result<String> {
+    let summaries = summaries(&input.rows);
+    let baseline = summaries
+        .iter()
+        .find(|arm| arm.arm == input.baseline_arm)
+        .or_else(|| summaries.first())
+        .map_or("", |arm| arm.arm.as_str());
+    let charts = Charts::new(input, baseline)?;
+    let data = serde_json::to_string(&charts).map_err(|error| refused(&error))?;
+    let mut seeds: Vec<u64> = input.rows.iter().map(|row| row.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let failed = || input.rows.iter().filter(|row| row.outcome != Outcome::Pass);
+    let page = Page {
+        title: &input.title,
+        question: &input.question,
+        scale_lines: &input.scale_lines,
+        provenance: &input.provenance,
+        baseline,
+        worlds: worlds(&input.rows),
+        seed_count: seeds.len(),
+        run_count: input.rows.len(),
+        failed_count: failed().count(),
+        verdict: table::verdict(&summaries),
+        columns: COLUMNS.iter().map(|column| column.name).collect(),
+        arms: arms(&input.rows, &summaries, baseline),
+        causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
+        heat: heat(&summaries),
+        failures: failed().take(FAILURES_MAX).map(failure).collect(),
+        params: params(&input.rows),
+        tenths: tenths(input),
+        data: data.replace('<', "\\u003c"),
+        style: STYLE,
+        script: SCRIPT,
+        uplot_style: UPLOT_STYLE,
+        uplot_script: UPLOT_SCRIPT,
+    };
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|error| refused(&error))?);
+    environment
+        .render_named_str("report.html", TEMPLATE, Serde(&page))
+        .map_err(|error| refused(&error))
+}
+
+fn refused(error: &dyn core::fmt::Display) -> OutputError {
+    OutputError::Template(error.to_string())
+}
+
+fn worlds(rows: &[RunRow]) -> String {
+    let mut names: Vec<_> = rows.iter().map(|row| row.world.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(" and ")
+}
+
+fn failure(row: &RunRow) -> Failure<'_> {
+    Failure {
+        arm: &row.arm,
+        seed: row.seed,
+        outcome: row.outcome.name(),
+        rule: row.rule.as_deref().unwrap_or(""),
+        replay: &row.replay,
+    }
+}
+
+fn arms(rows: &[RunRow], summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
+    let ranges = summaries.len() <= MANY_ARMS;
+    let stall_max = summaries.iter().map(|arm| arm.stall_ns.total()).max().unwrap_or(0).max(1);
+    let sizes = || summaries.iter().filter(|arm| arm.table_bytes.p99 > 0);
+    let low = sizes().map(|arm| log_size(arm.table_bytes.p1)).fold(f64::MAX, f64::min);
+    let high = sizes().map(|arm| log_size(arm.table_bytes.p99)).fold(0.0, f64::max);
+    let place = |size: u64| (log_size(size) - low) / (high - low).max(0.1) * 100.0;
+    let arm = |arm: &ArmSummary| {
+        let table = arm.table_bytes;
+        let left = if table.p99 == 0 { 0.0 } else { place(table.p1) };
+        let right = if table.p99 == 0 { 0.0 } else { place(table.p99) };
+        let median = if table.p99 == 0 { 0.0 } else { place(table.p50) };
+        Arm {
+            name: arm.arm.clone(),
+            is_baseline: arm.arm == baseline,
+            note: if arm.passed < arm.runs {
+                format!("{} of {} runs passed", arm.passed, arm.runs)
+            } else {
+                String::new()
+            },
+            cells: COLUMNS.iter().map(|column| cell(column, rows, arm, baseline, ranges)).collect(),
+            stall_s: seconds(arm.stall_ns.total()),
+            stalls: arm
+                .stall_ns
+                .named()
+                .into_iter()
+                .map(|(cause, ns)| {
+                    let share = to_f64(ns) / to_f64(stall_max) * 100.0;
+                    (cause, format!("{share:.2}"), format!("{} s", seconds(ns)))
+                })
+                .collect(),
+            table_text: format!("{} / {} / {}", bytes(table.p1), bytes(table.p50), bytes(table.p99)),
+            table_left: format!("{left:.2}"),
+            table_width: format!("{:.2}", (right - left).max(0.5)),
+            table_median: format!("{median:.2}"),
+        }
+    };
+    summaries.iter().map(arm).collect()
+}
+
+fn log_size(size: u64) -> f64 {
+    libm::log2(to_f64(size.max(1)))
+}
+
+fn cell(
+    column: &Column,
+    rows: &[RunRow],
+    arm: &ArmSummary,
+    baseline: &str,
+    ranges: bool,
+) -> Cell {
+    if arm.passed == 0 {
+        return Cell { text: "-".to_owned(), ..Cell::default() };
+    }
+    let text = (column.show)(arm);
+    let Some((metric, more_is_better)) = column.metric else {
+        return Cell { text, ..Cell::default() };
+    };
+    if arm.arm == baseline {
+        return Cell { text, ..Cell::default() };
+    }
+    let Some(difference) = delta(rows, &arm.arm, baseline, metric) else {
+        return Cell { text, ..Cell::default() };
+    };
+    let range = if difference.pairs > 1 && ranges {
+        format!("{} .. {}", percent(difference.low), percent(difference.high))
+    } else {
+        String::new()
+    };
+    Cell { text, delta: percent(difference.median), range, tone: tone(difference, more_is_better) }
+}
+
+/// Coloured only where every seed agrees on the direction and the middle is half a percent or more.
+fn tone(difference: Delta, more_is_better: Option<bool>) -> &'static str {
+    let Some(more_is_better) = more_is_better else { return "" };
+    if difference.median.abs() < 0.005 || difference.low * difference.high <= 0.0 {
+        return "";
+    }
+    if (difference.median > 0.0) == more_is_better { "good" } else { "bad" }
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if share >= 9.0 {
+        format!("x{}", digits(share + 1.0))
+    } else if percent.abs() < 0.05 {
+        "0 %".to_owned()
+    } else if percent.abs() < 9.95 {
+        format!("{percent:+.1} %")
+    } else {
+        format!("{percent:+.0} %")
+    }
+}
+
+/// p99.9 as a grid, where the arms' names are one: everything before the last `/` against the rest.
+fn heat(summaries: &[ArmSummary]) -> Option<Heat> {
+    let mut columns: Vec<String> = Vec::new();
+    let mut rows: Vec<String> = Vec::new();
+    for arm in summaries {
+        let (row, column) = arm.arm.rsplit_once('/')?;
+        if !rows.iter().any(|known| known == row) {
+            rows.push(row.to_owned());
+        }
+        if !columns.iter().any(|known| known == column) {
+            columns.push(column.to_owned());
+        }
+    }
+    if rows.len() < 2 || columns.len() < 2 || columns.len() > 12 {
+        return None;
+    }
+    let passed = || summaries.iter().filter(|arm| arm.passed > 0);
+    let values = || passed().map(|arm| arm.write_latency_ns.p999);
+    let (best, worst) = (values().min()?, values().max()?);
+    let scale = |ns: u64| libm::log2(to_f64(ns.max(1)));
+    let cell = |row: &String, column: &String| {
+        let name = format!("{row}/{column}");
+        passed().find(|arm| arm.arm == name).map_or((String::new(), 0, false), |arm| {
+            let ns = arm.write_latency_ns.p999;
+            let share = (scale(ns) - scale(best)) / (scale(worst) - scale(best)).max(1e-9);
+            let shade = crate::number::from_f64(share * 80.0).unwrap_or(0);
+            (duration(ns), shade, ns == best)
+        })
+    };
+    let rows = rows
+        .iter()
+        .map(|row| (row.clone(), columns.iter().map(|column| cell(row, column)).collect()))
+        .collect();
+    Some(Heat { columns, rows })
+}
+
+/// Settings with their values over all arms, one line a setting.
+fn params(rows: &[RunRow]) -> Vec<(String, String)> {
+    const VALUES_MAX: usize = 12;
+    let mut values: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    for (name, param) in rows.iter().flat_map(|row| &row.params) {
+        let text = match param {
+            Param::Switch(on) => on.to_string(),
+            Param::Integer(n) if name.contains("bytes") => format!("{n} ({})", bytes(*n)),
+            Param::Integer(n) => n.to_string(),
+            Param::Fraction(n) => n.to_string(),
+            Param::Text(text) => text.clone(),
+        };
+        let known = values.entry(name).or_default();
+        if !known.contains(&text) && known.len() <= VALUES_MAX {
+            known.push(text);
+        }
+    }
+    values
+        .into_iter()
+        .map(|(name, mut values)| {
+            if values.len() > VALUES_MAX {
+                values.truncate(VALUES_MAX);
+                values.push("...".to_owned());
+            }
+            (name.to_owned(), values.join(", "))
+        })
+        .collect()
+}
+
+/// Operations a second in each tenth of the run, for readers without the script.
+fn tenths(input: &ReportInput) -> Vec<(String, Vec<String>)> {
+    let mut tenths: Vec<(String, Vec<String>)> = Vec::new();
+    for row in &input.rows {
+        if tenths.iter().any(|(arm, _)| *arm == row.arm) {
+            continue;
+        }
+        let samples = || {
+            let whole = input.series.iter().filter(|sample| sample.tenant.is_empty());
+            whole.filter(|sample| sample.run_id == row.run_id)
+        };
+        let Some(end) = samples().map(|sample| sample.at_ms).max() else { continue };
+        let mut ops = [0_u64; 10];
+        for sample in samples() {
+            let tenth = sample.at_ms.saturating_sub(1).saturating_mul(10).checked_div(end);
+            let tenth = usize::try_from(tenth.unwrap_or(0)).unwrap_or(0);
+            if let Some(ops) = ops.get_mut(tenth) {
+                *ops = ops.saturating_add(sample.ops);
+            }
+        }
+        let per_s = |ops: &u64| count(to_f64(*ops) * 10_000.0 / to_f64(end.max(1)));
+        tenths.push((row.arm.clone(), ops.iter().map(per_s).collect()));
+    }
+    tenths
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::output::write_file;
+    use crate::report::mock;
+
+    const VENDORED: [(&str, &str); 3] = [
+        (UPLOT_SCRIPT, "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"),
+        (UPLOT_STYLE, "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+        (
+            include_str!("../../assets/uplot/LICENSE"),
+            "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+        ),
+    ];
+
+    #[test]
+    fn eighteen_arms_with_three_hundred_points_fit() {
+        let page = render(&mock::input(3, 300)).unwrap();
+        println!("{} bytes", page.len());
+        assert!(page.len() < 250_000, "{} bytes", page.len());
+        let again = render(&mock::input(3, 300)).unwrap();
+        assert!(page == again, "the same rows give the same page");
+    }
+
+    #[test]
+    fn more_samples_and_more_arms_do_not_burst_the_page() {
+        let mut input = mock::input(1, 2000);
+        let (rows, series) = (input.rows.clone(), input.series.clone());
+        for copy in 1..3 {
+            input.rows.extend(rows.iter().cloned().map(|mut row| {
+                row.arm.push_str(&format!("-{copy}"));
+                row.run_id.push_str(&format!("-{copy}"));
+                row
+            }));
+            input.series.extend(series.iter().cloned().map(|mut sample| {
+                sample.run_id.push_str(&format!("-{copy}"));
+                sample
+            }));
+        }
+        let page = render(&input).unwrap();
+        assert!(page.len() < 250_000, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn names_are_text_whatever_they_hold() {
+        const EVIL: &str = "</script><b>&\"'{{ 7 * 7 }}";
+        let mut input = mock::input(1, 10);
+        input.title = EVIL.to_owned();
+        input.question = EVIL.to_owned();
+        input.scale_lines = vec![EVIL.to_owned()];
+        input.baseline_arm = EVIL.to_owned();
+        input.provenance.command = EVIL.to_owned();
+        for row in &mut input.rows {
+            row.arm.push_str(EVIL);
+            row.experiment = EVIL.to_owned();
+            row.outcome = Outcome::Fail;
+            row.rule = Some(EVIL.to_owned());
+            row.replay = EVIL.to_owned();
+            row.params.insert(EVIL.to_owned(), Param::Text(EVIL.to_owned()));
+        }
+        input.rows[0].outcome = Outcome::Pass;
+        input.rows[0].arm = EVIL.to_owned();
+        let page = render(&input).unwrap();
+        assert!(!page.contains("</script><b>") && !page.contains("<b>"));
+        assert!(page.contains("\\u003c/script>"), "the charts' data holds it as text");
+        assert!(page.contains("&lt;b&gt;"), "the page shows it as text");
+        let scripts = page.matches("<script").count();
+        assert_eq!((scripts, page.matches("</script>").count()), (3, 3));
+    }
+
+    #[test]
+    fn a_page_asks_the_network_for_nothing() {
+        let page = render(&mock::input(1, 10)).unwrap();
+        let ours = page.replace(UPLOT_SCRIPT, "");
+        assert!(page.contains("default-src 'none'"));
+        for word in ["http://", "https://", "src=\"", "@import", "url("] {
+            assert!(!ours.contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_report_without_series_histograms_or_rows_is_still_a_page() {
+        let mut input = mock::input(1, 10);
+        input.series.clear();
+        input.histograms.clear();
+        assert!(render(&input).unwrap().contains("No samples over time"));
+        assert!(render(&ReportInput::default()).unwrap().contains("</html>"));
+    }
+
+    #[test]
+    fn vendored_files_are_the_ones_that_were_reviewed() {
+        for (text, expected) in VENDORED {
+            let sum: String =
+                Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(sum, expected);
+            assert!(!text.contains("</script"));
+        }
+    }
+
+    #[test]
+    #[ignore = "writes a page to look at into the system's folder for temporary files"]
+    fn write_a_page_to_look_at() {
+        let mut input = mock::input(3, 300);
+        input.rows[4].outcome = Outcome::Fail;
+        input.rows[4].rule = Some("C2 acked-write-lost".to_owned());
+        let path = std::env::temp_dir().join("forebay-report.html");
+        write_file(&path, &render(&input).unwrap()).unwrap();
+        println!("{}", path.display());
+    }
+}

@@ -1,0 +1,332 @@
+//! The table under a finished command: every arm in a line, then which is best, which worst and why.
+//!
+//! No line is wider than [`WIDTH`] columns, whatever an arm is called, so that the table survives a
+//! narrow terminal, a CI log and a mail.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::number::{bytes, count, digits, duration, seconds, thousands, to_f64};
+use crate::record::RunRow;
+use crate::report::summary::{ArmSummary, summaries};
+
+/// Columns of the terminal that the table uses at most.
+pub const WIDTH: u16 = 100;
+
+/// The narrowest first column that numbers of any size leave.
+const ARM_WIDTH_MIN: usize = 12;
+
+/// Columns between two columns of the table.
+const GAP: u16 = 2;
+
+const HEADER: [&str; 9] = [
+    "arm",
+    "throughput",
+    "p99",
+    "p99.9",
+    "stall\ns",
+    "flushes",
+    "median\ntable",
+    "write\nampl.",
+    "WAL\nretained",
+];
+
+/// The table, a sentence on the best and the worst arm, and a line on runs that did not pass.
+pub fn render(rows: &[RunRow]) -> String {
+    let arms = summaries(rows);
+    if arms.is_empty() {
+        return "no runs\n".to_owned();
+    }
+    let mut text = String::new();
+    for line in table(&arms).lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(&wrap(&verdict(&arms)));
+    let (runs, passed) =
+        arms.iter().fold((0, 0), |(runs, passed), arm| (runs + arm.runs, passed + arm.passed));
+    if passed < runs {
+        text.push_str(&wrap(&format!(
+            "{} of {} runs did not pass and are left out of the numbers above.",
+            thousands(runs - passed),
+            thousands(runs)
+        )));
+    }
+    text
+}
+
+/// One sentence that names the best and the worst arm, by [`ArmSummary::rank`], and why.
+pub fn verdict(arms: &[ArmSummary]) -> String {
+    let passed: Vec<_> = arms.iter().filter(|arm| arm.passed > 0).collect();
+    let best = passed.iter().min_by(|a, b| a.rank(b));
+    let worst = passed.iter().rev().max_by(|a, b| a.rank(b));
+    let (Some(best), Some(worst)) = (best, worst) else {
+        return "No arm has a run that passed.".to_owned();
+    };
+    if passed.len() == 1 {
+        return format!("Only {} has runs that passed: {}.", clean(&best.arm), facts(best));
+    }
+    if best.rank(worst).is_eq() {
+        return format!(
+            "No arm is best or worst: all have {}.",
+            facts(best)
+        );
+    }
+    let why = reasons(best, worst);
+    format!(
+        "Best is {} ({}), worst is {} ({}){}{}.",
+        clean(&best.arm),
+        facts(best),
+        clean(&worst.arm),
+        facts(worst),
+        if why.is_empty() { "" } else { ": " },
+        why.join(", ")
+    )
+}
+
+fn facts(arm: &ArmSummary) -> String {
+    format!(
+        "{} s of stalls, p99.9 {}, {} ops/s",
+        seconds(arm.stall_ns.total()),
+        duration(arm.write_latency_ns.p999),
+        count(arm.ops_per_s.to_f64())
+    )
+}
+
+/// What of the worst arm's columns explains its place, the strongest first, three at most.
+fn reasons(best: &ArmSummary, worst: &ArmSummary) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let total = worst.stall_ns.total();
+    let main = worst.stall_ns.named().into_iter().max_by_key(|(_, ns)| *ns);
+    if let Some((cause, ns)) = main.filter(|_| total > 0) {
+        let percent = to_f64(ns) / to_f64(total) * 100.0;
+        reasons.push(format!("{percent:.0} % of its stalls wait for {}", waited_for(cause)));
+    }
+    let mut ratios = vec![
+        differs(
+            "its median table is",
+            (worst.table_bytes.p50, best.table_bytes.p50),
+            ["larger", "smaller"],
+            bytes,
+        ),
+        differs(
+            "it writes",
+            (worst.write_amplification.0, best.write_amplification.0),
+            ["more per user byte", "less per user byte"],
+            |n| digits(to_f64(n) / 1000.0),
+        ),
+        differs(
+            "it retains",
+            (worst.wal_retained_bytes_max, best.wal_retained_bytes_max),
+            ["more WAL", "less WAL"],
+            bytes,
+        ),
+    ];
+    // Stable: among equals the order above holds.
+    ratios.sort_by(|a, b| b.0.total_cmp(&a.0));
+    reasons.extend(ratios.into_iter().filter(|(factor, _)| *factor >= 1.1).map(|(_, why)| why));
+    reasons.truncate(3);
+    reasons
+}
+
+fn waited_for(cause: &str) -> &'static str {
+    match cause {
+        "memtables" => "a flush of the tree's own memtables",
+        "l0" => "level 0 to be compacted",
+        "budget" => "the memory budget",
+        "wal" => "WAL space",
+        _ => "disk space",
+    }
+}
+
+/// A difference as a sentence's part, with the factor it is ordered by.
+fn differs(
+    lead: &str,
+    (worst, best): (u64, u64),
+    words: [&str; 2],
+    show: fn(u64) -> String,
+) -> (f64, String) {
+    if worst == 0 || best == 0 {
+        return (0.0, String::new());
+    }
+    let [more, less] = words;
+    let (high, low, word) = if worst > best { (worst, best, more) } else { (best, worst, less) };
+    let factor = to_f64(high) / to_f64(low);
+    let (worst, best) = (show(worst), show(best));
+    (factor, format!("{lead} {}x {word} ({worst} against {best})", digits(factor)))
+}
+
+fn table(arms: &[ArmSummary]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table.set_header(HEADER);
+    let mut rows: Vec<Vec<String>> = arms.iter().map(cells).collect();
+    let mut widths: Vec<usize> = HEADER.iter().map(|header| widest(header)).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = widest(cell).max(*width);
+        }
+    }
+    let gaps = usize::from(GAP) * (HEADER.len() - 1);
+    let numbers: usize = widths.iter().skip(1).sum::<usize>() + gaps;
+    let left = usize::from(WIDTH).saturating_sub(numbers).max(ARM_WIDTH_MIN);
+    if let Some(width) = widths.first_mut() {
+        *width = left.min(*width);
+    }
+    table.add_row(widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>());
+    for row in &mut rows {
+        if let Some(name) = row.first_mut() {
+            *name = split_name(name, left);
+        }
+        table.add_row(core::mem::take(row));
+    }
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if number + 1 == HEADER.len() { 0 } else { GAP }));
+        if number > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+fn cells(arm: &ArmSummary) -> Vec<String> {
+    let mut cells = vec![clean(&arm.arm)];
+    if arm.passed == 0 {
+        cells.extend(HEADER.iter().skip(1).map(|_| "-".to_owned()));
+        return cells;
+    }
+    cells.extend([
+        format!("{}/s", count(arm.ops_per_s.to_f64())),
+        duration(arm.write_latency_ns.p99),
+        duration(arm.write_latency_ns.p999),
+        seconds(arm.stall_ns.total()),
+        if arm.flush_count < 1_000_000 {
+            thousands(arm.flush_count)
+        } else {
+            count(to_f64(arm.flush_count))
+        },
+        bytes(arm.table_bytes.p50),
+        digits(arm.write_amplification.to_f64()),
+        bytes(arm.wal_retained_bytes_max),
+    ]);
+    cells
+}
+
+/// Text as a terminal may show it: no control characters, whatever an experiment calls its arms.
+fn clean(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+fn widest(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// Breaks a name into lines of at most `width`: after a `/` where there is one, else after `-`, `=`
+/// or a space, else anywhere.
+fn split_name(name: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut line: Vec<char> = Vec::new();
+    for letter in name.chars() {
+        if line.len() == width {
+            let last = |of: &str| line.iter().rposition(|c| of.contains(*c));
+            let after = last("/").or_else(|| last("-= ")).map_or(width, |at| at + 1);
+            let rest = line.split_off(after);
+            lines.extend(line.drain(..));
+            lines.push('\n');
+            line = rest;
+        }
+        line.push(letter);
+    }
+    lines.extend(line);
+    lines
+}
+
+/// Wraps a sentence to [`WIDTH`] columns, at spaces and inside words that are longer than a line.
+fn wrap(text: &str) -> String {
+    let width = usize::from(WIDTH);
+    let mut wrapped = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let word = split_name(word, width);
+        let first = word.lines().next().map_or(0, |line| line.chars().count());
+        if used > 0 && used + 1 + first > width {
+            wrapped.push('\n');
+            used = 0;
+        } else if used > 0 {
+            wrapped.push(' ');
+            used += 1;
+        }
+        wrapped.push_str(&word);
+        let last = word.lines().last().map_or(0, |line| line.chars().count());
+        used = if word.contains('\n') { last } else { used + last };
+    }
+    wrapped.push('\n');
+    wrapped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::number::Thousandths;
+    use crate::record::Outcome;
+    use crate::report::mock;
+
+    #[test]
+    fn no_line_is_wider_than_a_hundred_columns() {
+        let mut rows = mock::rows(3);
+        let text = render(&rows);
+        println!("{text}");
+        assert!(widest(&text) <= 100, "{text}");
+        for (number, row) in rows.iter_mut().enumerate() {
+            row.arm.push_str(&"-long-name/of_an_arm".repeat(number % 9));
+            row.ops_per_s = Thousandths(u64::MAX);
+            row.flush_count = u64::MAX;
+            row.stall_ns.budget = u64::MAX;
+            row.write_latency_ns.p99 = u64::MAX;
+            row.write_latency_ns.p999 = u64::MAX;
+            row.table_bytes.p50 = u64::MAX;
+            row.wal_retained_bytes_max = u64::MAX;
+            row.written_bytes.flush = u64::MAX;
+        }
+        let text = render(&rows);
+        assert!(widest(&text) <= 100, "{text}");
+        rows[0].arm = "x".repeat(400);
+        assert!(widest(&render(&rows)) <= 100);
+    }
+
+    #[test]
+    fn an_ordinary_arm_keeps_its_name_in_one_line() {
+        let mut rows = mock::rows(1);
+        rows[1].arm = "grouped-16/round-robin/stop=4".to_owned();
+        let text = render(&rows);
+        assert!(text.contains("\ngrouped-16/round-robin/stop=4 "), "{text}");
+        assert!(text.contains("\nper-tenant/above-mean-oldest/ "), "{text}");
+    }
+
+    #[test]
+    fn the_sentence_names_best_and_worst_and_why() {
+        let arms = summaries(&mock::rows(3));
+        let text = verdict(&arms);
+        let mut ranked = arms.clone();
+        ranked.sort_by(ArmSummary::rank);
+        assert!(text.starts_with(&format!("Best is {} (", ranked[0].arm)), "{text}");
+        assert!(text.contains(&format!("worst is {} (", ranked[17].arm)), "{text}");
+        assert!(text.contains("% of its stalls wait for"), "{text}");
+        assert_eq!(text.matches(". ").count(), 0, "{text}");
+    }
+
+    #[test]
+    fn failed_runs_equal_arms_and_control_characters_are_told() {
+        let mut rows = mock::rows(1);
+        rows.truncate(2);
+        rows[1] = RunRow { arm: "same\u{1b}[31m".to_owned(), ..rows[0].clone() };
+        let text = render(&rows);
+        assert!(text.contains("No arm is best or worst") && text.contains("same?[31m"), "{text}");
+        rows[1].outcome = Outcome::Fail;
+        let text = render(&rows);
+        assert!(text.contains("1 of 2 runs did not pass"), "{text}");
+        assert!(text.contains("Only per-tenant"), "{text}");
+        assert_eq!(render(&[]), "no runs\n");
+    }
+}
