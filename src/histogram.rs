@@ -40,7 +40,12 @@ impl HistRow {
     /// # Errors
     ///
     /// The encoder refuses the histogram: a count above its bounds.
-    pub fn encode(run_id: &str, tenant: &str, op: &str, histogram: &Histogram<u64>) -> Result<Self> {
+    pub fn encode(
+        run_id: &str,
+        tenant: &str,
+        op: &str,
+        histogram: &Histogram<u64>,
+    ) -> Result<Self> {
         let mut bytes = Vec::new();
         V2DeflateSerializer::new()
             .serialize(histogram, &mut bytes)
@@ -121,7 +126,8 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_that_names_the_run() {
-        let row = HistRow { run_id: "00ff".to_owned(), v2z: "HISTFAAA".to_owned(), ..HistRow::default() };
+        let row =
+            HistRow { run_id: "00ff".to_owned(), v2z: "HISTFAAA".to_owned(), ..HistRow::default() };
         assert!(row.decode().unwrap_err().to_string().contains("00ff"));
     }
 }

@@ -199,9 +199,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rows");
         write_file(&file, "good\n\nbad\n").unwrap();
-        let error = for_each_line(&file, |_, line| {
-            if line == "bad" { Err("not good".to_owned()) } else { Ok(()) }
-        });
+        let error =
+            for_each_line(
+                &file,
+                |_, line| {
+                    if line == "bad" { Err("not good".to_owned()) } else { Ok(()) }
+                },
+            );
         assert!(error.unwrap_err().to_string().ends_with("rows:3: not good"));
     }
 }

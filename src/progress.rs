@@ -4,11 +4,7 @@
 //! plain line every ten seconds, so that a CI log stays readable. The clock here is the machine's:
 //! nothing it says reaches a result.
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "a person's waiting time, outside every world"
-)]
+#![expect(clippy::disallowed_types, reason = "a person's waiting time, outside every world")]
 
 use std::fmt;
 use std::io::{IsTerminal, Write};

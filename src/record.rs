@@ -419,7 +419,8 @@ mod tests {
 
     #[test]
     fn many_tenants_leave_the_hundred_that_were_stalled_longest() {
-        let tenant = |n: u64| TenantRow { name: format!("t{n:05}"), stall_ns: n, ..TenantRow::default() };
+        let tenant =
+            |n: u64| TenantRow { name: format!("t{n:05}"), stall_ns: n, ..TenantRow::default() };
         assert_eq!(tenant_rows((0..1000).rev().map(tenant).collect()).len(), 1000);
         let top = tenant_rows((0..1001).map(tenant).collect());
         assert_eq!(top.len(), 100);

@@ -42,7 +42,8 @@ impl SeriesRow {
     pub fn to_line(&self) -> String {
         let mut line = String::new();
         push_field(&mut line, &self.run_id);
-        line.push_str(&format!(",{},", self.at_ms));
+        // Writing to a string cannot fail.
+        write!(line, ",{},", self.at_ms).unwrap_or_default();
         push_field(&mut line, &self.tenant);
         let numbers = [
             self.ops,
@@ -54,7 +55,6 @@ impl SeriesRow {
             self.p99_ns,
         ];
         for number in numbers {
-            // Writing to a string cannot fail.
             write!(line, ",{number}").unwrap_or_default();
         }
         line.push('\n');

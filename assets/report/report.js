@@ -31,8 +31,8 @@
     { key: "stall", title: "stall, seconds a second over all writers", factor: 1e-3, height: 130, fill: true, tone: "bad" },
     { key: "p99", title: "write p99, ms", factor: 1e-3, height: 130 },
     { key: "memtable", title: "memtables, MiB", factor: 1 / 1048576, height: 150, fill: true },
-    { key: "imm", title: "immutable memtables", factor: 1, height: 130 },
-    { key: "l0", title: "tables in level 0", factor: 1, height: 130 },
+    { key: "imm", title: "immutable memtables", factor: 1, whole: true, height: 130 },
+    { key: "l0", title: "tables in level 0", factor: 1, whole: true, height: 130 },
   ];
   const stepped = uPlot.paths.stepped({ align: 1 });
   const font = "11px system-ui, sans-serif";
@@ -46,7 +46,7 @@
   const points = Math.max(0, ...D.arms.map((arm) => arm.ops.points.length / 2));
   const xs = Array.from({ length: points + 1 }, (_, n) => n * D.bucket_ms / 1000);
   const base = D.arms.find((arm) => arm.arm === D.baseline);
-  let chosen = D.arms.find((arm) => arm !== base) || base;
+  let chosen = D.arms.find((arm) => arm.arm === D.first) || D.arms[0];
   const width = () => Math.max(280, el("charts").clientWidth);
 
   const rowsOf = (metric) => {
@@ -81,12 +81,12 @@
     if (metric.key === "memtable")
       series.push({ label: "budget", stroke: () => css("bad"), width: 1, dash: [2, 4], points: { show: false }, value });
     const chart = new uPlot({
-      width: width(), height: metric.height, series,
-      cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+      width: width(), height: metric.height, series, padding: [null, 20, null, null],
+      cursor: { y: false, sync: { key: "time" }, drag: { x: true, y: false } },
       legend: { live: true },
       scales: { x: { time: false }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.06 : 1] } },
       axes: [axis({ values: (_, ticks) => ticks.map((t) => +t.toFixed(3) + " s"), size: 26 }),
-        axis({ size: 52, space: 26, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
+        axis({ size: 52, space: 26, incrs: metric.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] : undefined, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
       hooks: { setScale: [(chart, key) => {
         if (key !== "x" || syncing) return;
         zoom(chart.scales.x.min, chart.scales.x.max);
@@ -98,6 +98,7 @@
     return chart;
   };
 
+  const resize = () => charts.forEach((chart, n) => chart.setSize({ width: width(), height: METRICS[n].height }));
   const curveCharts = [];
   const highlight = () => {
     for (const draw of curveCharts) draw();
@@ -129,6 +130,7 @@
       el("arm").append(option);
     }
     METRICS.forEach(timeChart);
+    resize();
     whole();
     el("arm").addEventListener("change", (event) => choose(event.target.value));
     el("reset").addEventListener("click", whole);
@@ -169,6 +171,7 @@
     const rank = (curve) => chosen && curve.arm === chosen.arm ? 2 : curve.arm === D.baseline ? 1 : 0;
     let order = [];
     let chart = null;
+    let focused = null;
     const size = () => Math.max(280, Math.min(box.clientWidth || 520, 680));
     const note = make("p", "");
     note.className = "sub";
@@ -182,7 +185,7 @@
       if (chart) chart.destroy();
       order = [...curves].sort((a, b) => rank(a) - rank(b));
       chart = new uPlot({
-        width: size(), height: 300, legend: { show: false },
+        width: size(), height: 300, legend: { show: false }, padding: [null, 24, null, null],
         focus: { alpha: 0.35 },
         cursor: { drag: { x: false, y: false }, focus: { prox: 24 }, points: { show: false } },
         scales: { x: { time: false }, y: { distr: 3 } },
@@ -193,8 +196,11 @@
         axes: [axis({ splits: () => NAMES.map((_, n) => n).filter((n) => n <= x[length - 1]), values: (_, ticks) => ticks.map((t) => NAMES[t]), size: 26 }),
           axis({ size: 60, values: (_, ticks) => ticks.map((v) => v && Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9 ? time(v) : "") })],
         hooks: {
-          setSeries: [(u, n) => { legend(n ? order[n - 1].arm : null, u.cursor.idx === undefined ? null : u.cursor.idx); }],
-          setCursor: [(u) => { if (u.cursor.idx === null || u.cursor.idx === undefined) legend(null, null); }],
+          setSeries: [(u, n) => { focused = n ? order[n - 1].arm : null; }],
+          setCursor: [(u) => {
+            const away = u.cursor.idx === null || u.cursor.idx === undefined || u.cursor.left < 0;
+            legend(away ? null : focused, away ? null : u.cursor.idx);
+          }],
         },
       }, [x, ...order.map((curve) => x.map((_, n) => curve.ns[n] > 0 ? curve.ns[n] : null))], box);
       box.append(note);
@@ -209,7 +215,7 @@
   addEventListener("resize", () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      METRICS.forEach((metric, n) => charts[n] && charts[n].setSize({ width: width(), height: metric.height }));
+      resize();
       highlight();
     }, 150);
   });

@@ -31,7 +31,7 @@ struct State {
 
 /// What a worker is to do next.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// This tree's job.
     Run(Arc<Tree>),
     /// Nothing before this time, unless [`Jobs::changed`] is raised.
@@ -40,15 +40,15 @@ pub enum Next {
 
 /// Flushes and compactions that wait or run.
 #[derive(Debug, Default)]
-pub struct Jobs {
+pub(crate) struct Jobs {
     state: Mutex<State>,
     /// Raised when there may be something to do.
-    pub changed: Signal,
+    pub(crate) changed: Signal,
 }
 
 impl Jobs {
     /// A tree's oldest immutable memtable is to be flushed; once for each memtable.
-    pub fn add_flush(&self, tree: &Arc<Tree>) {
+    pub(crate) fn add_flush(&self, tree: &Arc<Tree>) {
         self.state
             .lock()
             .flushes
@@ -58,7 +58,7 @@ impl Jobs {
 
     /// The next flush: first sealed, first flushed, one at a time in a tree. It counts as running until
     /// [`flush_done`](Self::flush_done).
-    pub fn next_flush(&self, now: Nanos) -> Next {
+    pub(crate) fn next_flush(&self, now: Nanos) -> Next {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let free = |e: &FlushEntry| !state.flushing.contains(&e.tree.id);
@@ -73,7 +73,7 @@ impl Jobs {
     }
 
     /// A flush ended; a failed one waits at the head of the queue until it is tried again.
-    pub fn flush_done(&self, tree: &Arc<Tree>, failed_at: Option<Nanos>) {
+    pub(crate) fn flush_done(&self, tree: &Arc<Tree>, failed_at: Option<Nanos>) {
         let mut state = self.state.lock();
         state.flushing.remove(&tree.id);
         match failed_at {
@@ -90,7 +90,7 @@ impl Jobs {
     }
 
     /// A tree wants a compaction with this urgency, or none (0).
-    pub fn set_compaction(&self, tree: &Arc<Tree>, urgency: u64, not_before: Nanos) {
+    pub(crate) fn set_compaction(&self, tree: &Arc<Tree>, urgency: u64, not_before: Nanos) {
         let mut state = self.state.lock();
         if urgency == 0 {
             state.compactions.remove(&tree.id);
@@ -102,7 +102,7 @@ impl Jobs {
     }
 
     /// The most urgent compaction, one at a time in a tree; equal ones by tree.
-    pub fn next_compaction(&self, now: Nanos) -> Next {
+    pub(crate) fn next_compaction(&self, now: Nanos) -> Next {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let free = |id: &TreeId| !state.compacting.contains(id);
@@ -119,7 +119,7 @@ impl Jobs {
     }
 
     /// A compaction ended. Returns how long to wait before the tree's next one when it failed.
-    pub fn compaction_done(&self, tree: TreeId, failed: bool) -> Nanos {
+    pub(crate) fn compaction_done(&self, tree: TreeId, failed: bool) -> Nanos {
         let mut state = self.state.lock();
         state.compacting.remove(&tree);
         if failed {
@@ -130,13 +130,13 @@ impl Jobs {
     }
 
     /// Flushes that wait or run.
-    pub fn flush_count(&self) -> usize {
+    pub(crate) fn flush_count(&self) -> usize {
         let state = self.state.lock();
         state.flushes.len() + state.flushing.len()
     }
 
     /// Whether nothing waits and nothing runs.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.flushes.is_empty()
             && state.flushing.is_empty()
@@ -145,7 +145,7 @@ impl Jobs {
     }
 
     /// A tree is gone: nothing of it waits any more.
-    pub fn remove_tree(&self, tree: TreeId) {
+    pub(crate) fn remove_tree(&self, tree: TreeId) {
         let mut state = self.state.lock();
         state.flushes.retain(|e| e.tree.id != tree);
         state.compactions.remove(&tree);

@@ -1,10 +1,63 @@
 //! A multi-tenant LSM storage engine whose every contact with the world goes through one trait.
+//!
+//! Many tenants share one directory, one write-ahead log, one manifest and one memory budget. Which
+//! memtable is flushed, when a writer must wait and which tables are merged is decided by policies,
+//! each a small object that sees a view of facts and nothing else; the engine carries decisions out.
+//! The same source runs on a real filesystem ([`env::os`]), in memory ([`env::mem`]) and in a
+//! simulation that a seed decides.
+//!
+//! Modules stand in rows; a module uses its own row and those above it.
+//!
+//! | row | modules |
+//! |---|---|
+//! | words | [`types`], [`error`], [`coding`] |
+//! | decisions | [`policy`] |
+//! | world | [`env`], [`options`], [`signal`], [`events`], [`metrics`] |
+//! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`], [`cache`], [`table`], [`iter`] |
+//! | state | [`version`] |
+//! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
+//! | verbs | [`write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
+//! | loop | `background` |
+//! | face | [`db`], [`tenant`], [`blocking`] |
 
+mod background;
+pub mod batch;
+pub mod blocking;
+pub mod budget;
+pub mod cache;
 pub mod coding;
+mod compaction;
+pub mod db;
 pub mod env;
 pub mod error;
+pub mod events;
+mod flush;
+mod gc;
+pub mod group;
+pub mod iter;
+mod jobs;
+pub mod layout;
+mod log_space;
+pub mod memtable;
+pub mod metrics;
 pub mod options;
 pub mod policy;
+pub mod pressure;
+pub mod read;
+mod recovery;
+mod retain;
+mod shared;
+pub mod signal;
+pub mod table;
+pub mod tenant;
 pub mod types;
+pub mod version;
+pub mod wal;
+pub mod write;
 
+pub use batch::WriteBatch;
+pub use db::Db;
 pub use error::{Error, Result};
+pub use options::Options;
+pub use tenant::{Snapshot, Tenant};
+pub use write::WriteOptions;

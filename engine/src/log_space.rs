@@ -19,20 +19,20 @@ struct State {
 
 /// Live segments and what pins them.
 #[derive(Debug, Default)]
-pub struct LogSpace {
+pub(crate) struct LogSpace {
     state: Mutex<State>,
     bytes: AtomicU64,
 }
 
 impl LogSpace {
     /// A segment lives; the one with the highest number is the one that takes records.
-    pub fn add_segment(&self, segment: u64, bytes: u64) {
+    pub(crate) fn add_segment(&self, segment: u64, bytes: u64) {
         self.state.lock().segments.insert(segment, bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Bytes were appended to a segment.
-    pub fn grow(&self, segment: u64, bytes: u64) {
+    pub(crate) fn grow(&self, segment: u64, bytes: u64) {
         if let Some(b) = self.state.lock().segments.get_mut(&segment) {
             *b += bytes;
         }
@@ -40,22 +40,22 @@ impl LogSpace {
     }
 
     /// Bytes of all live segments.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// The oldest live segment; 0 for none.
-    pub fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.state.lock().segments.keys().next().copied().unwrap_or(0)
     }
 
     /// A memtable's oldest entry lies in this segment.
-    pub fn pin(&self, anchor: u64) {
+    pub(crate) fn pin(&self, anchor: u64) {
         *self.state.lock().anchors.entry(anchor).or_insert(0) += 1;
     }
 
     /// A memtable with this anchor is in a table, or gone with its tree.
-    pub fn unpin(&self, anchor: u64) {
+    pub(crate) fn unpin(&self, anchor: u64) {
         let mut state = self.state.lock();
         if let Some(count) = state.anchors.get_mut(&anchor) {
             *count -= 1;
@@ -66,14 +66,14 @@ impl LogSpace {
     }
 
     /// The oldest segment that is needed: pinned, or the newest.
-    pub fn floor(&self) -> u64 {
+    pub(crate) fn floor(&self) -> u64 {
         let state = self.state.lock();
         let newest = state.segments.keys().next_back().copied().unwrap_or(0);
         state.anchors.keys().next().map_or(newest, |anchor| newest.min(*anchor))
     }
 
     /// Takes out the segments below `floor`.
-    pub fn take_below(&self, floor: u64) -> Vec<u64> {
+    pub(crate) fn take_below(&self, floor: u64) -> Vec<u64> {
         let mut state = self.state.lock();
         let kept = state.segments.split_off(&floor);
         let gone = core::mem::replace(&mut state.segments, kept);

@@ -1,6 +1,6 @@
 //! The live state that all verbs of one database work on. Handles and background tasks share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,6 +75,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
+    /// Tenant names on their way into the manifest.
+    pub(crate) creating: Mutex<BTreeSet<String>>,
     pub(crate) read_only: Mutex<Option<Arc<Error>>>,
     pub(crate) closing: AtomicBool,
     /// Raised for the ticker: unsynced bytes, a new wake-up time, closing.

@@ -42,6 +42,7 @@ struct Page<'a> {
     run_count: usize,
     failed_count: usize,
     verdict: String,
+    notes: Vec<String>,
     columns: Vec<&'static str>,
     arms: Vec<Arm>,
     causes: [&'static str; 5],
@@ -92,17 +93,21 @@ struct Failure<'a> {
 #[derive(Serialize)]
 struct Heat {
     columns: Vec<String>,
-    /// (row, cells: text, shade in percent, best)
-    rows: Vec<(String, Vec<(String, u64, bool)>)>,
+    rows: Vec<(String, Vec<HeatCell>)>,
 }
+
+/// Text, shade in percent, and whether no cell is better.
+type HeatCell = (String, u64, bool);
 
 /// A column of the headline table.
 struct Column {
     name: &'static str,
     show: fn(&ArmSummary) -> String,
     /// What the difference from the baseline is taken of, and whether more of it is better.
-    metric: Option<(fn(&RunRow) -> u64, Option<bool>)>,
+    metric: Option<(Metric, Option<bool>)>,
 }
+
+type Metric = fn(&RunRow) -> u64;
 
 const LESS: Option<bool> = Some(false);
 
@@ -122,12 +127,7 @@ const COLUMNS: [Column; 15] = [
         |r| write_amplification(r).0,
         LESS,
     ),
-    column(
-        "WAL retained",
-        |a| bytes(a.wal_retained_bytes_max),
-        |r| r.wal_retained_bytes_max,
-        LESS,
-    ),
+    column("WAL retained", |a| bytes(a.wal_retained_bytes_max), |r| r.wal_retained_bytes_max, LESS),
     column(
         "memtables, peak",
         |a| bytes(a.memtable_bytes_max_seen),
@@ -142,7 +142,7 @@ const COLUMNS: [Column; 15] = [
 const fn column(
     name: &'static str,
     show: fn(&ArmSummary) -> String,
-    metric: fn(&RunRow) -> u64,
+    metric: Metric,
     more_is_better: Option<bool>,
 ) -> Column {
     Column { name, show, metric: Some((metric, more_is_better)) }
@@ -160,7 +160,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         .find(|arm| arm.arm == input.baseline_arm)
         .or_else(|| summaries.first())
         .map_or("", |arm| arm.arm.as_str());
-    let charts = Charts::new(input, baseline)?;
+    let charts = Charts::new(input, baseline, first_drawn(&summaries, baseline))?;
     let data = serde_json::to_string(&charts).map_err(|error| refused(&error))?;
     let mut seeds: Vec<u64> = input.rows.iter().map(|row| row.seed).collect();
     seeds.sort_unstable();
@@ -177,6 +177,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         run_count: input.rows.len(),
         failed_count: failed().count(),
         verdict: table::verdict(&summaries),
+        notes: table::notes(&input.rows),
         columns: COLUMNS.iter().map(|column| column.name).collect(),
         arms: arms(&input.rows, &summaries, baseline),
         causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
@@ -197,6 +198,13 @@ pub fn render(input: &ReportInput) -> Result<String> {
     environment
         .render_named_str("report.html", TEMPLATE, Serde(&page))
         .map_err(|error| refused(&error))
+}
+
+/// The arm that the charts begin with: the best, or the worst where the best is the baseline.
+fn first_drawn<'a>(summaries: &'a [ArmSummary], baseline: &str) -> &'a str {
+    let best = summaries.iter().min_by(|a, b| a.rank(b));
+    let worst = summaries.iter().filter(|arm| arm.passed > 0).max_by(|a, b| a.rank(b));
+    best.filter(|arm| arm.arm != baseline).or(worst).map_or("", |arm| arm.arm.as_str())
 }
 
 fn refused(error: &dyn core::fmt::Display) -> OutputError {
@@ -251,7 +259,12 @@ fn arms(rows: &[RunRow], summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
                     (cause, format!("{share:.2}"), format!("{} s", seconds(ns)))
                 })
                 .collect(),
-            table_text: format!("{} / {} / {}", bytes(table.p1), bytes(table.p50), bytes(table.p99)),
+            table_text: format!(
+                "{} / {} / {}",
+                bytes(table.p1),
+                bytes(table.p50),
+                bytes(table.p99)
+            ),
             table_left: format!("{left:.2}"),
             table_width: format!("{:.2}", (right - left).max(0.5)),
             table_median: format!("{median:.2}"),
@@ -264,13 +277,7 @@ fn log_size(size: u64) -> f64 {
     libm::log2(to_f64(size.max(1)))
 }
 
-fn cell(
-    column: &Column,
-    rows: &[RunRow],
-    arm: &ArmSummary,
-    baseline: &str,
-    ranges: bool,
-) -> Cell {
+fn cell(column: &Column, rows: &[RunRow], arm: &ArmSummary, baseline: &str, ranges: bool) -> Cell {
     if arm.passed == 0 {
         return Cell { text: "-".to_owned(), ..Cell::default() };
     }
@@ -284,8 +291,9 @@ fn cell(
     let Some(difference) = delta(rows, &arm.arm, baseline, metric) else {
         return Cell { text, ..Cell::default() };
     };
-    let range = if difference.pairs > 1 && ranges {
-        format!("{} .. {}", percent(difference.low), percent(difference.high))
+    let (low, high) = (percent(difference.low), percent(difference.high));
+    let range = if difference.pairs > 1 && ranges && low != high {
+        format!("[{}, {}]", low.trim_end_matches(" %"), high.trim_end_matches(" %"))
     } else {
         String::new()
     };
@@ -339,8 +347,8 @@ fn heat(summaries: &[ArmSummary]) -> Option<Heat> {
         passed().find(|arm| arm.arm == name).map_or((String::new(), 0, false), |arm| {
             let ns = arm.write_latency_ns.p999;
             let share = (scale(ns) - scale(best)) / (scale(worst) - scale(best)).max(1e-9);
-            let shade = crate::number::from_f64(share * 80.0).unwrap_or(0);
-            (duration(ns), shade, ns == best)
+            let darkness = crate::number::from_f64(share * 80.0).unwrap_or(0);
+            (duration(ns), darkness, ns == best)
         })
     };
     let rows = rows
@@ -353,7 +361,8 @@ fn heat(summaries: &[ArmSummary]) -> Option<Heat> {
 /// Settings with their values over all arms, one line a setting.
 fn params(rows: &[RunRow]) -> Vec<(String, String)> {
     const VALUES_MAX: usize = 12;
-    let mut values: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    let mut values: std::collections::BTreeMap<&str, Vec<String>> =
+        std::collections::BTreeMap::new();
     for (name, param) in rows.iter().flat_map(|row| &row.params) {
         let text = match param {
             Param::Switch(on) => on.to_string(),
@@ -435,14 +444,14 @@ mod tests {
     fn more_samples_and_more_arms_do_not_burst_the_page() {
         let mut input = mock::input(1, 2000);
         let (rows, series) = (input.rows.clone(), input.series.clone());
-        for copy in 1..3 {
+        for tag in ["-1", "-2"] {
             input.rows.extend(rows.iter().cloned().map(|mut row| {
-                row.arm.push_str(&format!("-{copy}"));
-                row.run_id.push_str(&format!("-{copy}"));
+                row.arm.push_str(tag);
+                row.run_id.push_str(tag);
                 row
             }));
             input.series.extend(series.iter().cloned().map(|mut sample| {
-                sample.run_id.push_str(&format!("-{copy}"));
+                sample.run_id.push_str(tag);
                 sample
             }));
         }
@@ -499,9 +508,9 @@ mod tests {
     #[test]
     fn vendored_files_are_the_ones_that_were_reviewed() {
         for (text, expected) in VENDORED {
-            let sum: String =
-                Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(sum, expected);
+            let bytes = Sha256::digest(text);
+            let sum: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(sum.concat(), expected);
             assert!(!text.contains("</script"));
         }
     }

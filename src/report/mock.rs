@@ -2,6 +2,8 @@
 
 #![expect(clippy::integer_division, reason = "made-up numbers")]
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 
 use crate::histogram::HistRow;
@@ -22,7 +24,8 @@ struct Draw(u64);
 
 impl Draw {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 }
@@ -40,6 +43,21 @@ fn arms() -> Vec<(usize, usize, u64)> {
     arms
 }
 
+fn params(layout: usize, flush: usize, stop: u64) -> BTreeMap<String, Param> {
+    [
+        ("layout", Param::Text(LAYOUTS[layout].to_owned())),
+        ("flush_policy", Param::Text(FLUSHES[flush].to_owned())),
+        ("stall_policy", Param::Text("leveldb".to_owned())),
+        ("memtable_stop_count", Param::Integer(stop)),
+        ("tenant_count", Param::Integer(1000)),
+        ("budget_bytes", Param::Integer(64 << 20)),
+        ("flush.alpha", Param::Fraction(Thousandths(1250))),
+        ("policy_override", Param::Switch(true)),
+    ]
+    .map(|(name, param)| (name.to_owned(), param))
+    .into()
+}
+
 fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
     let (l, f) = (layout as u64, flush as u64);
     let mut draw = Draw(l * 100 + f * 10 + stop + seed * 1000);
@@ -55,21 +73,13 @@ fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
         arm: format!("{}/{}/stop={stop}", LAYOUTS[layout], FLUSHES[flush]),
         seed,
         trace_hash: format!("{:016x}", draw.below(u64::MAX)),
-        replay: format!("forebay run experiments/flush-policy.toml --only-seeds {seed}..{}", seed + 1),
+        replay: format!(
+            "forebay run experiments/flush-policy.toml --only-seeds {seed}..{}",
+            seed + 1
+        ),
         config_hash,
         rng: "chacha8/rand_chacha 0.10".to_owned(),
-        params: [
-            ("layout", Param::Text(LAYOUTS[layout].to_owned())),
-            ("flush_policy", Param::Text(FLUSHES[flush].to_owned())),
-            ("stall_policy", Param::Text("leveldb".to_owned())),
-            ("memtable_stop_count", Param::Integer(stop)),
-            ("tenant_count", Param::Integer(1000)),
-            ("budget_bytes", Param::Integer(64 << 20)),
-            ("flush.alpha", Param::Fraction(Thousandths(1250))),
-            ("policy_override", Param::Switch(true)),
-        ]
-        .map(|(name, param)| (name.to_owned(), param))
-        .into(),
+        params: params(layout, flush, stop),
         ops,
         elapsed_ns: 120_000_000_000,
         offered_ops_per_s: Thousandths(45_000_000),
@@ -100,7 +110,12 @@ fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
         memtable_bytes_max_seen: 63 << 20,
         stranded_bytes: (9 << 20) >> l,
         jain: Thousandths(413 + 180 * l + 90 * f),
-        tenants: vec![TenantRow { name: "t0".to_owned(), class: "hot".to_owned(), ops, ..TenantRow::default() }],
+        tenants: vec![TenantRow {
+            name: "t0".to_owned(),
+            class: "hot".to_owned(),
+            ops,
+            ..TenantRow::default()
+        }],
         classes: vec![ClassRow { class: "hot".to_owned(), tenants: 1, ops, ..ClassRow::default() }],
         ..RunRow::default()
     }
@@ -160,15 +175,14 @@ pub(crate) fn input(seeds: u64, samples_count: u64) -> ReportInput {
     let rows = rows(seeds);
     let firsts: Vec<_> = rows.iter().filter(|row| row.seed == 0).collect();
     let series = firsts.iter().flat_map(|row| samples(row, samples_count)).collect();
-    let histograms = firsts
-        .iter()
-        .flat_map(|row| ["write", "read"].map(|op| histogram(row, op)))
-        .collect();
+    let histograms =
+        firsts.iter().flat_map(|row| ["write", "read"].map(|op| histogram(row, op))).collect();
     ReportInput {
         title: "flush-policy".to_owned(),
-        question: "Ten thousand databases share one machine: whose memtable is flushed, when must a \
+        question:
+            "Ten thousand databases share one machine: whose memtable is flushed, when must a \
                    writer wait, should tenants share a memtable, and what does each answer cost?"
-            .to_owned(),
+                .to_owned(),
         scale_lines: vec![
             "10,000 tenants -> 1,000 (1 : 10)".to_owned(),
             "budget 128 GiB -> 64 MiB (1 : 2,048)".to_owned(),

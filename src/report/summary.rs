@@ -127,8 +127,7 @@ pub fn delta(
 }
 
 fn summary(arm: &str, runs: &[&RunRow]) -> ArmSummary {
-    let passed: Vec<_> =
-        runs.iter().copied().filter(|row| row.outcome == Outcome::Pass).collect();
+    let passed: Vec<_> = runs.iter().copied().filter(|row| row.outcome == Outcome::Pass).collect();
     let median = |of: &dyn Fn(&RunRow) -> u64| median(passed.iter().map(|row| of(row)).collect());
     let latency = |of: &dyn Fn(&RunRow) -> LatencyNs| LatencyNs {
         p50: median(&|row| of(row).p50),

@@ -4,9 +4,10 @@
 //! narrow terminal, a CI log and a mail.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use forebay_engine::types::to_u64;
 
 use crate::number::{bytes, count, digits, duration, seconds, thousands, to_f64};
-use crate::record::RunRow;
+use crate::record::{Outcome, RunRow};
 use crate::report::summary::{ArmSummary, summaries};
 
 /// Columns of the terminal that the table uses at most.
@@ -14,6 +15,9 @@ pub const WIDTH: u16 = 100;
 
 /// The narrowest first column that numbers of any size leave.
 const ARM_WIDTH_MIN: usize = 12;
+
+/// Served over offered operations below which a run's queues are said to have grown.
+const SERVED_SHARE_MIN: f64 = 0.98;
 
 /// Columns between two columns of the table.
 const GAP: u16 = 2;
@@ -43,16 +47,48 @@ pub fn render(rows: &[RunRow]) -> String {
     }
     text.push('\n');
     text.push_str(&wrap(&verdict(&arms)));
-    let (runs, passed) =
-        arms.iter().fold((0, 0), |(runs, passed), arm| (runs + arm.runs, passed + arm.passed));
-    if passed < runs {
-        text.push_str(&wrap(&format!(
-            "{} of {} runs did not pass and are left out of the numbers above.",
-            thousands(runs - passed),
-            thousands(runs)
-        )));
+    for note in notes(rows) {
+        text.push_str(&wrap(&note));
     }
     text
+}
+
+/// What a reader must know before comparing the numbers: runs left out, closed loops, and arms whose
+/// queues grew because they served less than they were offered.
+pub fn notes(rows: &[RunRow]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let passed = || rows.iter().filter(|row| row.outcome == Outcome::Pass);
+    let (runs, passed_runs) = (rows.len(), passed().count());
+    if passed_runs < runs {
+        notes.push(format!(
+            "{} of {} runs did not pass and are left out of the numbers.",
+            thousands(to_u64(runs - passed_runs)),
+            thousands(to_u64(runs))
+        ));
+    }
+    let closed = passed().filter(|row| row.offered_ops_per_s.0 == 0).count();
+    if closed > 0 {
+        notes.push(format!(
+            "Closed loop in {} of {} runs: a stalled writer asks for less, so their latencies are too \
+             kind.",
+            thousands(to_u64(closed)),
+            thousands(to_u64(passed_runs))
+        ));
+    }
+    let behind = passed().filter(|row| {
+        let offered = row.offered_ops_per_s.to_f64();
+        row.ops_per_s.to_f64() < offered * SERVED_SHARE_MIN
+    });
+    let behind = behind.count();
+    if behind > 0 {
+        notes.push(format!(
+            "{} of {} runs served less than they were offered: their queues grew until the end, and \
+             their percentiles grow with the length of the run.",
+            thousands(to_u64(behind)),
+            thousands(to_u64(passed_runs))
+        ));
+    }
+    notes
 }
 
 /// One sentence that names the best and the worst arm, by [`ArmSummary::rank`], and why.
@@ -67,10 +103,7 @@ pub fn verdict(arms: &[ArmSummary]) -> String {
         return format!("Only {} has runs that passed: {}.", clean(&best.arm), facts(best));
     }
     if best.rank(worst).is_eq() {
-        return format!(
-            "No arm is best or worst: all have {}.",
-            facts(best)
-        );
+        return format!("No arm is best or worst: all have {}.", facts(best));
     }
     let why = reasons(best, worst);
     format!(
@@ -269,7 +302,6 @@ fn wrap(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::number::Thousandths;
-    use crate::record::Outcome;
     use crate::report::mock;
 
     #[test]
@@ -327,6 +359,9 @@ mod tests {
         let text = render(&rows);
         assert!(text.contains("1 of 2 runs did not pass"), "{text}");
         assert!(text.contains("Only per-tenant"), "{text}");
+        assert!(text.contains("1 of 1 runs served less than they were offered"), "{text}");
+        rows[0].offered_ops_per_s = Thousandths(0);
+        assert!(render(&rows).contains("Closed loop in 1 of 1 runs"));
         assert_eq!(render(&[]), "no runs\n");
     }
 }

@@ -1,7 +1,7 @@
 //! Tasks as threads, an executor with timers, and the clocks: what every world outside a simulation
 //! shares.
 //!
-//! Each call of [`block_on`] runs one future on its thread. Timers live in a map of that thread and
+//! Each call of `block_on` runs one future on its thread. Timers live in a map of that thread and
 //! wake the waker that waits for them and no other, so that thousands of sleeping futures in one
 //! executor cost one poll each and no timer thread. A call inside a future of another call on the
 //! same thread is fine: both serve the thread's timers, and each has its own wake flag.
@@ -83,7 +83,7 @@ fn fire_due() -> Option<Nanos> {
     }
 }
 
-/// Ends at a deadline; see [`sleep_until`]. Stays on the thread that polled it first.
+/// Ends at a deadline. Stays on the thread that polled it first.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is polled"]
 pub struct Sleep {

@@ -191,7 +191,11 @@ impl Memtable {
                 Bound::Included(&from)
             }
         };
-        out.extend(self.map.range((bound, Bound::Unbounded)).take(count).map(|e| e.key().entry()));
+        let mut next = self.map.lower_bound(bound);
+        while let Some(found) = next.filter(|_| out.len() < count) {
+            out.push(found.key().entry());
+            next = found.next();
+        }
     }
 
     /// Bytes charged to the budget.

@@ -1,7 +1,7 @@
 //! Frames: how records lie in a segment.
 
 use crate::coding::Decoder;
-use crate::types::{to_u64, to_usize};
+use crate::types::to_usize;
 
 use super::BLOCK_BYTES;
 
@@ -142,12 +142,13 @@ pub(super) fn low32(n: u64) -> u32 {
 pub(super) fn framed_bytes(start: u64, record: usize) -> u64 {
     let mut out = Vec::new();
     put_record(&mut out, start, Stamp { segment: 0, durable_bytes: 0 }, &vec![0; record]);
-    to_u64(out.len())
+    crate::types::to_u64(out.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::to_u64;
 
     #[test]
     fn frames_never_cross_a_block() {

@@ -78,7 +78,8 @@ impl<E: Env> SegmentWriter<E> {
             Stamp { segment: low32(self.segment), durable_bytes: low32(self.synced_bytes) };
         let mut out = Vec::with_capacity(records.iter().map(|r| r.len() + 64).sum());
         for record in records {
-            put_record(&mut out, self.valid_bytes + to_u64(out.len()), stamp, record);
+            let start = self.valid_bytes + to_u64(out.len());
+            put_record(&mut out, start, stamp, record);
         }
         // Set before the wait: a leader dropped in the middle leaves a torn segment behind.
         self.torn = true;

@@ -82,8 +82,13 @@ impl<E: Env> Work for Leader<'_, E> {
                 vec![Ok(self.shared.visible_seq())]
             }
             Some(Request::Drop(branch)) => {
-                branch.set_dropped(true);
-                vec![Ok(self.shared.visible_seq())]
+                let reply = if branch.is_dropped() {
+                    Err(Error::Dropped)
+                } else {
+                    branch.set_dropped(true);
+                    Ok(self.shared.visible_seq())
+                };
+                vec![reply]
             }
             Some(Request::Write { .. } | Request::Sync) | None => {
                 let mut replies = Vec::with_capacity(items.len());

@@ -1,0 +1,148 @@
+//! The one scheduler: workers for flushes and compactions, and the ticker for what is due by time.
+
+use std::sync::Arc;
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::Poll;
+
+use crate::compaction;
+use crate::env::Env;
+use crate::error::Error;
+use crate::events::Event;
+use crate::flush;
+use crate::gc;
+use crate::jobs::Next;
+use crate::policy::view::StallCause;
+use crate::shared::{Request, Shared};
+use crate::types::Nanos;
+use crate::version::tree::Tree;
+use crate::write::{admission, queue};
+
+/// Starts the background tasks.
+pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>) -> Vec<E::Task> {
+    let mut tasks = Vec::new();
+    for _ in 0..shared.options.flush_slots {
+        let shared = Arc::clone(shared);
+        let env = shared.env.clone();
+        tasks.push(env.spawn("flush", move || async move { flush_worker(&shared).await }));
+    }
+    for _ in 0..shared.options.compaction_slots {
+        let shared = Arc::clone(shared);
+        let env = shared.env.clone();
+        tasks.push(env.spawn("compaction", move || async move { compaction_worker(&shared).await }));
+    }
+    let ticking = Arc::clone(shared);
+    tasks.push(shared.env.spawn("ticker", move || async move { ticker(&ticking).await }));
+    tasks
+}
+
+/// Ends with `wake`, or at a time, whichever is first.
+async fn wait_until<E: Env>(env: &E, wake: impl Future<Output = ()>, at: Option<Nanos>) {
+    let Some(at) = at else { return wake.await };
+    let mut wake = pin!(wake);
+    let mut sleep = pin!(env.sleep_until(at));
+    core::future::poll_fn(|cx| {
+        if wake.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
+    loop {
+        let listener = shared.jobs.changed.listen();
+        if shared.is_closing() {
+            return;
+        }
+        match shared.jobs.next_flush(shared.env.now()) {
+            Next::Wait(at) => wait_until(&shared.env, listener, at).await,
+            Next::Run(tree) => {
+                let failed = match flush::run(shared, &tree).await {
+                    Ok(()) => false,
+                    Err(error) => report(shared, &tree, &error),
+                };
+                shared.jobs.flush_done(&tree, failed.then(|| shared.env.now()));
+                shared.job_ended.raise();
+                // A writer may wait for a budget that no seal would free any more.
+                if shared.budget.has_waiters() {
+                    admission::ensure_progress(shared, StallCause::Budget).await;
+                }
+            }
+        }
+    }
+}
+
+async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
+    loop {
+        let listener = shared.jobs.changed.listen();
+        if shared.is_closing() {
+            return;
+        }
+        match shared.jobs.next_compaction(shared.env.now()) {
+            Next::Wait(at) => wait_until(&shared.env, listener, at).await,
+            Next::Run(tree) => {
+                let failed = match compaction::run(shared, &tree).await {
+                    Ok(()) => false,
+                    Err(error) => report(shared, &tree, &error),
+                };
+                let wait = shared.jobs.compaction_done(tree.id, failed);
+                shared.schedule_compaction(&tree, shared.env.now() + wait);
+                shared.jobs.changed.raise();
+                shared.job_ended.raise();
+            }
+        }
+    }
+}
+
+/// Tells of a failed job. Damage is for good and fails the tree; all else is tried again.
+fn report<E: Env>(shared: &Shared<E>, tree: &Tree, error: &Error) -> bool {
+    shared.counters.job_failed_count.add(1);
+    shared.emit(&Event::JobFailed { tree: tree.id, error: error.to_string() });
+    let for_good = matches!(error, Error::Corruption { .. } | Error::InvalidArgument(_));
+    if for_good {
+        tree.fail(error.clone());
+    }
+    !for_good
+}
+
+/// Interval syncs, and the times at which the flush policy asked to be asked.
+async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
+    let interval = shared.options.sync_interval_ns;
+    let mut next_sync: Option<Nanos> = None;
+    loop {
+        let listener = shared.tick.listen();
+        if shared.is_closing() {
+            return;
+        }
+        let now = shared.env.now();
+        let unsynced = shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
+        match next_sync {
+            Some(at) if at <= now => {
+                // A failure makes the database read-only, and writers are told.
+                drop(queue::submit(shared, Request::Sync).await);
+                next_sync = None;
+                continue;
+            }
+            Some(_) => {}
+            None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
+                next_sync = Some(now + interval);
+            }
+            None => {}
+        }
+        let policy_at = shared.pressure.wake_at();
+        if policy_at.is_some_and(|at| at <= now) {
+            let trees = queue::flush_victims(shared);
+            if !trees.is_empty() {
+                drop(queue::submit(shared, Request::Seal { trees, overridden: false }).await);
+            }
+        }
+        let policy_at = shared.pressure.wake_at().filter(|at| *at > now);
+        gc::collect(shared).await;
+        let at = [next_sync, policy_at].into_iter().flatten().min();
+        wait_until(&shared.env, listener, at).await;
+    }
+}

@@ -1,0 +1,178 @@
+//! A flush: one immutable memtable becomes one L0 table by one edit.
+//!
+//! Order on disk: WAL durable through the memtable's last number, table synced, its directory synced,
+//! edit synced, version installed, memory and WAL released. Without the first step half of a batch
+//! across tenants could survive.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::env::{Env, File, IoClass, Work};
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::gc;
+use crate::layout::branch_of;
+use crate::memtable::Memtable;
+use crate::memtable::iter::MemtableIter;
+use crate::options::Layout;
+use crate::retain::{Retention, Verdict};
+use crate::shared::{Request, Shared};
+use crate::table::{TableBuilder, TableMeta, table_path};
+use crate::types::{Entry, FileNumber, TableId, TreeId};
+use crate::version::edit::Edit;
+use crate::version::manifest::Install;
+use crate::version::tree::Tree;
+use crate::write::queue;
+
+const CHUNK_BYTES: u64 = 128 * 1024;
+
+/// A table on its way to disk, written in chunks.
+pub(crate) struct TableWriter<E: Env> {
+    file: E::File,
+    number: FileNumber,
+    builder: TableBuilder,
+    class: IoClass,
+}
+
+impl<E: Env> TableWriter<E> {
+    /// Creates the file.
+    pub(crate) async fn create(shared: &Shared<E>, tree: TreeId, class: IoClass) -> Result<Self> {
+        let number = shared.new_file_number();
+        let file = shared.env.create(&table_path(&shared.dir, number)).await?;
+        let builder = TableBuilder::new(tree, shared.table_format());
+        Ok(Self { file, number, builder, class })
+    }
+
+    /// Adds an entry, in internal order.
+    pub(crate) async fn add(&mut self, entry: &Entry) -> Result<()> {
+        self.builder.add(entry)?;
+        if self.builder.finished_bytes() >= CHUNK_BYTES {
+            let chunk = self.builder.take_output();
+            self.file.append(&chunk, self.class).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that the table would have if it ended here.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        self.builder.estimated_bytes()
+    }
+
+    /// Writes what is left and syncs the file; its name is not durable yet.
+    pub(crate) async fn finish(self) -> Result<TableMeta> {
+        let finished = self.builder.finish()?;
+        self.file.append(&finished.rest, self.class).await?;
+        self.file.sync_all(self.class).await?;
+        Ok(finished.meta(TableId { file: self.number, offset: 0 }))
+    }
+}
+
+/// Whether an entry belongs to a branch that was dropped.
+pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
+    if shared.set.layout() == Layout::PerTenant {
+        return Ok(false);
+    }
+    let fault = |what: String| Error::corruption(&shared.dir, 0, what);
+    let branch = branch_of(key)
+        .ok_or_else(|| fault("a key of a shared tree is too short for a branch id".to_owned()))?;
+    shared.set.is_gone(branch).map_err(fault)
+}
+
+/// Flushes a tree's oldest immutable memtable. Nothing happens where there is none.
+///
+/// # Errors
+///
+/// The world's. The memtable stays and is flushed later; a table that was begun is removed at the next
+/// open, since a failed edit that names it may still come back.
+pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
+    let Some(memtable) = tree.view().immutables.last().cloned() else { return Ok(()) };
+    let began = shared.env.now();
+    shared.emit(&Event::FlushBegin { tree: tree.id, bytes: memtable.bytes() });
+    queue::sync_through(shared, memtable.max_seq()).await?;
+    let table = write_table(shared, tree, &memtable).await?;
+    let edit = Edit::Flush {
+        owners: vec![tree.id],
+        flushed_upto: memtable.max_seq(),
+        table: table.clone(),
+    };
+    let released = Arc::new(Mutex::new(false));
+    let install = install(&edit, tree, &memtable, &released);
+    shared.manifest.commit(vec![edit], Some(install)).await?;
+    if *released.lock() {
+        shared.log.unpin(memtable.anchor_segment);
+        shared.pressure.on_flushed(tree, memtable.bytes());
+        shared.budget.release_immutable(memtable.bytes());
+    }
+    if let (true, Some(orphan)) = (tree.is_dropped(), &table) {
+        shared.garbage.lock().push(Arc::new(orphan.clone()));
+    }
+    let bytes = table.as_ref().map_or(0, |t| t.bytes);
+    shared.counters.flush_count.add(1);
+    shared.counters.flush_bytes.add(bytes);
+    tree.released.raise();
+    shared.emit(&Event::FlushEnd {
+        tree: tree.id,
+        table: table.map(|t| (t.id, t.bytes)),
+        elapsed_ns: shared.env.now().saturating_sub(began),
+    });
+    shared.schedule_compaction(tree, 0);
+    let trees = queue::flush_victims(shared);
+    if !trees.is_empty() {
+        // Where the queue refuses, the database closes or is read-only: then nothing is to be sealed.
+        drop(queue::submit(shared, Request::Seal { trees, overridden: false }).await);
+    }
+    gc::reclaim_log(shared).await;
+    Ok(())
+}
+
+/// Swaps the memtable for its table in one step. Says whether the memtable was still there: a tree
+/// that was dropped meanwhile has released it already.
+fn install(
+    edit: &Edit,
+    tree: &Arc<Tree>,
+    memtable: &Arc<Memtable>,
+    released: &Arc<Mutex<bool>>,
+) -> Install {
+    let (edit, tree, memtable) = (edit.clone(), Arc::clone(tree), Arc::clone(memtable));
+    let released = Arc::clone(released);
+    Box::new(move |_set| {
+        let Edit::Flush { flushed_upto, table, .. } = edit else { return };
+        let table = table.map(Arc::new);
+        tree.raise_flushed_upto(flushed_upto);
+        tree.change(|view| {
+            let before = view.immutables.len();
+            view.immutables.retain(|m| !Arc::ptr_eq(m, &memtable));
+            *released.lock() = view.immutables.len() < before;
+            if let Some(table) = &table {
+                view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
+            }
+        });
+    })
+}
+
+async fn write_table<E: Env>(
+    shared: &Shared<E>,
+    tree: &Tree,
+    memtable: &Arc<Memtable>,
+) -> Result<Option<TableMeta>> {
+    let mut retention = Retention::new(shared.snapshot_seqs());
+    let mut iter = MemtableIter::new(Arc::clone(memtable));
+    let mut writer: Option<TableWriter<E>> = None;
+    while let Some(entry) = iter.advance() {
+        shared.env.charge(Work::MergeEntry);
+        if retention.judge(&entry) == Verdict::Drop || is_gone(shared, &entry.key)? {
+            continue;
+        }
+        let writer = match &mut writer {
+            Some(w) => w,
+            None => writer.insert(TableWriter::create(shared, tree.id, IoClass::Flush).await?),
+        };
+        writer.add(&entry).await?;
+    }
+    let Some(writer) = writer else { return Ok(None) };
+    let table = writer.finish().await?;
+    shared.env.sync_dir(&shared.dir).await?;
+    debug_assert!(table.entries <= memtable.entries(), "a flush made entries up");
+    Ok(Some(table))
+}

@@ -1,0 +1,54 @@
+//! The collector: removes files that nothing reaches, after the edit that freed them is durable.
+//!
+//! What is live is derived from who holds a table (versions, scans, running jobs), never stored. A
+//! removal that fails is tried again, at the latest when the next open finds the orphan.
+
+use std::sync::Arc;
+
+use crate::env::Env;
+use crate::events::Event;
+use crate::shared::Shared;
+use crate::table::table_path;
+use crate::version::edit::Edit;
+use crate::wal::segment_path;
+
+/// Removes the tables that left every version and that no scan and no job holds.
+pub(crate) async fn collect<E: Env>(shared: &Arc<Shared<E>>) {
+    let mut free = Vec::new();
+    shared.garbage.lock().retain(|table| {
+        let unreached = Arc::strong_count(table) == 1;
+        if unreached {
+            free.push(Arc::clone(table));
+        }
+        !unreached
+    });
+    for table in free {
+        shared.space.purge_file(table.id.file);
+        let path = table_path(&shared.dir, table.id.file);
+        match shared.env.remove(&path).await {
+            Ok(()) => shared.emit(&Event::FileRemoved { file: table.id.file }),
+            Err(error) if error.is_not_found() => {}
+            Err(_) => shared.garbage.lock().push(table),
+        }
+    }
+}
+
+/// Removes WAL segments that no memtable needs, after an edit says so.
+pub(crate) async fn reclaim_log<E: Env>(shared: &Arc<Shared<E>>) {
+    let floor = shared.log.floor();
+    if floor <= shared.log.oldest() {
+        return;
+    }
+    let edit = Edit::WalFloor { segment: floor };
+    if shared.manifest.commit(vec![edit], None).await.is_err() {
+        // The segments stay until the next flush tries again.
+        return;
+    }
+    for segment in shared.log.take_below(floor) {
+        // A segment below the floor that stays behind is an orphan for the next open.
+        if shared.env.remove(&segment_path(&shared.dir, segment)).await.is_ok() {
+            shared.emit(&Event::FileRemoved { file: segment });
+        }
+    }
+    shared.budget.wake_first();
+}

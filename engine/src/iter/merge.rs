@@ -1,0 +1,114 @@
+//! Merges sorted sources into one, and drops an entry that an earlier source has handed out.
+//!
+//! A source is asked for its next entry only when the merge is asked for one, so that a scan that
+//! stops early touches no block in vain.
+
+use core::cmp::Ordering;
+use core::fmt;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+
+use super::SortedIter;
+use crate::error::Result;
+use crate::table::{ReadContext, Step};
+use crate::types::{Entry, SeqNo};
+
+/// The entry that a source is on.
+struct Head {
+    entry: Entry,
+    source: usize,
+}
+
+impl Ord for Head {
+    /// The heap's greatest is the merge's next: the smallest entry, of equals the first source's.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.entry.cmp_internal(&self.entry).then_with(|| other.source.cmp(&self.source))
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Head {}
+
+/// The entries of several sources in one order. Of entries with one key and one sequence number, the
+/// one of the first source that has it.
+pub struct MergeIter {
+    sources: Vec<Box<dyn SortedIter>>,
+    heads: BinaryHeap<Head>,
+    // Sources that have handed out their head, the last one asked next.
+    pending: Vec<usize>,
+    last: Option<(Bytes, SeqNo)>,
+}
+
+impl fmt::Debug for MergeIter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MergeIter")
+            .field("sources", &self.sources)
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MergeIter {
+    /// Before the first entry of these sources.
+    pub fn new(sources: Vec<Box<dyn SortedIter>>) -> Self {
+        let pending = (0..sources.len()).rev().collect();
+        Self { sources, heads: BinaryHeap::new(), pending, last: None }
+    }
+
+    fn fill(&mut self, ctx: &mut ReadContext) -> Result<Step<()>> {
+        while let Some(&source) = self.pending.last() {
+            let next = match self.sources.get_mut(source) {
+                Some(iter) => iter.next_step(ctx)?,
+                None => Step::Ready(None),
+            };
+            match next {
+                Step::Need(need) => return Ok(Step::Need(need)),
+                Step::Ready(Some(entry)) => self.heads.push(Head { entry, source }),
+                Step::Ready(None) => {}
+            }
+            self.pending.pop();
+        }
+        Ok(Step::Ready(()))
+    }
+}
+
+impl SortedIter for MergeIter {
+    fn seek(&mut self, key: &[u8]) {
+        self.heads.clear();
+        self.pending = (0..self.sources.len()).rev().collect();
+        self.last = None;
+        for source in &mut self.sources {
+            source.seek(key);
+        }
+    }
+
+    fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
+        loop {
+            if let Step::Need(need) = self.fill(ctx)? {
+                return Ok(Step::Need(need));
+            }
+            let Some(Head { entry, source }) = self.heads.pop() else {
+                return Ok(Step::Ready(None));
+            };
+            self.pending.push(source);
+            let is_repeat =
+                self.last.as_ref().is_some_and(|last| last.0 == entry.key && last.1 == entry.seq);
+            if !is_repeat {
+                self.last = Some((entry.key.clone(), entry.seq));
+                return Ok(Step::Ready(Some(entry)));
+            }
+        }
+    }
+}

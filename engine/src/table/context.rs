@@ -1,0 +1,140 @@
+//! What a read carries with it: how it wants blocks, what it counted, and what it waits for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::TableMeta;
+use super::format::{BlockHandle, FOOTER_BYTES};
+use crate::cache::{Part, PartKey};
+use crate::env::IoClass;
+
+/// A plain function's answer: done, or a part of a table must be loaded first.
+///
+/// A caller with [`Need`](Step::Need) awaits [`TableSpace::load`](super::TableSpace::load) and calls
+/// again, with the same context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<T> {
+    /// The result.
+    Ready(T),
+    /// Load this, then call again.
+    Need(Need),
+}
+
+/// A part of a table that is not in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The table.
+    pub table: Arc<TableMeta>,
+    /// Which part of it.
+    pub what: Wanted,
+}
+
+/// The parts of a table that a read can ask for. A footer is loaded with the part that needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The filter.
+    Filter,
+    /// The index.
+    Index,
+    /// Data blocks, the first one wanted now, the others read ahead; each begins where the one
+    /// before ends.
+    Data {
+        /// What the checksums of the table's blocks begin with.
+        salt: u64,
+        /// The blocks; at least one.
+        handles: Vec<BlockHandle>,
+    },
+}
+
+/// Work of a read, counted. Each counter is complete once the read ended without an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadStats {
+    /// Data blocks read from files, those read ahead included.
+    pub data_blocks_read: u64,
+    /// Data blocks found in the cache.
+    pub data_blocks_cached: u64,
+    /// Index blocks, filter blocks and footers read from files.
+    pub index_filter_blocks_read: u64,
+    /// Tables that a point read asked or an iterator came to.
+    pub tables_considered: u64,
+    /// Of these, tables that keys or sequence numbers ruled out without a block.
+    pub tables_ruled_out_by_bounds: u64,
+    /// Of these, tables that the filter ruled out without a data block.
+    pub tables_ruled_out_by_filter: u64,
+}
+
+/// The state of one read or of one iterator's reads.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    /// Whose I/O it is.
+    pub class: IoClass,
+    /// Whether what is loaded enters the cache.
+    pub fill_cache: bool,
+    /// Bytes that an iterator reads at once, where that is more than a block; 0 to read single blocks.
+    pub readahead_bytes: u32,
+    /// What was done so far.
+    pub stats: ReadStats,
+    // What was loaded and not used yet: a retry must find it although the cache is small.
+    pub(crate) pinned: BTreeMap<PartKey, Part>,
+    pub(crate) buffer: Vec<u8>,
+}
+
+impl Default for ReadContext {
+    fn default() -> Self {
+        Self::new(IoClass::Read)
+    }
+}
+
+impl ReadContext {
+    /// A context that fills the cache and reads single blocks.
+    pub fn new(class: IoClass) -> Self {
+        Self {
+            class,
+            fill_cache: true,
+            readahead_bytes: 0,
+            stats: ReadStats::default(),
+            pinned: BTreeMap::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A context for flushes and compactions: passes the cache by, reads `readahead_bytes` at once.
+    pub fn bulk(class: IoClass, readahead_bytes: u32) -> Self {
+        Self { fill_cache: false, readahead_bytes, ..Self::new(class) }
+    }
+
+    /// Lets go of what was loaded for a table.
+    pub(crate) fn unpin(&mut self, table: &TableMeta) {
+        if self.pinned.is_empty() {
+            return;
+        }
+        let (file, start) = (table.id.file, table.id.offset);
+        let end = start.saturating_add(table.bytes);
+        self.pinned.retain(|key, _| key.file != file || !(start..end).contains(&key.offset));
+    }
+}
+
+/// Cache keys of a table's parts.
+impl TableMeta {
+    fn footer_byte(&self, n: u64) -> PartKey {
+        let end = self.id.offset.saturating_add(self.bytes);
+        PartKey { file: self.id.file, offset: end.saturating_sub(FOOTER_BYTES).saturating_add(n) }
+    }
+
+    pub(crate) fn footer_key(&self) -> PartKey {
+        self.footer_byte(0)
+    }
+
+    pub(crate) fn filter_key(&self) -> PartKey {
+        self.footer_byte(1)
+    }
+
+    pub(crate) fn index_key(&self) -> PartKey {
+        self.footer_byte(2)
+    }
+
+    pub(crate) fn data_key(&self, handle: BlockHandle) -> PartKey {
+        let offset = self.id.offset.saturating_add(handle.offset);
+        PartKey { file: self.id.file, offset }
+    }
+}

@@ -1,0 +1,229 @@
+//! The user's handle to one tenant: put, get, delete, scan, snapshot.
+
+use core::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::batch::{BatchOp, WriteBatch};
+use crate::db::Db;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::layout::Place;
+use crate::read::{self, Scan};
+use crate::shared::{Request, Shared};
+use crate::table::ReadStats;
+use crate::types::{BranchId, Kind, Nanos, SeqNo, TreeId};
+use crate::version::tree::Branch;
+use crate::write::{WriteOptions, queue};
+
+/// One tenant's branch `main`.
+#[derive(Debug)]
+pub struct Tenant<E: Env> {
+    pub(crate) db: Db<E>,
+    pub(crate) branch: Arc<Branch>,
+}
+
+impl<E: Env> Clone for Tenant<E> {
+    fn clone(&self) -> Self {
+        Self { db: self.db.clone(), branch: Arc::clone(&self.branch) }
+    }
+}
+
+/// A read view at one sequence number: what it sees stays, whatever is written, flushed or compacted,
+/// until it is dropped.
+#[derive(Debug)]
+pub struct Snapshot<E: Env> {
+    shared: Arc<Shared<E>>,
+    seq: SeqNo,
+}
+
+impl<E: Env> Snapshot<E> {
+    /// The number: the snapshot sees entries up to it.
+    pub fn seq(&self) -> SeqNo {
+        self.seq
+    }
+}
+
+impl<E: Env> Drop for Snapshot<E> {
+    fn drop(&mut self) {
+        let mut snapshots = self.shared.snapshots.lock();
+        if let Some(count) = snapshots.get_mut(&self.seq) {
+            *count -= 1;
+            if *count == 0 {
+                snapshots.remove(&self.seq);
+            }
+        }
+    }
+}
+
+/// What a tenant's writes waited, and made others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantStats {
+    /// Time that its writes waited.
+    pub stall_ns: Nanos,
+}
+
+impl<E: Env> Tenant<E> {
+    /// The tenant's name.
+    pub fn name(&self) -> &str {
+        &self.branch.tenant
+    }
+
+    /// The id of its branch, as events name it.
+    pub fn branch_id(&self) -> BranchId {
+        self.branch.id
+    }
+
+    /// The tree it lives in, as events name it.
+    pub fn tree_id(&self) -> Option<TreeId> {
+        self.branch.places.first().map(|(tree, _)| tree.id)
+    }
+
+    /// What its writes waited.
+    pub fn stats(&self) -> TenantStats {
+        TenantStats { stall_ns: self.branch.stall_ns.get() }
+    }
+
+    fn owner(&self) -> (BranchId, Place) {
+        (self.branch.id, self.branch.places.first().map(|(_, p)| *p).unwrap_or_default())
+    }
+
+    async fn write_one(
+        &self,
+        kind: Kind,
+        (key, value): (&[u8], &[u8]),
+        options: WriteOptions,
+    ) -> Result<SeqNo> {
+        let op = BatchOp::new(self.owner(), kind, key, value)?;
+        self.db.write_ops(vec![(Arc::clone(&self.branch), op)], options).await
+    }
+
+    /// Gives a key a value. Returns the write's sequence number.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Db::write`].
+    pub async fn put(&self, key: &[u8], value: &[u8], options: WriteOptions) -> Result<SeqNo> {
+        self.write_one(Kind::Put, (key, value), options).await
+    }
+
+    /// Deletes a key: appends a tombstone, whether there is a value or not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Db::write`].
+    pub async fn delete(&self, key: &[u8], options: WriteOptions) -> Result<SeqNo> {
+        self.write_one(Kind::Delete, (key, &[]), options).await
+    }
+
+    /// Adds a put to a batch.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a key or a value that is too long; the batch is unchanged.
+    pub fn put_in(&self, batch: &mut WriteBatch, key: &[u8], value: &[u8]) -> Result<()> {
+        batch.push(self.owner(), Kind::Put, key, value)
+    }
+
+    /// Adds a delete to a batch.
+    ///
+    /// # Errors
+    ///
+    /// As for [`put_in`](Self::put_in).
+    pub fn delete_in(&self, batch: &mut WriteBatch, key: &[u8]) -> Result<()> {
+        batch.push(self.owner(), Kind::Delete, key, &[])
+    }
+
+    /// The value of a key now.
+    ///
+    /// # Errors
+    ///
+    /// `Dropped`, `Closed`, the world's, or `Corruption` of a table that may hold the key.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(read::get(self.db.shared(), &self.branch, key, None).await?.0)
+    }
+
+    /// The value of a key now, with what the read cost.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub async fn get_with_stats(&self, key: &[u8]) -> Result<(Option<Bytes>, ReadStats)> {
+        read::get(self.db.shared(), &self.branch, key, None).await
+    }
+
+    /// The value of a key at a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    pub async fn get_at(&self, snapshot: &Snapshot<E>, key: &[u8]) -> Result<Option<Bytes>> {
+        Ok(read::get(self.db.shared(), &self.branch, key, Some(snapshot.seq)).await?.0)
+    }
+
+    /// A scan of a range of keys, in key order, as of now.
+    ///
+    /// # Errors
+    ///
+    /// `Dropped`, `Closed`.
+    pub fn scan<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<Scan<E>> {
+        Scan::new(self.db.shared(), &self.branch, bounds(&range), None)
+    }
+
+    /// A scan at a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`scan`](Self::scan).
+    pub fn scan_at<'k>(
+        &self,
+        snapshot: &Snapshot<E>,
+        range: impl RangeBounds<&'k [u8]>,
+    ) -> Result<Scan<E>> {
+        Scan::new(self.db.shared(), &self.branch, bounds(&range), Some(snapshot.seq))
+    }
+
+    /// Pins what is visible now.
+    pub fn snapshot(&self) -> Snapshot<E> {
+        let shared = self.db.shared();
+        // The number is read and registered under one lock: a flush between the two could drop what
+        // the snapshot must see.
+        let mut snapshots = shared.snapshots.lock();
+        let seq = shared.visible_seq();
+        *snapshots.entry(seq).or_insert(0) += 1;
+        drop(snapshots);
+        Snapshot { shared: Arc::clone(shared), seq }
+    }
+
+    /// Seals the memtable of the tenant's tree and waits until all that was written is in tables.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `ReadOnly`, `Dropped`, `TreeFailed`.
+    pub async fn flush(&self) -> Result<()> {
+        let shared = self.db.shared();
+        let Some((tree, _)) = self.branch.places.first() else { return Err(Error::Dropped) };
+        let upto = shared.visible_seq();
+        let trees = vec![Arc::clone(tree)];
+        queue::submit(shared, Request::Seal { trees, overridden: false }).await?;
+        loop {
+            let listener = tree.released.listen();
+            shared.check_writable()?;
+            if self.branch.is_dropped() {
+                return Err(Error::Dropped);
+            }
+            if let Some(cause) = tree.failure() {
+                return Err(Error::TreeFailed { tree: tree.id, cause });
+            }
+            if tree.view().immutables.iter().all(|m| m.min_seq() > upto) {
+                return Ok(());
+            }
+            listener.await;
+        }
+    }
+}
+
+fn bounds<'k>(range: &impl RangeBounds<&'k [u8]>) -> (Bound<&'k [u8]>, Bound<&'k [u8]>) {
+    (range.start_bound().cloned(), range.end_bound().cloned())
+}
