@@ -1,6 +1,7 @@
 //! Experiments with memtable policies: what a run measured, how it is stored and how it is shown.
 
 pub mod config;
+pub mod driver;
 pub mod experiment;
 pub mod histogram;
 pub mod number;
