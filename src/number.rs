@@ -1,8 +1,8 @@
 //! Numbers as rows store them and as people read them.
 //!
 //! Rows are compared byte for byte between machines. A float that went through different sums can
-//! differ in its last digit, so every fractional number of a row is an integer count of thousandths,
-//! computed by integer division, and becomes a float only in its text.
+//! differ in its last digit, so every fractional number of a row is an integer count of
+//! thousandths, computed by integer division, and becomes a float only in its text.
 
 use core::fmt;
 

@@ -2,8 +2,8 @@
 //!
 //! A row of a simulated run has the same bytes on every machine: keys in the order of the fields
 //! below, integers where the thing is counted, [`Thousandths`] where it is not, no clock of the
-//! machine, no path of it. Names may be added, never changed. In a row of world `sim` every `_ns` is
-//! virtual time.
+//! machine, no path of it. Names may be added, never changed. In a row of world `sim` every `_ns`
+//! is virtual time.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -297,7 +297,8 @@ impl RunRow {
     }
 }
 
-/// The name of a run: xxh3 of configuration, seed (8 bytes, little endian) and world, 16 hex digits.
+/// The name of a run: xxh3 of configuration, seed (8 bytes, little endian) and world, 16 hex
+/// digits.
 pub fn run_id(config_hash: &str, seed: u64, world: World) -> String {
     let mut bytes = config_hash.as_bytes().to_vec();
     bytes.extend_from_slice(&seed.to_le_bytes());

@@ -3,8 +3,8 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::error::{Error, Result};
-use crate::memtable;
 use crate::layout::Place;
+use crate::memtable;
 use crate::types::{BranchId, KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX, to_u64};
 
 /// One write of a batch.

@@ -1,8 +1,9 @@
 //! The write-buffer manager: memtable bytes allowed, and where they are.
 //!
-//! An admitted write reserves its bytes before it queues; the reservation turns into the charge of the
-//! memtable that takes the entry; sealing moves the charge to the immutable side; an installed flush
-//! releases it. Every step moves the same number, so the sum of the three is what memory holds.
+//! An admitted write reserves its bytes before it queues; the reservation turns into the charge of
+//! the memtable that takes the entry; sealing moves the charge to the immutable side; an installed
+//! flush releases it. Every step moves the same number, so the sum of the three is what memory
+//! holds.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;

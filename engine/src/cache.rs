@@ -28,8 +28,8 @@ pub struct PartKey {
     /// The file that holds the table.
     pub file: FileNumber,
     /// For a block, its first byte in the file. For the parts that are found without asking another
-    /// part, bytes of the footer: its first for itself, its second for the filter, its third for the
-    /// index.
+    /// part, bytes of the footer: its first for itself, its second for the filter, its third for
+    /// the index.
     pub offset: u64,
 }
 

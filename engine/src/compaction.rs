@@ -35,8 +35,8 @@ struct Tally {
 ///
 /// # Errors
 ///
-/// The world's, or `Corruption` of an input. The tree is unchanged; tables that were begun are removed
-/// at the next open, since a failed edit that names them may still come back.
+/// The world's, or `Corruption` of an input. The tree is unchanged; tables that were begun are
+/// removed at the next open, since a failed edit that names them may still come back.
 pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
     let plan = {
         let view = shared.levels_view(tree);
@@ -62,11 +62,8 @@ pub(crate) async fn execute<E: Env>(
     let version = Arc::clone(&tree.view().version);
     let ids: Vec<TableId> = plan.inputs.iter().map(|(_, id)| *id).collect();
     // Newest data first: L0 as it stands, then deeper levels.
-    let inputs: Vec<Arc<TableMeta>> = version
-        .tables()
-        .filter(|(_, t)| ids.contains(&t.id))
-        .map(|(_, t)| Arc::clone(t))
-        .collect();
+    let inputs: Vec<Arc<TableMeta>> =
+        version.tables().filter(|(_, t)| ids.contains(&t.id)).map(|(_, t)| Arc::clone(t)).collect();
     shared.emit(&Event::CompactionBegin {
         tree: tree.id,
         level_to: plan.level_to,
@@ -107,7 +104,8 @@ pub(crate) async fn execute<E: Env>(
 fn install(edit: Edit, garbage: &Arc<Mutex<Applied>>) -> Install {
     let garbage = Arc::clone(garbage);
     Box::new(move |set| {
-        // A compaction of a tree that was dropped meanwhile changes nothing; its outputs are orphans.
+        // A compaction of a tree that was dropped meanwhile changes nothing; its outputs are
+        // orphans.
         if let Ok(applied) = set.apply(&edit) {
             *garbage.lock() = applied;
         }
@@ -137,9 +135,7 @@ async fn merge<E: Env>(
         tally.input += 1;
         let keep = match retention.judge(&entry) {
             Verdict::Keep => true,
-            Verdict::KeepTombstone => {
-                version.may_hold_below(plan.level_to, &entry.key, &input_ids)
-            }
+            Verdict::KeepTombstone => version.may_hold_below(plan.level_to, &entry.key, &input_ids),
             Verdict::Drop => false,
         };
         if !keep || is_gone(shared, &entry.key)? {

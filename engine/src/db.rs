@@ -60,8 +60,8 @@ impl<E: Env> Drop for Owner<E> {
 }
 
 /// One directory: one shared WAL, one manifest, one memory budget, one block cache, one scheduler.
-/// Cloning it makes another handle. Dropping the last handle ends the background work without waiting
-/// for it; [`close`](Self::close) waits.
+/// Cloning it makes another handle. Dropping the last handle ends the background work without
+/// waiting for it; [`close`](Self::close) waits.
 pub struct Db<E: Env> {
     owner: Arc<Owner<E>>,
 }
@@ -159,8 +159,7 @@ async fn open_shared<E: Env>(
     let counters = Arc::new(Counters::default());
     let next_file = Arc::new(AtomicU64::new(recovered.next_file));
     let facts = (Arc::clone(&counters), Arc::clone(&next_file));
-    let manifest =
-        Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
+    let manifest = Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
     // The first commit begins a new manifest, so that nothing is appended behind a torn tail.
     manifest.commit(vec![Edit::WalFloor { segment: set.wal_floor() }], None).await?;
     let segment = next_file.fetch_add(1, Ordering::Relaxed);
@@ -267,8 +266,8 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a bad name or one given twice, `TenantExists`; the world's, after which
-    /// the tenants may exist at the next open.
+    /// `InvalidArgument` for a bad name or one given twice, `TenantExists`; the world's, after
+    /// which the tenants may exist at the next open.
     pub async fn create_tenants(&self, names: &[&str]) -> Result<Vec<Tenant<E>>> {
         let shared = self.shared();
         shared.check_writable()?;
@@ -301,8 +300,8 @@ impl<E: Env> Db<E> {
         Ok(tenants)
     }
 
-    /// Drops a tenant: its handles get [`Error::Dropped`] from now on, scans that run finish, its memory
-    /// is free at once and its files when nothing reads them any more.
+    /// Drops a tenant: its handles get [`Error::Dropped`] from now on, scans that run finish, its
+    /// memory is free at once and its files when nothing reads them any more.
     ///
     /// # Errors
     ///
@@ -330,6 +329,12 @@ impl<E: Env> Db<E> {
         for tree in &applied.dropped_trees {
             release(shared, tree);
         }
+        for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
+            let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
+            shared.pressure.set_memtable_cap(tree, cap);
+        }
+        // Writers of the tenant that wait in line are told.
+        shared.budget.wake_all();
         shared.garbage.lock().extend(applied.removed_tables);
         gc::collect(shared).await;
         gc::reclaim_log(shared).await;
@@ -347,13 +352,14 @@ impl<E: Env> Db<E> {
         self.shared().set.branches().iter().map(|b| b.tenant.clone()).collect()
     }
 
-    /// Writes a batch: all of it becomes visible, and survives a crash, or none. Returns the number of
-    /// its last entry. Not cancel-safe: dropping the future leaves open whether the batch is written.
+    /// Writes a batch: all of it becomes visible, and survives a crash, or none. Returns the number
+    /// of its last entry. Not cancel-safe: dropping the future leaves open whether the batch is
+    /// written.
     ///
     /// # Errors
     ///
-    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `Closed`: nothing was written. `Io` or `ReadOnly`: the
-    /// batch is not visible, and may or may not come back at the next open.
+    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `Closed`: nothing was written. `Io` or `ReadOnly`:
+    /// the batch is not visible, and may or may not come back at the next open.
     pub async fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         let shared = self.shared();
         if batch.is_empty() {
@@ -404,8 +410,8 @@ impl<E: Env> Db<E> {
         }
     }
 
-    /// Every version of every key of a tenant, newest first within a key, deletes included: for tests
-    /// and inspection.
+    /// Every version of every key of a tenant, newest first within a key, deletes included: for
+    /// tests and inspection.
     ///
     /// # Errors
     ///

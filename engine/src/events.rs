@@ -9,7 +9,8 @@ use crate::types::{BranchId, Nanos, SeqNo, TableId, TreeId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A batch got its sequence numbers and is about to be appended to the WAL. In order of numbers.
+    /// A batch got its sequence numbers and is about to be appended to the WAL. In order of
+    /// numbers.
     WriteSequenced {
         /// The tag that the writer gave with its options.
         tag: u64,

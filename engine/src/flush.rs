@@ -1,8 +1,8 @@
 //! A flush: one immutable memtable becomes one L0 table by one edit.
 //!
-//! Order on disk: WAL durable through the memtable's last number, table synced, its directory synced,
-//! edit synced, version installed, memory and WAL released. Without the first step half of a batch
-//! across tenants could survive.
+//! Order on disk: WAL durable through the memtable's last number, table synced, its directory
+//! synced, edit synced, version installed, memory and WAL released. Without the first step half of
+//! a batch across tenants could survive.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
 use crate::options::Layout;
 use crate::retain::{Retention, Verdict};
-use crate::shared::{Request, Shared};
+use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
 use crate::types::{Entry, FileNumber, TableId, TreeId};
 use crate::version::edit::Edit;
@@ -83,8 +83,8 @@ pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// The world's. The memtable stays and is flushed later; a table that was begun is removed at the next
-/// open, since a failed edit that names it may still come back.
+/// The world's. The memtable stays and is flushed later; a table that was begun is removed at the
+/// next open, since a failed edit that names it may still come back.
 pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
     let Some(memtable) = tree.view().immutables.last().cloned() else { return Ok(()) };
     let began = shared.env.now();
@@ -117,11 +117,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         elapsed_ns: shared.env.now().saturating_sub(began),
     });
     shared.schedule_compaction(tree, 0);
-    let trees = queue::flush_victims(shared);
-    if !trees.is_empty() {
-        // Where the queue refuses, the database closes or is read-only: then nothing is to be sealed.
-        drop(queue::submit(shared, Request::Seal { trees, overridden: false }).await);
-    }
+    queue::seal_victims(shared).await;
     gc::reclaim_log(shared).await;
     Ok(())
 }

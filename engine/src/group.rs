@@ -1,8 +1,9 @@
-//! Group commit: requests queue up, the first one leads, and does the work of all that wait with it.
+//! Group commit: requests queue up, the first one leads, and does the work of all that wait with
+//! it.
 //!
-//! Leadership is a token with a `Drop`, not a lock: when a leader's future is dropped before its work
-//! began, the group goes back to the head of the queue and the role is handed on; dropped later, the
-//! group is told that its outcome is unknown.
+//! Leadership is a token with a `Drop`, not a lock: when a leader's future is dropped before its
+//! work began, the group goes back to the head of the queue and the role is handed on; dropped
+//! later, the group is told that its outcome is unknown.
 
 use core::future::Future;
 use core::mem;
@@ -50,6 +51,11 @@ struct State<T, R> {
     leading: bool,
 }
 
+enum Entered<T, R> {
+    Leading(T),
+    Waiting(Arc<Ticket<T, R>>),
+}
+
 /// A queue whose first request leads.
 #[derive(Debug)]
 pub struct GroupQueue<T, R> {
@@ -73,21 +79,12 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
         self.len() == 0
     }
 
-    /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping the
-    /// future leaves open whether the request was done.
+    /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping
+    /// the future leaves open whether the request was done.
     pub async fn submit<W: Work<Item = T, Reply = R>>(&self, item: T, work: &W) -> R {
-        let ticket = {
-            let mut state = self.state.lock();
-            if state.leading {
-                let ticket =
-                    Arc::new(Ticket { slot: Mutex::new(Slot::Waiting(item)), event: Event::new() });
-                state.pending.push_back(Arc::clone(&ticket));
-                ticket
-            } else {
-                state.leading = true;
-                drop(state);
-                return self.lead(item, work).await;
-            }
+        let ticket = match self.enter(item) {
+            Entered::Leading(item) => return self.lead(item, work).await,
+            Entered::Waiting(ticket) => ticket,
         };
         let waiter = Waiter { queue: self, ticket };
         loop {
@@ -108,6 +105,18 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
                 None => listener.await,
             }
         }
+    }
+
+    fn enter(&self, item: T) -> Entered<T, R> {
+        let mut state = self.state.lock();
+        if !state.leading {
+            state.leading = true;
+            return Entered::Leading(item);
+        }
+        let ticket =
+            Arc::new(Ticket { slot: Mutex::new(Slot::Waiting(item)), event: Event::new() });
+        state.pending.push_back(Arc::clone(&ticket));
+        Entered::Waiting(ticket)
     }
 
     async fn lead<W: Work<Item = T, Reply = R>>(&self, own: T, work: &W) -> R {
@@ -143,7 +152,9 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
                     next.event.notify(1);
                     return;
                 }
-                other => *slot = other,
+                other @ (Slot::Taken | Slot::Lead(_) | Slot::Done(_) | Slot::Gone) => {
+                    *slot = other;
+                }
             }
         }
         state.leading = false;
@@ -157,8 +168,8 @@ impl<T, R> Ticket<T, R> {
     }
 }
 
-/// A request that waits. Dropped while it waits, it leaves the queue; dropped after the role was handed
-/// to it, it hands the role on.
+/// A request that waits. Dropped while it waits, it leaves the queue; dropped after the role was
+/// handed to it, it hands the role on.
 struct Waiter<'a, T: Send, R: Send> {
     queue: &'a GroupQueue<T, R>,
     ticket: Arc<Ticket<T, R>>,
@@ -275,8 +286,7 @@ mod tests {
     fn those_who_wait_are_done_together_and_the_role_is_handed_on() {
         let (queue, work) = (GroupQueue::default(), sum());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut futures: Vec<_> =
-            (1..=5_u64).map(|n| Box::pin(queue.submit(n, &work))).collect();
+        let mut futures: Vec<_> = (1..=5_u64).map(|n| Box::pin(queue.submit(n, &work))).collect();
         for f in &mut futures {
             assert!(f.as_mut().poll(&mut cx).is_pending());
         }

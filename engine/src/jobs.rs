@@ -49,15 +49,12 @@ pub(crate) struct Jobs {
 impl Jobs {
     /// A tree's oldest immutable memtable is to be flushed; once for each memtable.
     pub(crate) fn add_flush(&self, tree: &Arc<Tree>) {
-        self.state
-            .lock()
-            .flushes
-            .push_back(FlushEntry { tree: Arc::clone(tree), not_before: 0 });
+        self.state.lock().flushes.push_back(FlushEntry { tree: Arc::clone(tree), not_before: 0 });
         self.changed.raise();
     }
 
-    /// The next flush: first sealed, first flushed, one at a time in a tree. It counts as running until
-    /// [`flush_done`](Self::flush_done).
+    /// The next flush: first sealed, first flushed, one at a time in a tree. It counts as running
+    /// until [`flush_done`](Self::flush_done).
     pub(crate) fn next_flush(&self, now: Nanos) -> Next {
         let mut guard = self.state.lock();
         let state = &mut *guard;

@@ -55,8 +55,8 @@ impl Place {
     }
 }
 
-/// The branch whose key this is, in a tree that branches share; `None` where the key is too short to
-/// be one.
+/// The branch whose key this is, in a tree that branches share; `None` where the key is too short
+/// to be one.
 pub fn branch_of(stored_key: &[u8]) -> Option<BranchId> {
     let prefix = stored_key.first_chunk::<PREFIX_BYTES>()?;
     Some(BranchId(u64::from_be_bytes(*prefix)))
@@ -71,8 +71,8 @@ pub fn initial_trees(layout: Layout) -> u64 {
     }
 }
 
-/// The tree of a new tenant: its own, or the one its name hashes to. Trees of shared layouts have the
-/// ids from 1 on.
+/// The tree of a new tenant: its own, or the one its name hashes to. Trees of shared layouts have
+/// the ids from 1 on.
 pub fn tree_of(layout: Layout, name: &str, branch: BranchId) -> TreeId {
     match layout {
         Layout::PerTenant => TreeId(branch.0),
@@ -106,8 +106,8 @@ pub fn check_name(name: &str) -> crate::Result<()> {
     let shown: String = name.chars().take(40).collect();
     let bytes = to_u64(name.len());
     Err(crate::Error::InvalidArgument(format!(
-        "tenant name {shown:?} ({bytes} bytes) {fault}; allowed are 1 to 255 bytes without / \\ @ and \
-         control characters"
+        "tenant name {shown:?} ({bytes} bytes) {fault}; allowed are 1 to 255 bytes without \
+         / \\ @ and control characters"
     )))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Many tenants share one directory, one write-ahead log, one manifest and one memory budget. Which
 //! memtable is flushed, when a writer must wait and which tables are merged is decided by policies,
-//! each a small object that sees a view of facts and nothing else; the engine carries decisions out.
-//! The same source runs on a real filesystem ([`env::os`]), in memory ([`env::mem`]) and in a
+//! each a small object that sees a view of facts and nothing else; the engine carries decisions
+//! out. The same source runs on a real filesystem ([`env::os`]), in memory ([`env::mem`]) and in a
 //! simulation that a seed decides.
 //!
 //! Modules stand in rows; a module uses its own row and those above it.
@@ -12,11 +12,12 @@
 //! |---|---|
 //! | words | [`types`], [`error`], [`coding`] |
 //! | decisions | [`policy`] |
-//! | world | [`env`], [`options`], [`signal`], [`events`], [`metrics`] |
-//! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`], [`cache`], [`table`], [`iter`] |
+//! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
+//! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
+//! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
-//! | verbs | [`write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
+//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 

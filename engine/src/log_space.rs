@@ -1,8 +1,8 @@
 //! Which WAL segments live, and which of them memtables pin.
 //!
-//! A segment goes when it holds no live tree's only durable copy of an unflushed entry. A memtable pins
-//! every segment from its anchor on, the one that holds its oldest entry; sequence numbers are never
-//! compared for this.
+//! A segment goes when it holds no live tree's only durable copy of an unflushed entry. A memtable
+//! pins every segment from its anchor on, the one that holds its oldest entry; sequence numbers are
+//! never compared for this.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;

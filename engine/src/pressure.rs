@@ -1,7 +1,8 @@
 //! The only maker of policy views from live state.
 //!
-//! The flush view is maintained in place: each write, seal and flush changes the facts of its own tree
-//! and the totals, so that a decision costs what the policy reads and a write costs a few additions.
+//! The flush view is maintained in place: each write, seal and flush changes the facts of its own
+//! tree and the totals, so that a decision costs what the policy reads and a write costs a few
+//! additions.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -154,12 +155,7 @@ impl Pressure {
     }
 
     /// Asks the flush policy. Returns the trees to seal, and the trees it looked at.
-    pub fn decide(
-        &self,
-        now: Nanos,
-        budget: &Budget,
-        wal: (u64, u64),
-    ) -> (Vec<Arc<Tree>>, u64) {
+    pub fn decide(&self, now: Nanos, budget: &Budget, wal: (u64, u64)) -> (Vec<Arc<Tree>>, u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.draw = splitmix(state.draw);

@@ -1,8 +1,8 @@
 //! Reading: memtable, immutables, L0, levels; newest first for a key, merged for a range.
 //!
-//! A read takes the tree's view first and the visible number after it: whatever was published when the
-//! read began is in the view, and what is newer than the number is passed over. The other way round, a
-//! flush between the two could have dropped the one version that the number still needs.
+//! A read takes the tree's view first and the visible number after it: whatever was published when
+//! the read began is in the view, and what is newer than the number is passed over. The other way
+//! round, a flush between the two could have dropped the one version that the number still needs.
 
 use core::ops::Bound;
 use std::sync::Arc;
@@ -103,12 +103,11 @@ pub(crate) fn sources<E: Env>(
     for memtable in view.memtable.iter().chain(&view.immutables) {
         sources.push(Box::new(MemtableIter::new(Arc::clone(memtable))));
     }
-    let touches = |smallest: &[u8], largest: &[u8]| {
-        !bounds.ends_before(smallest) && *largest >= **from
-    };
+    let in_range =
+        |smallest: &[u8], largest: &[u8]| !bounds.ends_before(smallest) && *largest >= **from;
     for (level, tables) in view.version.levels.iter().enumerate() {
         let touched: Vec<_> =
-            tables.iter().filter(|t| touches(&t.smallest, &t.largest)).cloned().collect();
+            tables.iter().filter(|t| in_range(&t.smallest, &t.largest)).cloned().collect();
         if level == 0 {
             for table in touched {
                 let space = Arc::clone(&shared.space);

@@ -1,7 +1,9 @@
-//! Recovery: manifest, then WAL, then orphans. Every crash without damage to the media can be opened.
+//! Recovery: manifest, then WAL, then orphans. Every crash without damage to the media can be
+//! opened.
 //!
-//! Nothing is truncated. What was replayed is synced before anything new is acknowledged, else a later
-//! power loss could take it from under newer writes; then a fresh manifest and a fresh segment begin.
+//! Nothing is truncated. What was replayed is synced before anything new is acknowledged, else a
+//! later power loss could take it from under newer writes; then a fresh manifest and a fresh
+//! segment begin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -62,7 +64,7 @@ pub(crate) async fn read_versions<E: Env>(
     let set = VersionSet::new(options.layout);
     let manifest = read_current(env, dir).await?;
     let Some(number) = manifest else {
-        if let Some(table) = names.iter().find(|n| n.ends_with(".sst")) {
+        if let Some(table) = names.iter().find(|n| matches!(numbered(n), Some((_, "sst")))) {
             let what = format!("CURRENT is missing although there are tables, such as {table}");
             return Err(Error::corruption(&dir.join("CURRENT"), 0, what));
         }
@@ -96,12 +98,14 @@ pub(crate) async fn read_versions<E: Env>(
 }
 
 fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
-    match edit {
-        Edit::Begin { layout, .. } if *layout != wanted => Err(Error::InvalidArgument(format!(
-            "layout = {wanted}, but the database was created with layout {layout}; open it with that"
-        ))),
-        _ => Ok(()),
+    if let Edit::Begin { layout, .. } = edit
+        && *layout != wanted
+    {
+        return Err(Error::InvalidArgument(format!(
+            "layout = {wanted}, but the database was created with layout {layout}"
+        )));
     }
+    Ok(())
 }
 
 /// What the log said.
@@ -143,6 +147,10 @@ pub(crate) async fn replay<E: Env>(
             files.insert(number, bytes);
         }
     }
+    if floor > 0 && !files.contains_key(&floor) {
+        let what = "the manifest needs the log from this segment on, but it does not exist";
+        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
+    }
     let chain = chain(dir, &files, floor)?;
     let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };
     for (segment, records) in &chain {
@@ -176,8 +184,8 @@ pub(crate) async fn replay<E: Env>(
     Ok(out)
 }
 
-/// The segments that make up the log, oldest first: from the newest whose first record is whole back
-/// along the predecessors. Any other segment was begun and never took an acknowledged record.
+/// The segments that make up the log, oldest first: from the newest whose first record is whole
+/// back along the predecessors. Any other segment was begun and never took an acknowledged record.
 fn chain(
     dir: &Path,
     files: &BTreeMap<u64, Bytes>,
@@ -203,7 +211,11 @@ fn chain(
             // The newest file may be one that was just begun; then the one before is the newest.
             None if next.is_none() => continue,
             None => {
-                return Err(Error::corruption(&path, 0, "a later segment names it, but it is empty"));
+                return Err(Error::corruption(
+                    &path,
+                    0,
+                    "a later segment names it, but it is empty",
+                ));
             }
         }
         chain.push((segment, records));
@@ -247,8 +259,7 @@ fn apply(
         return Ok(());
     }
     let key_bytes = usize::try_from(entry.key_bytes).unwrap_or(usize::MAX);
-    let bytes =
-        memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
+    let bytes = memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
     // A copy of its own: one small entry must not pin its whole segment in memory.
     let data = Bytes::copy_from_slice(&entry.data);
     let view = tree.view();

@@ -15,8 +15,8 @@ pub(crate) enum Verdict {
     Drop,
 }
 
-/// Walks entries in internal order. Of each key it keeps the newest version, and for each open snapshot
-/// the newest one that the snapshot sees.
+/// Walks entries in internal order. Of each key it keeps the newest version, and for each open
+/// snapshot the newest one that the snapshot sees.
 #[derive(Debug)]
 pub(crate) struct Retention {
     /// Numbers of open snapshots, ascending.

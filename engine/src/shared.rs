@@ -32,13 +32,9 @@ use crate::wal::writer::SegmentWriter;
 #[derive(Debug)]
 pub(crate) enum Request {
     /// An admitted batch.
-    Write {
-        ops: Vec<(Arc<Branch>, BatchOp)>,
-        reservation: Reservation,
-        sync: bool,
-        tag: u64,
-    },
-    /// These trees' memtables become immutable; `overridden` when the engine and not the policy chose.
+    Write { ops: Vec<(Arc<Branch>, BatchOp)>, reservation: Reservation, sync: bool, tag: u64 },
+    /// These trees' memtables become immutable; `overridden` when the engine and not the policy
+    /// chose.
     Seal { trees: Vec<Arc<Tree>>, overridden: bool },
     /// Everything acknowledged so far becomes durable.
     Sync,

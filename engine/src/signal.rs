@@ -4,8 +4,8 @@ use event_listener::{Event, EventListener};
 
 /// Something happened that a waiter may care about.
 ///
-/// A waiter takes a listener *before* it looks at the state it waits for, so that no wake-up between
-/// the look and the wait is lost.
+/// A waiter takes a listener *before* it looks at the state it waits for, so that no wake-up
+/// between the look and the wait is lost.
 #[derive(Debug, Default)]
 pub struct Signal {
     event: Event,

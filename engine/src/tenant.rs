@@ -30,8 +30,8 @@ impl<E: Env> Clone for Tenant<E> {
     }
 }
 
-/// A read view at one sequence number: what it sees stays, whatever is written, flushed or compacted,
-/// until it is dropped.
+/// A read view at one sequence number: what it sees stays, whatever is written, flushed or
+/// compacted, until it is dropped.
 #[derive(Debug)]
 pub struct Snapshot<E: Env> {
     shared: Arc<Shared<E>>,

@@ -16,8 +16,8 @@ const ROWS: &[(&str, &[&str])] = &[
     ("world", &["env", "options", "signal", "events", "metrics"]),
     ("parts", &["layout", "batch", "wal", "memtable", "budget", "cache", "table", "iter", "group"]),
     ("state", &["version"]),
-    ("facts", &["pressure"]),
-    ("verbs", &["write", "read", "flush", "compaction", "gc", "recovery"]),
+    ("facts", &["pressure", "log_space", "jobs", "shared"]),
+    ("verbs", &["write", "read", "retain", "flush", "compaction", "gc", "recovery"]),
     ("loop", &["background"]),
     ("face", &["db", "tenant", "branch", "blocking"]),
 ];

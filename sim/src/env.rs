@@ -28,7 +28,7 @@ use crate::runtime::Reschedule;
 use crate::trace::{Code, mix};
 use crate::world::{World, WorldId};
 
-/// The wall clock at virtual time zero: 2026-01-01.
+/// The wall clock when a world begins is a second later: 2026-01-01.
 const WALL_START_NS: u64 = 1_767_225_600_000_000_000;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -256,8 +256,8 @@ impl Env for SimEnv {
         if world.fuzz {
             world.crash_point().await;
         }
-        let lies = world.bug.get() == Some(Bug::DirSkipSync)
-            || world.fires(Fault::SyncLies, path, None);
+        let lies =
+            world.bug.get() == Some(Bug::DirSkipSync) || world.fires(Fault::SyncLies, path, None);
         let result = if lies { SyncResult::Lied } else { SyncResult::Done };
         let ended = world.disk.borrow_mut().sync_dir_end(path, start, result, &world.choices);
         ended.map_err(|why| world.refused("sync_dir", path, None, why))?;

@@ -4,7 +4,7 @@
 //! use forebay_engine::env::Env;
 //! use forebay_sim::{RunEnd, Sim, SimConfig};
 //!
-//! let sim = Sim::new(SimConfig::fuzz(7));
+//! let sim = Sim::new(&SimConfig::fuzz(7));
 //! let env = sim.env();
 //! let end = sim.run(async move {
 //!     env.sleep_until(5_000_000_000).await;
@@ -216,9 +216,21 @@ impl SimWorld {
         self.world.end_epoch();
     }
 
-    /// Counts a crash.
-    pub fn note_crash(&self, fault: Fault) {
-        self.world.note(fault, "", None);
+    /// Goes on with what a kill leaves of the disk. The epoch must have ended and its tasks be gone.
+    pub fn settle_kill(&self) -> CrashReport {
+        let (after, report) = self.disk().crash_kill(self.choices());
+        *self.disk_mut() = after;
+        self.world.note(Fault::Kill, "", None);
+        report
+    }
+
+    /// Goes on with what a power loss leaves of the disk. The epoch must have ended and its tasks be
+    /// gone.
+    pub fn settle_power_loss(&self) -> CrashReport {
+        let (after, report) = self.disk().crash_power(self.choices());
+        *self.disk_mut() = after;
+        self.world.note(Fault::PowerLoss, "", None);
+        report
     }
 }
 
@@ -237,8 +249,8 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// A world at time zero with an empty disk.
-    pub fn new(config: SimConfig) -> Self {
+    /// A world at [`START_NS`](crate::runtime::START_NS) with an empty disk.
+    pub fn new(config: &SimConfig) -> Self {
         let trace = Rc::new(Trace::new(config.trace_log));
         let choices = Rc::new(Choices::new(config.seed, config.mode.clone(), Rc::clone(&trace)));
         let order = match (config.fuzz, config.bug) {
@@ -250,7 +262,7 @@ impl Sim {
             OwnRuntime::new(order, config.polls_max, Rc::clone(&choices), Rc::clone(&trace));
         let runtime = Rc::new(runtime);
         let shared: Rc<dyn Runtime> = Rc::<OwnRuntime>::clone(&runtime);
-        let world = SimWorld::new(&config, shared, choices, trace);
+        let world = SimWorld::new(config, shared, choices, trace);
         Self { runtime, world }
     }
 
@@ -279,19 +291,13 @@ impl Sim {
     /// Kills the process and goes on with what a kill leaves of the disk.
     pub fn kill(&self) -> CrashReport {
         self.kill_all();
-        let (after, report) = self.world.disk().crash_kill(self.world.choices());
-        *self.world.disk_mut() = after;
-        self.world.note_crash(Fault::Kill);
-        report
+        self.world.settle_kill()
     }
 
     /// Takes the power and goes on with what that leaves of the disk.
     pub fn power_loss(&self) -> CrashReport {
         self.kill_all();
-        let (after, report) = self.world.disk().crash_power(self.world.choices());
-        *self.world.disk_mut() = after;
-        self.world.note_crash(Fault::PowerLoss);
-        report
+        self.world.settle_power_loss()
     }
 }
 

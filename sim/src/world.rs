@@ -138,13 +138,13 @@ impl World {
     }
 
     /// The world of this number; `None` where it ended.
-    #[expect(clippy::panic, reason = "an env on a foreign thread has no world to fail in")]
     pub(crate) fn find(id: WorldId) -> Option<Rc<Self>> {
         let (thread, world) = lookup(id);
         let foreign = thread != Some(id.0);
-        if foreign && !std::thread::panicking() {
-            panic!("a SimEnv works only on the thread whose simulation made it");
-        }
+        assert!(
+            !foreign || std::thread::panicking(),
+            "a SimEnv works only on the thread whose simulation made it"
+        );
         world
     }
 
@@ -211,7 +211,8 @@ impl World {
         if self.fuzz {
             let steps = self.choices.choose("io.latency", 16);
             if steps > 0 {
-                let slower = if self.bug.get() == Some(Bug::Unseeded) { entropy() & 1023 } else { 0 };
+                let slower =
+                    if self.bug.get() == Some(Bug::Unseeded) { entropy() & 1023 } else { 0 };
                 let ns = (1_u64 << steps).saturating_mul(64).saturating_add(slower);
                 self.sleep_until(self.now().saturating_add(ns)).await;
             }
@@ -249,6 +250,8 @@ impl World {
         self.crash_at.set(None);
         self.device.borrow_mut().reset();
         self.cores.borrow_mut().reset();
+        self.joins.borrow_mut().clear();
+        self.debt.set(0);
         self.trace.event(Code::Crash, self.epoch.get());
     }
 

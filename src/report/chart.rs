@@ -2,8 +2,8 @@
 //!
 //! Samples of a run are gathered into at most [`POINTS_MAX`] equal buckets and each value is packed
 //! into two letters of base64 (12 bits) after division by a step that maps the arm's largest value
-//! below 4096. Counts up to 4095 are exact; larger values are off by less than 1/8000 of the largest,
-//! which is less than a pixel.
+//! below 4096. Counts up to 4095 are exact; larger values are off by less than 1/8000 of the
+//! largest, which is less than a pixel.
 
 use std::collections::BTreeMap;
 

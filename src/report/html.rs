@@ -1,8 +1,8 @@
 //! One page that holds everything a comparison needs: no network, no second file, under 250 kB.
 //!
 //! Names come from experiments and tenants and are text whatever they hold: the template escapes
-//! them, and the data of the charts is JSON in which `<` is written `\u003c`, so that no name can end
-//! its script element. A content policy in the page forbids every request.
+//! them, and the data of the charts is JSON in which `<` is written `\u003c`, so that no name can
+//! end its script element. A content policy in the page forbids every request.
 //!
 //! # Source
 //!

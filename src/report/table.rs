@@ -1,4 +1,5 @@
-//! The table under a finished command: every arm in a line, then which is best, which worst and why.
+//! The table under a finished command: every arm in a line, then which is best, which worst and
+//! why.
 //!
 //! No line is wider than [`WIDTH`] columns, whatever an arm is called, so that the table survives a
 //! narrow terminal, a CI log and a mail.
@@ -53,8 +54,8 @@ pub fn render(rows: &[RunRow]) -> String {
     text
 }
 
-/// What a reader must know before comparing the numbers: runs left out, closed loops, and arms whose
-/// queues grew because they served less than they were offered.
+/// What a reader must know before comparing the numbers: runs left out, closed loops, and arms
+/// whose queues grew because they served less than they were offered.
 pub fn notes(rows: &[RunRow]) -> Vec<String> {
     let mut notes = Vec::new();
     let passed = || rows.iter().filter(|row| row.outcome == Outcome::Pass);

@@ -1,6 +1,7 @@
 //! Tenants like the clusters of a published trace: sizes, rate, write fraction and skew of each.
 //!
-//! The figures and every rule that changes one are in `specs/twitter-53.toml`, built into the crate.
+//! The figures and every rule that changes one are in `specs/twitter-53.toml`, built into the
+//! crate.
 //!
 //! # Source
 //!
@@ -78,8 +79,8 @@ impl ArchetypeSpec {
     ///
     /// # Errors
     ///
-    /// [`SpecError::Parse`] where the text is no such file, [`SpecError::OutOfBounds`] where a figure
-    /// makes no tenant.
+    /// [`SpecError::Parse`] where the text is no such file, [`SpecError::OutOfBounds`] where a
+    /// figure makes no tenant.
     pub fn from_toml(text: &str) -> Result<Self, SpecError> {
         let spec: Self = toml::from_str(text).map_err(|e| SpecError::parse(text, &e))?;
         spec.check()?;

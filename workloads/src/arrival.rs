@@ -1,9 +1,9 @@
 //! When operations are meant to arrive.
 //!
 //! In a closed loop the next operation follows the last answer, and there are no times. In an open
-//! loop operations arrive whether or not earlier ones are answered; latency counts from the intended
-//! arrival. Times are whole nanoseconds; gaps are summed in units of 2^-20 ns, so that rounding
-//! does not move the mean rate.
+//! loop operations arrive whether or not earlier ones are answered; latency counts from the
+//! intended arrival. Times are whole nanoseconds; gaps are summed in units of 2^-20 ns, so that
+//! rounding does not move the mean rate.
 
 use serde::{Deserialize, Serialize};
 

@@ -59,15 +59,16 @@ impl Keys {
     }
 }
 
-/// Bytes that a key of this size takes so that `key_count` keys are distinct: `key_bytes` unless the
-/// indexes need more.
+/// Bytes that a key of this size takes so that `key_count` keys are distinct: `key_bytes` unless
+/// the indexes need more.
 pub fn key_len(key_bytes: u32, key_count: u64) -> u32 {
     let bits = u64::BITS - key_count.saturating_sub(1).leading_zeros();
     key_bytes.max(bits.div_ceil(8)).max(1)
 }
 
 /// Replaces `out` by a key of `len` bytes: lower-case letters that are the tenant's own, then the
-/// index, big endian, in the last 8 bytes (or all, where `len` is below 8). Keys sort as indexes do.
+/// index, big endian, in the last 8 bytes (or all, where `len` is below 8). Keys sort as indexes
+/// do.
 pub fn fill_key(tenant: u32, key: u64, len: u32, out: &mut Vec<u8>) {
     let len = to_usize(u64::from(len));
     let prefix_len = len.saturating_sub(8);

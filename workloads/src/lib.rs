@@ -1,7 +1,7 @@
 //! Operations that tenants ask for, from one seed: the same bytes on every machine.
 //!
-//! A [`WorkloadSpec`] names a scenario of the [`library`], a number of tenants, a budget and a seed.
-//! [`Workload::new`] makes the tenants, [`Workload::load_ops`] yields every key once,
+//! A [`WorkloadSpec`] names a scenario of the [`library`], a number of tenants, a budget and a
+//! seed. [`Workload::new`] makes the tenants, [`Workload::load_ops`] yields every key once,
 //! [`Workload::stream`] yields operations for ever. Samplers use integers, the basic operations of
 //! `f64` and `libm`; maps have an order; nothing reads a clock.
 //!

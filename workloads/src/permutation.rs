@@ -1,8 +1,8 @@
 //! A seeded order of the numbers below n, without a table.
 //!
-//! Spreads hot keys over the key space and interleaves a load. Rounds of multiply, xor-shift and add
-//! are bijections on the next power of two; numbers at or above n are walked on until one is below
-//! (at most twice as many steps as numbers on average), which keeps it a bijection below n.
+//! Spreads hot keys over the key space and interleaves a load. Rounds of multiply, xor-shift and
+//! add are bijections on the next power of two; numbers at or above n are walked on until one is
+//! below (at most twice as many steps as numbers on average), which keeps it a bijection below n.
 
 use crate::rng::mix;
 

@@ -30,8 +30,8 @@ pub struct WorkloadSpec {
     /// How many tenants, 1 to [`TENANT_COUNT_MAX`]. Default 100.
     #[serde(default = "default_tenant_count")]
     pub tenant_count: u32,
-    /// The memory that all memtables may hold together, 1 to [`BUDGET_BYTES_MAX`]; sizes of data and
-    /// bursts follow from it. Default 128 MiB.
+    /// The memory that all memtables may hold together, 1 to [`BUDGET_BYTES_MAX`]; sizes of data
+    /// and bursts follow from it. Default 128 MiB.
     #[serde(default = "default_budget_bytes")]
     pub budget_bytes: u64,
     /// The only input of chance. Default 1.

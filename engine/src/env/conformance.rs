@@ -1,4 +1,5 @@
-//! One suite that every world must pass: the statements of [`Env`] and [`File`], checked one by one.
+//! One suite that every world must pass: the statements of [`Env`] and [`File`], checked one by
+//! one.
 //!
 //! What survives a crash is not checked here: only a world that can crash can say.
 

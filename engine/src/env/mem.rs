@@ -1,8 +1,8 @@
 //! The smallest faithful world for unit tests: files in memory, real threads and clocks.
 //!
 //! Clones share one filesystem, so that a database can be closed and opened again on it. Names are
-//! not normalised, directories cannot be renamed or removed, and syncs do nothing: what is lost in a
-//! crash is the simulated world's business.
+//! not normalised, directories cannot be renamed or removed, and syncs do nothing: what is lost in
+//! a crash is the simulated world's business.
 
 use core::future::Future;
 use std::collections::{BTreeMap, BTreeSet};

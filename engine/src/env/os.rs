@@ -1,6 +1,7 @@
 //! The real world: files of the operating system, threads and clocks.
 //!
-//! I/O blocks in the kernel, so its futures are ready at once. The class of an I/O is not passed on.
+//! I/O blocks in the kernel, so its futures are ready at once. The class of an I/O is not passed
+//! on.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -93,7 +93,8 @@ pub struct Sleep {
     not_send: PhantomData<*const ()>,
 }
 
-/// A timer of this module's executor; under another executor it ends only when polled after `deadline`.
+/// A timer of this module's executor; under another executor it ends only when polled after
+/// `deadline`.
 pub(super) fn sleep_until(deadline: Nanos) -> Sleep {
     Sleep { deadline, id: None, not_send: PhantomData }
 }
@@ -122,7 +123,8 @@ impl Drop for Sleep {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let key = (self.deadline, id);
-        // A thread that ends has dropped its timers already. The waker is dropped outside the borrow.
+        // A thread that ends has dropped its timers already. The waker is dropped outside the
+        // borrow.
         drop(TIMERS.try_with(|timers| timers.borrow_mut().waiting.remove(&key)));
     }
 }
@@ -232,8 +234,8 @@ impl Future for Task {
 ///
 /// # Panics
 ///
-/// Where the operating system has no thread to give, as `std::thread::spawn` does: a database without
-/// its background tasks would wait for ever.
+/// Where the operating system has no thread to give, as `std::thread::spawn` does: a database
+/// without its background tasks would wait for ever.
 #[expect(
     clippy::panic,
     reason = "Env::spawn cannot fail, and going on without the task would hang"

@@ -41,8 +41,8 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-/// The entries of several sources in one order. Of entries with one key and one sequence number, the
-/// one of the first source that has it.
+/// The entries of several sources in one order. Of entries with one key and one sequence number,
+/// the one of the first source that has it.
 pub struct MergeIter {
     sources: Vec<Box<dyn SortedIter>>,
     heads: BinaryHeap<Head>,

@@ -1,8 +1,9 @@
 //! Sorted iterators in internal order: by key, then newest first. They run forward.
 //!
-//! An iterator is lazy and restartable. Its step is a plain function: where a part of a table is not
-//! in memory it says so and stays where it is, and is asked again once the part was loaded. So a step
-//! over cached blocks builds no future, and iterators are objects although their world is not.
+//! An iterator is lazy and restartable. Its step is a plain function: where a part of a table is
+//! not in memory it says so and stays where it is, and is asked again once the part was loaded. So
+//! a step over cached blocks builds no future, and iterators are objects although their world is
+//! not.
 
 pub mod level;
 pub mod merge;
@@ -27,8 +28,8 @@ use crate::types::{Entry, SEQ_MAX, SeqNo};
 
 /// A sorted source of entries.
 pub trait SortedIter: Debug + Send {
-    /// The next step hands out the first entry at or behind `key`. A new iterator begins at its first
-    /// entry.
+    /// The next step hands out the first entry at or behind `key`. A new iterator begins at its
+    /// first entry.
     fn seek(&mut self, key: &[u8]);
 
     /// The next entry, or `None` behind the last, again and again.

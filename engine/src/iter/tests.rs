@@ -185,8 +185,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     /// Strategy: versions of few keys spread over overlapping tables and one run.
-    /// Invariants: a visible scan yields what a plain map says, from any key, below any bound, at any
-    /// sequence number, with and without a cache.
+    /// Invariants: a visible scan yields what a plain map says, from any key, below any bound, at
+    /// any sequence number, with and without a cache.
     #[test]
     fn a_scan_yields_what_a_map_says(
         versions in proptest::collection::btree_map(
@@ -205,7 +205,8 @@ proptest! {
         let name = |key: u8| format!("k{key:02}");
         let mut parts = vec![Vec::new(); 4];
         for (seq, (key, is_put, part)) in &versions {
-            let entry = if *is_put { put(&name(*key), *seq, "v") } else { delete(&name(*key), *seq) };
+            let key = name(*key);
+            let entry = if *is_put { put(&key, *seq, "v") } else { delete(&key, *seq) };
             parts[*part].push(entry);
         }
         let end = Bytes::from(name(upper));

@@ -1,5 +1,5 @@
-//! What a reader at a sequence number sees of a sorted source: per key the newest version up to that
-//! number, and nothing of a key whose newest version is a tombstone.
+//! What a reader at a sequence number sees of a sorted source: per key the newest version up to
+//! that number, and nothing of a key whose newest version is a tombstone.
 
 use bytes::Bytes;
 

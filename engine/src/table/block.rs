@@ -1,8 +1,8 @@
 //! Reads one block: a binary search over restart points, then entry by entry.
 //!
 //! A block's bytes come from outside and are trusted for nothing, although a checksum stands before
-//! them: every length is checked where it is used, so that a made-up block gives [`Damage`] and uses
-//! no more memory than its own length.
+//! them: every length is checked where it is used, so that a made-up block gives [`Damage`] and
+//! uses no more memory than its own length.
 
 use core::cmp::Ordering;
 use core::ops::Range;

@@ -10,8 +10,8 @@ use crate::env::IoClass;
 
 /// A plain function's answer: done, or a part of a table must be loaded first.
 ///
-/// A caller with [`Need`](Step::Need) awaits [`TableSpace::load`](super::TableSpace::load) and calls
-/// again, with the same context.
+/// A caller with [`Need`](Step::Need) awaits [`TableSpace::load`](super::TableSpace::load) and
+/// calls again, with the same context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<T> {
     /// The result.
@@ -70,7 +70,8 @@ pub struct ReadContext {
     pub class: IoClass,
     /// Whether what is loaded enters the cache.
     pub fill_cache: bool,
-    /// Bytes that an iterator reads at once, where that is more than a block; 0 to read single blocks.
+    /// Bytes that an iterator reads at once, where that is more than a block; 0 to read single
+    /// blocks.
     pub readahead_bytes: u32,
     /// What was done so far.
     pub stats: ReadStats,

@@ -1,7 +1,7 @@
 //! A Bloom filter over whole keys with a frozen layout: one block per table.
 //!
-//! A key's places come from one 64-bit hash by double hashing, each mapped to a bit by the high half
-//! of a 128-bit product instead of a remainder.
+//! A key's places come from one 64-bit hash by double hashing, each mapped to a bit by the high
+//! half of a 128-bit product instead of a remainder.
 //!
 //! # Source
 //!

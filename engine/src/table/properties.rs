@@ -1,4 +1,5 @@
-//! The properties block: a table's own account of itself, so that it can be read without a manifest.
+//! The properties block: a table's own account of itself, so that it can be read without a
+//! manifest.
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
-//! Reads tables: plain functions over what is in memory, and one async function that loads the rest.
+//! Reads tables: plain functions over what is in memory, and one async function that loads the
+//! rest.
 //!
 //! A read that finds all it needs never builds a future. One that does not gets a [`Need`], awaits
 //! [`TableSpace::load`] and asks again; what was loaded is pinned in its context until the read has
@@ -171,8 +172,8 @@ impl<E: Env> TableSpace<E> {
         }
     }
 
-    /// Reads, checks and decodes a part, puts it in the cache where the context says so, and pins it
-    /// in the context.
+    /// Reads, checks and decodes a part, puts it in the cache where the context says so, and pins
+    /// it in the context.
     ///
     /// # Errors
     ///

@@ -406,7 +406,8 @@ proptest! {
         numbers in proptest::collection::vec(prop_oneof![any::<u64>(), 0..400_u64], 10),
     ) {
         let env = MemEnv::default();
-        let handle = |at: usize| format::BlockHandle { offset: numbers[at], bytes: numbers[at + 1] };
+        let handle =
+            |at: usize| format::BlockHandle { offset: numbers[at], bytes: numbers[at + 1] };
         let footer = format::Footer {
             filter: handle(0),
             index: handle(2),

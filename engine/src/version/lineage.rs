@@ -1,9 +1,9 @@
 //! The replay rule: which tree takes which record of the WAL.
 //!
-//! Tree x takes a record of origin o with number q iff `q > flushed_upto[x]` and either x = o, or o is
-//! an ancestor of x and q is at most the smallest fork number on the path from x up to o. The filter is
-//! strict: replaying an entry at or below the watermark could bring back data whose tombstone was
-//! compacted away.
+//! Tree x takes a record of origin o with number q iff `q > flushed_upto[x]` and either x = o, or o
+//! is an ancestor of x and q is at most the smallest fork number on the path from x up to o. The
+//! filter is strict: replaying an entry at or below the watermark could bring back data whose
+//! tombstone was compacted away.
 
 use crate::types::{SeqNo, TreeId};
 

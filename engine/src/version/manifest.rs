@@ -1,13 +1,13 @@
 //! The manifest: a log of version edits, and CURRENT, which names the live one.
 //!
-//! A record is a group of edits that survive together: `crc32c u32, length u32, offset u64, payload`,
-//! where `offset` is the record's own place in the file. A record is appended only when all before it
-//! are durable, so a valid record behind a bad one means damage, and a bad one at the end a write that
-//! was never acknowledged.
+//! A record is a group of edits that survive together: `crc32c u32, length u32, offset u64,
+//! payload`, where `offset` is the record's own place in the file. A record is appended only when
+//! all before it are durable, so a valid record behind a bad one means damage, and a bad one at the
+//! end a write that was never acknowledged.
 //!
 //! After a failed append or sync nothing more is appended to that file: the next edit begins a new
-//! manifest from the live state. Until then the failed edit may come back at the next open, so nothing
-//! that it names may be deleted.
+//! manifest from the live state. Until then the failed edit may come back at the next open, so
+//! nothing that it names may be deleted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,7 +74,8 @@ pub struct Manifest<E: Env> {
     counters: Arc<Counters>,
     next_file: Arc<AtomicU64>,
     queue: GroupQueue<Commit, Result<()>>,
-    /// Gone while a group is written, and after a failure: the next group then begins a new manifest.
+    /// Gone while a group is written, and after a failure: the next group then begins a new
+    /// manifest.
     writer: Mutex<Option<Writer<E>>>,
     /// The manifest to remove once another is live.
     replaced: Mutex<Option<FileNumber>>,

@@ -15,7 +15,8 @@ use crate::types::{TableId, TreeId};
 /// Levels of a tree, L0 included.
 pub const LEVEL_COUNT: usize = 7;
 
-/// One tree's tables by level, immutable. Shared by reference: a branch and its fork may hold the same.
+/// One tree's tables by level, immutable. Shared by reference: a branch and its fork may hold the
+/// same.
 #[derive(Clone, Debug, Default)]
 pub struct Version {
     /// L0 first, its tables newest first; in other levels tables are in key order and disjoint.
@@ -46,8 +47,8 @@ impl Version {
         next
     }
 
-    /// This version after a compaction. Tables that were not there are ignored, so that an edit read
-    /// twice changes nothing.
+    /// This version after a compaction. Tables that were not there are ignored, so that an edit
+    /// read twice changes nothing.
     #[must_use]
     pub fn with_compacted(&self, removed: &[TableId], added: &[(u32, Arc<TableMeta>)]) -> Self {
         let mut next = self.clone();
@@ -93,8 +94,8 @@ impl Version {
         }
     }
 
-    /// Whether a table other than `inputs`, at `level` or below, may hold `key`: then a tombstone of
-    /// it must stay.
+    /// Whether a table other than `inputs`, at `level` or below, may hold `key`: then a tombstone
+    /// of it must stay.
     pub fn may_hold_below(&self, level: u32, key: &[u8], inputs: &[TableId]) -> bool {
         self.tables().any(|(l, t)| {
             l >= level && *t.smallest <= *key && key <= &*t.largest && !inputs.contains(&t.id)

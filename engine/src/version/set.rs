@@ -61,8 +61,8 @@ impl VersionSet {
     ///
     /// # Errors
     ///
-    /// Words for an edit that contradicts the state, such as one of a damaged manifest; the state is
-    /// then unchanged or holds a part of the edit, and must not be used.
+    /// Words for an edit that contradicts the state, such as one of a damaged manifest; the state
+    /// is then unchanged or holds a part of the edit, and must not be used.
     pub fn apply(&self, edit: &Edit) -> Result<Applied, EditFault> {
         let mut state = self.state.lock();
         let mut applied = Applied::default();
@@ -116,7 +116,8 @@ impl VersionSet {
             }
             Edit::WalFloor { segment } => state.wal_floor = state.wal_floor.max(*segment),
             Edit::TreeState { tree, flushed_upto, tables } => {
-                let tree = state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
+                let tree =
+                    state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
                 tree.raise_flushed_upto(*flushed_upto);
                 let added = super::edit::shared(tables.clone());
                 tree.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
@@ -257,18 +258,16 @@ impl State {
             self.branches.remove(&id).ok_or_else(|| format!("branch {id} is dropped unknown"))?;
         branch.set_dropped(true);
         self.tenants.remove(&branch.tenant);
-        if self.layout == Layout::PerTenant {
-            for (tree, _) in &branch.places {
-                let live = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
-                if live > 1 {
-                    continue;
-                }
-                if let Some(tree) = self.trees.remove(&tree.id) {
-                    tree.mark_dropped();
-                    let view = tree.view();
-                    applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
-                    applied.dropped_trees.push(tree);
-                }
+        for (tree, _) in &branch.places {
+            let others = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed) > 1;
+            if others || self.layout != Layout::PerTenant {
+                continue;
+            }
+            if let Some(tree) = self.trees.remove(&tree.id) {
+                tree.mark_dropped();
+                let view = tree.view();
+                applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
+                applied.dropped_trees.push(tree);
             }
         }
         Ok(())

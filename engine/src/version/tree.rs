@@ -118,7 +118,8 @@ pub struct Branch {
     pub id: BranchId,
     /// The tenant's name.
     pub tenant: String,
-    /// Where it reads, first place first; it writes to the first. Of length one in every layout so far.
+    /// Where it reads, first place first; it writes to the first. Of length one in every layout so
+    /// far.
     pub places: Vec<(Arc<Tree>, Place)>,
     /// Time its writes waited.
     pub stall_ns: Counter,

@@ -59,8 +59,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, start: u64, stamp: Stamp, mut record
             out.resize(out.len() + left, 0);
             continue;
         }
-        let (now, later) =
-            record.split_at_checked(left - HEADER_BYTES).unwrap_or((record, &[]));
+        let (now, later) = record.split_at_checked(left - HEADER_BYTES).unwrap_or((record, &[]));
         let part = match (first, later.is_empty()) {
             (true, true) => Part::Full,
             (true, false) => Part::First,

@@ -1,19 +1,19 @@
 //! The write-ahead log: one log for all trees, in numbered segments of framed records.
 //!
-//! A segment is a sequence of frames that do not cross 32 KiB blocks. Each frame carries a CRC32C, the
-//! segment's number and the offset known durable when it was built. A record is one frame or a run of
-//! frames. A segment's first record names its predecessor with that one's valid length and last
-//! sequence number, and a closing segment is synced before its successor takes a record: so only the
-//! newest segment can have a torn tail, and what lies behind a predecessor's valid length was never
-//! acknowledged and is void.
+//! A segment is a sequence of frames that do not cross 32 KiB blocks. Each frame carries a CRC32C,
+//! the segment's number and the offset known durable when it was built. A record is one frame or a
+//! run of frames. A segment's first record names its predecessor with that one's valid length and
+//! last sequence number, and a closing segment is synced before its successor takes a record: so
+//! only the newest segment can have a torn tail, and what lies behind a predecessor's valid length
+//! was never acknowledged and is void.
 //!
-//! A bad frame below the highest durable offset that any frame of its segment names is damage; at or
-//! above it the torn tail begins, and everything behind is dropped, valid or not.
+//! A bad frame below the highest durable offset that any frame of its segment names is damage; at
+//! or above it the torn tail begins, and everything behind is dropped, valid or not.
 //!
 //! # Source
 //!
-//! Blocks and the four frame kinds are LevelDB's (`doc/log_format.md`). Departures: the segment number
-//! and the durable offset in each frame, and the predecessor record.
+//! Blocks and the four frame kinds are LevelDB's (`doc/log_format.md`). Departures: the segment
+//! number and the durable offset in each frame, and the predecessor record.
 
 mod frame;
 pub mod reader;

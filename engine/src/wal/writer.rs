@@ -36,8 +36,8 @@ pub struct Predecessor {
 }
 
 impl<E: Env> SegmentWriter<E> {
-    /// Creates a segment that follows `before`, which is durable up to its valid length, and makes its
-    /// name and first record durable.
+    /// Creates a segment that follows `before`, which is durable up to its valid length, and makes
+    /// its name and first record durable.
     ///
     /// # Errors
     ///
@@ -74,8 +74,7 @@ impl<E: Env> SegmentWriter<E> {
     ///
     /// The world's. The segment then takes no more records: see [`is_torn`](Self::is_torn).
     pub async fn append(&mut self, records: &[&[u8]], last_seq: SeqNo) -> Result<u64> {
-        let stamp =
-            Stamp { segment: low32(self.segment), durable_bytes: low32(self.synced_bytes) };
+        let stamp = Stamp { segment: low32(self.segment), durable_bytes: low32(self.synced_bytes) };
         let mut out = Vec::with_capacity(records.iter().map(|r| r.len() + 64).sum());
         for record in records {
             let start = self.valid_bytes + to_u64(out.len());

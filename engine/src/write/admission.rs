@@ -1,8 +1,8 @@
 //! Admission: asks the stall policy, serves its delays and stops, and reserves the bytes.
 //!
-//! A writer waits here, outside the commit queue, so that nothing in the queue ever waits for a flush.
-//! Those that wait for bytes of the budget or the log stand in one line and are admitted in its order;
-//! those that wait for their own tree do not hold up others.
+//! A writer waits here, outside the commit queue, so that nothing in the queue ever waits for a
+//! flush. Those that wait for bytes of the budget or the log stand in one line and are admitted in
+//! its order; those that wait for their own tree do not hold up others.
 
 use std::sync::Arc;
 
@@ -90,8 +90,8 @@ pub(crate) async fn admit<E: Env>(
     }
 }
 
-/// The listener to wait on, or `None` to look again first: whoever waits must have taken its listener
-/// before it looked.
+/// The listener to wait on, or `None` to look again first: whoever waits must have taken its
+/// listener before it looked.
 fn listen<E: Env>(
     shared: &Shared<E>,
     cause: StallCause,
@@ -180,8 +180,8 @@ fn ask<E: Env>(
     Ok(Answer::Admitted(reservation))
 }
 
-/// Liveness is the engine's, not the policy's: where a writer waits and no job runs that can end its
-/// cause, a flush is picked here.
+/// Liveness is the engine's, not the policy's: where a writer waits and no job runs that can end
+/// its cause, a flush is picked here.
 pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCause) {
     if !shared.options.policy_override || shared.jobs.flush_count() > 0 {
         return;

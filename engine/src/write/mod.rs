@@ -6,9 +6,9 @@ pub(crate) mod queue;
 /// How one write is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// Whether the write survives a power loss once it is acknowledged. Without it, the write survives
-    /// the death of the process, and a power loss once a later sync, at the latest the interval sync,
-    /// has covered it.
+    /// Whether the write survives a power loss once it is acknowledged. Without it, the write
+    /// survives the death of the process, and a power loss once a later sync, at the latest the
+    /// interval sync, has covered it.
     pub sync: bool,
     /// The caller's own number for this write, given back in `Event::WriteSequenced`.
     pub tag: u64,

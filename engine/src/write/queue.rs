@@ -106,11 +106,7 @@ impl<E: Env> Work for Leader<'_, E> {
 }
 
 impl<E: Env> Leader<'_, E> {
-    async fn commit(
-        &self,
-        items: &mut [Request],
-        replies: &mut Vec<Result<SeqNo>>,
-    ) -> Result<()> {
+    async fn commit(&self, items: &mut [Request], replies: &mut Vec<Result<SeqNo>>) -> Result<()> {
         let shared = self.shared;
         if let Some(cause) = &*shared.read_only.lock() {
             return Err(Error::ReadOnly(Arc::clone(cause)));
@@ -152,11 +148,7 @@ impl<E: Env> Leader<'_, E> {
     }
 
     /// Gives numbers and encodes; answers members that are refused.
-    fn encode(
-        &self,
-        items: &[Request],
-        replies: &mut Vec<Result<SeqNo>>,
-    ) -> (Vec<Vec<u8>>, SeqNo) {
+    fn encode(&self, items: &[Request], replies: &mut Vec<Result<SeqNo>>) -> (Vec<Vec<u8>>, SeqNo) {
         let shared = self.shared;
         let mut next = shared.next_seq.load(Ordering::Relaxed);
         let mut records = Vec::with_capacity(items.len());
@@ -170,8 +162,7 @@ impl<E: Env> Leader<'_, E> {
                 continue;
             }
             let count = to_u64(ops.len());
-            let mut record =
-                Vec::with_capacity(ops.iter().map(|(_, op)| op.data.len() + 24).sum());
+            let mut record = Vec::with_capacity(ops.iter().map(|(_, op)| op.data.len() + 24).sum());
             encode_batch_header(&mut record, next, count);
             for (branch, op) in ops {
                 if let Some((tree, _)) = branch.places.first() {
@@ -208,10 +199,9 @@ impl<E: Env> Leader<'_, E> {
             for (seq, (branch, op)) in (first..).zip(ops.drain(..)) {
                 let Some((tree, _)) = branch.places.first() else { continue };
                 let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
-                let insert = |m: &Memtable| {
-                    (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment)
-                };
-                let (bytes, anchor) = match tree.with_memtable(&insert) {
+                let insert =
+                    |m: &Memtable| (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment);
+                let (bytes, anchor) = match tree.with_memtable(insert) {
                     Some(done) => done,
                     None => insert(&open_memtable(shared, tree, segment)),
                 };
@@ -228,7 +218,8 @@ impl<E: Env> Leader<'_, E> {
 
     async fn sync(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
         if let Err(error) = writer.sync().await {
-            // What the segment holds is unknown for ever: nothing may be acknowledged from it again.
+            // What the segment holds is unknown for ever: nothing may be acknowledged from it
+            // again.
             self.shared.set_read_only(&error);
             return Err(error);
         }
@@ -244,12 +235,12 @@ impl<E: Env> Leader<'_, E> {
         let number = shared.new_file_number();
         let bytes = shared.options.wal_segment_bytes;
         let before = writer.as_predecessor();
-        let next =
-            SegmentWriter::create(&shared.env, &shared.dir, number, before, bytes).await;
+        let next = SegmentWriter::create(&shared.env, &shared.dir, number, before, bytes).await;
         match next {
             Ok(next) => *writer = next,
             Err(error) => {
-                // Without a valid first record the file means nothing; recovery removes it if this fails.
+                // Without a valid first record the file means nothing; recovery removes it if this
+                // fails.
                 drop(shared.env.remove(&crate::wal::segment_path(&shared.dir, number)).await);
                 return Err(error);
             }
@@ -271,8 +262,8 @@ fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<M
     memtable
 }
 
-/// The tree's memtable becomes immutable and waits for its flush; an empty one seals nothing. Only the
-/// queue's leader may call this.
+/// The tree's memtable becomes immutable and waits for its flush; an empty one seals nothing. Only
+/// the queue's leader may call this.
 fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
     let mut sealed = None;
     tree.change(|view| {
@@ -296,8 +287,17 @@ fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
     }
 }
 
+/// Seals whom the flush policy names now.
+pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
+    let trees = flush_victims(shared);
+    if !trees.is_empty() {
+        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
+        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+    }
+}
+
 /// Whom the flush policy names now.
-pub(crate) fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
     let wal = (shared.log.bytes(), shared.log.oldest());
     let (trees, looked) = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
     if looked > 0 {

@@ -58,8 +58,10 @@ impl SimDisk {
         let mut report = CrashReport::default();
         let mut after = self.clone();
         for view in core::mem::take(&mut after.writes).into_values() {
-            let kept = view.len - choices.choose("crash.cut", view.len.saturating_add(1));
-            if kept < view.len {
+            // A full disk may have taken less than was asked.
+            let taken = after.len(view.ino).saturating_sub(view.offset).min(view.len);
+            let kept = taken - choices.choose("crash.cut", taken.saturating_add(1));
+            if kept < taken {
                 report.writes_cut += 1;
                 if let Some(inode) = after.inode_mut(view.ino) {
                     inode.undo_write(&view, kept);
@@ -203,7 +205,7 @@ impl FileCrash<'_> {
             && !same(slot.live.as_ref(), slot.durable.as_ref())
             && self.choices.choose("crash.torn", 4) == 3
         {
-            return self.tear(slot);
+            return Some(self.tear(slot));
         }
         let outcomes = to_u64(slot.cuts.len()).saturating_add(2);
         // Kept and lost weigh as much as all earlier versions together.
@@ -230,7 +232,7 @@ impl FileCrash<'_> {
     }
 
     /// Each sector is the old or the new one.
-    fn tear(&mut self, slot: &Slot) -> Option<Page> {
+    fn tear(&mut self, slot: &Slot) -> Page {
         let zeros: PageBytes = [0; 4096];
         let mut page = slot.durable.as_deref().copied().unwrap_or(zeros);
         let new = slot.live.as_deref().copied().unwrap_or(zeros);
@@ -241,7 +243,7 @@ impl FileCrash<'_> {
             }
         }
         self.report.pages_torn += 1;
-        Some(Arc::new(page))
+        Arc::new(page)
     }
 
     /// A new page that was never written: zeros, or what a deleted file left there.

@@ -84,7 +84,7 @@ impl DeviceSpec {
         read_pays_latency_only: false,
     };
 
-    /// A data-centre NVMe drive with power-loss protection.
+    /// A data-centre `NVMe` drive with power-loss protection.
     pub const NVME: Self = Self {
         read_bytes_per_s: 3_000_000_000,
         write_bytes_per_s: 2_000_000_000,
@@ -262,18 +262,12 @@ impl Device {
 
     /// Forgets all requests: the machine lost power.
     pub fn reset(&mut self) {
-        let (bytes, busy_ns, next_id) = (self.bytes, self.busy_ns, self.next_id);
-        *self = Self { bytes, busy_ns, next_id, ..Self::new(self.spec) };
+        let (next_id, bytes, busy_ns) = (self.next_id, self.bytes, self.busy_ns);
+        *self = Self { next_id, bytes, busy_ns, ..Self::new(self.spec) };
     }
 
     /// Queues a request; `None` where it takes no time.
-    pub fn submit(
-        &mut self,
-        now: Nanos,
-        class: IoClass,
-        kind: Kind,
-        bytes: u64,
-    ) -> Option<Ticket> {
+    pub fn submit(&mut self, now: Nanos, class: IoClass, kind: Kind, bytes: u64) -> Option<Ticket> {
         self.serve(now);
         let own = queue_of(class);
         if let Some(total) = self.bytes.get_mut(own) {

@@ -170,7 +170,8 @@ impl SimDisk {
         let id = self.names.id(path).ok_or(DiskError::NotFound)?;
         let dir = self.names.dirs.get(id).ok_or(DiskError::NotFound)?;
         let mut names: Vec<String> = dir.live.keys().map(|name| (**name).to_owned()).collect();
-        let below = self.names.ids.keys().filter_map(|dir| dir.strip_prefix(path)?.strip_prefix('/'));
+        let below =
+            self.names.ids.keys().filter_map(|dir| dir.strip_prefix(path)?.strip_prefix('/'));
         names.extend(below.filter(|name| !name.contains('/') && !name.is_empty()).map(Into::into));
         names.sort_unstable();
         Ok(names)

@@ -14,6 +14,9 @@ use forebay_engine::types::Nanos;
 
 use crate::clock::TimerKey;
 
+/// Virtual time at which a world begins: not 0, which stands for "never" in an engine's views.
+pub const START_NS: Nanos = 1_000_000_000;
+
 /// A task. Lives on one thread.
 pub type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 

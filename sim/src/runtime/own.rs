@@ -21,7 +21,7 @@ use std::task::Wake;
 
 use forebay_engine::types::{Nanos, to_u64, to_usize};
 
-use super::{RunEnd, Runtime, TaskFuture, Timer};
+use super::{RunEnd, Runtime, START_NS, TaskFuture, Timer};
 use crate::choices::Choices;
 use crate::clock::Timers;
 use crate::trace::{Code, Trace};
@@ -110,12 +110,12 @@ impl fmt::Debug for OwnRuntime {
 }
 
 impl OwnRuntime {
-    /// A runtime at time zero. After `polls_max` polls without progress a run is a livelock.
+    /// A runtime at [`START_NS`]. After `polls_max` polls without progress a run is a livelock.
     pub fn new(order: Order, polls_max: u64, choices: Rc<Choices>, trace: Rc<Trace>) -> Self {
         Self {
             order,
             polls_max,
-            now: Cell::new(0),
+            now: Cell::new(START_NS),
             polls: Cell::new(0),
             crash: Cell::new(false),
             tasks: RefCell::default(),

@@ -1,15 +1,17 @@
-//! K of n tenants are busy at a time; bursts end after Pareto lengths and pass on to the next tenant.
+//! K of n tenants are busy at a time; bursts end after Pareto lengths and pass on to the next
+//! tenant.
 //!
 //! A share of the operations, 10 % by default, is background of all tenants alike. The rest goes to
 //! the K active tenants alike. A burst is counted in operations, so that it is the same in a closed
-//! and in an open loop; when it ends, the next tenant in a seeded order that is not active takes its
-//! place. All tenants are alike in the long run, so their class is warm: it is the moment that is
-//! skewed.
+//! and in an open loop; when it ends, the next tenant in a seeded order that is not active takes
+//! its place. All tenants are alike in the long run, so their class is warm: it is the moment that
+//! is skewed.
 //!
 //! # Source
 //!
-//! Pareto on-times with exponents of 1.2 to 1.9: Willinger, Taqqu, Sherman, Wilson, "Self-similarity
-//! through high-variability", IEEE/ACM Transactions on Networking 5(1), 1997. Departure: a length is cut at 100 means.
+//! Pareto on-times with exponents of 1.2 to 1.9: Willinger, Taqqu, Sherman, Wilson,
+//! "Self-similarity through high-variability", IEEE/ACM Transactions on Networking 5(1), 1997.
+//! Departure: a length is cut at 100 means.
 
 use super::params::{
     DATA_SHARE_RATIO, DELETE_RATIO, KEY_ALPHA, KEY_BYTES, Params, SCAN_LIMIT_COUNT, SCAN_RATIO,

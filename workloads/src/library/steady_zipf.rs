@@ -1,4 +1,5 @@
-//! Tenants alike in all but rate: the k-th busiest asks k^-`tenant_alpha` times as often as the first.
+//! Tenants alike in all but rate: the k-th busiest asks k^-`tenant_alpha` times as often as the
+//! first.
 
 use super::params::{
     DATA_SHARE_RATIO, DELETE_RATIO, KEY_ALPHA, KEY_BYTES, Params, SCAN_LIMIT_COUNT, SCAN_RATIO,

@@ -1,7 +1,8 @@
-//! Calm most of the time; then the same tenants all write a lot at once, as batch jobs on the hour do.
+//! Calm most of the time; then the same tenants all write a lot at once, as batch jobs on the hour
+//! do.
 //!
-//! A period is a calm stretch and a storm. In the calm every tenant asks alike. In the storm only its
-//! members ask, all puts, until each has written its bytes on average. Both are counted in
+//! A period is a calm stretch and a storm. In the calm every tenant asks alike. In the storm only
+//! its members ask, all puts, until each has written its bytes on average. Both are counted in
 //! operations: the closed loop has storms too. In an open loop operations arrive faster in the
 //! storm, and slower in the calm, so that the mean rate stays the one asked for.
 
