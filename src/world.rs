@@ -79,7 +79,7 @@ fn run_sim(plan: &Plan, seed: u64) -> Ended {
         costs: CpuCosts::free(),
         ..SimConfig::experiment(seed, DeviceSpec::NONE)
     };
-    let loading = Sim::new(fast);
+    let loading = Sim::new(&fast);
     let (env, plan_of_load) = (loading.env(), plan.clone());
     let end = loading.run(async move { fill(env, Path::new("/db"), &plan_of_load).await });
     if let Err(failed) = ended(end, "the load") {
@@ -90,7 +90,7 @@ fn run_sim(plan: &Plan, seed: u64) -> Ended {
     let costs = CpuCosts { multiplier: plan.config.cpu_cost_multiplier, ..CpuCosts::default() };
     let cores = usize::try_from(plan.config.core_count).unwrap_or(usize::MAX);
     let device = plan.config.device_spec();
-    let sim = Sim::new(SimConfig { costs, cores, ..SimConfig::experiment(seed, device) });
+    let sim = Sim::new(&SimConfig { costs, cores, ..SimConfig::experiment(seed, device) });
     *sim.disk_mut() = disk;
     let (env, plan) = (sim.env(), plan.clone());
     let end = sim.run(async move { drive(env, Path::new("/db"), &plan).await });
