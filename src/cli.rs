@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{self, Stop};
+use crate::commands::{self, Stop, inspect, shell};
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
 use crate::record::World;
@@ -89,6 +89,10 @@ pub enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Run lines on stdin against a database on disk, one JSON object each
+    Shell(shell::ShellArgs),
+    /// Print what lies in a database directory, damaged or not
+    Inspect(inspect::InspectArgs),
     /// List what settings may name
     List {
         /// What to list
@@ -173,6 +177,11 @@ pub enum ListKind {
     Bug,
 }
 
+/// The result of a command that said everything itself.
+fn ended(code: u8) -> Result<(), Stop> {
+    if code == 0 { Ok(()) } else { Err(Stop { code, line: None }) }
+}
+
 fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("allowed: KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -190,6 +199,8 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
         Command::Run { file, run } => commands::run::run_file(global, run, file),
+        Command::Shell(args) => ended(shell::run(args)),
+        Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
         Command::List { what } => commands::list::list(global, *what),
         Command::Completions { shell } => commands::completions::completions(*shell),
     };

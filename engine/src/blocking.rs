@@ -167,4 +167,13 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     pub fn flush(&self) -> Result<()> {
         self.env.block_on(self.tenant.flush())
     }
+
+    /// As [`Tenant::compact`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn compact(&self) -> Result<()> {
+        self.env.block_on(self.tenant.compact())
+    }
 }

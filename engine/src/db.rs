@@ -136,6 +136,7 @@ fn release<E: Env>(shared: &Shared<E>, tree: &Tree) {
         shared.budget.release_mutable(memtable.bytes());
     }
     tree.released.raise();
+    shared.job_ended.raise();
 }
 
 async fn open_shared<E: Env>(

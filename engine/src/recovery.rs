@@ -40,7 +40,7 @@ pub(crate) struct Recovered {
 }
 
 /// The number in a file name of the database, with what follows it.
-fn numbered(name: &str) -> Option<(FileNumber, &str)> {
+pub(crate) fn numbered(name: &str) -> Option<(FileNumber, &str)> {
     if let Some(number) = name.strip_prefix("MANIFEST-") {
         return Some((number.parse().ok()?, "manifest"));
     }

@@ -2,11 +2,14 @@
 
 pub mod completions;
 pub mod demo;
+pub mod failure;
 mod files;
+pub mod inspect;
 mod interrupt;
 pub mod list;
 mod print;
 pub mod run;
+pub mod shell;
 mod store;
 
 use std::io::{self, Write};

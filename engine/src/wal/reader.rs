@@ -30,6 +30,17 @@ pub fn read_segment(
     bytes: &Bytes,
     limit_bytes: Option<u64>,
 ) -> Result<SegmentRecords> {
+    let (records, damage) = read_segment_prefix(path, segment, bytes, limit_bytes);
+    damage.map_or(Ok(records), Err)
+}
+
+/// As [`read_segment`], with the whole records before the damage, if there is any.
+pub fn read_segment_prefix(
+    path: &Path,
+    segment: u64,
+    bytes: &Bytes,
+    limit_bytes: Option<u64>,
+) -> (SegmentRecords, Option<Error>) {
     let number = low32(segment);
     let end = limit_bytes.map_or(bytes.len(), |l| to_usize(l).min(bytes.len()));
     let within = bytes.slice(..end);
@@ -65,12 +76,9 @@ pub fn read_segment(
         at = frame.end;
         if let Some((start, payload)) = whole {
             let Some(record) = decode_record(&payload) else {
-                return Err(Error::corruption(
-                    path,
-                    to_u64(start),
-                    "a record with a valid checksum \
-                     does not decode: another version of the format wrote it",
-                ));
+                let what = "a record with a valid checksum does not decode: another version of \
+                            the format wrote it";
+                return (out, Some(Error::corruption(path, to_u64(start), what)));
             };
             out.records.push((to_u64(start), record));
             out.valid_bytes = to_u64(at);
@@ -80,14 +88,11 @@ pub fn read_segment(
         Some(limit) => limit,
         None => durable.max(durable_behind(bytes, to_usize(out.valid_bytes), number)),
     };
-    if out.valid_bytes < promised {
-        return Err(Error::corruption(
-            path,
-            out.valid_bytes,
-            format!("no whole record, although the first {promised} bytes were known durable"),
-        ));
-    }
-    Ok(out)
+    let damage = (out.valid_bytes < promised).then(|| {
+        let what = format!("no whole record, although the first {promised} bytes were durable");
+        Error::corruption(path, out.valid_bytes, what)
+    });
+    (out, damage)
 }
 
 /// The highest durable offset that valid frames behind a bad one name. Within the bad frame's block
