@@ -194,6 +194,7 @@ async fn open_shared<E: Env>(
         creating: Mutex::new(BTreeSet::new()),
         read_only: Mutex::new(None),
         closing: AtomicBool::new(false),
+        sync_due: AtomicBool::new(false),
         tick: Signal::new(),
         job_ended: Signal::new(),
         set,
@@ -330,6 +331,12 @@ impl<E: Env> Db<E> {
         for tree in &applied.dropped_trees {
             release(shared, tree);
         }
+        for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
+            let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
+            shared.pressure.set_memtable_cap(tree, cap);
+        }
+        // Writers of the tenant that wait in line are told.
+        shared.budget.wake_all();
         shared.garbage.lock().extend(applied.removed_tables);
         gc::collect(shared).await;
         gc::reclaim_log(shared).await;

@@ -147,6 +147,10 @@ pub(crate) async fn replay<E: Env>(
             files.insert(number, bytes);
         }
     }
+    if floor > 0 && !files.contains_key(&floor) {
+        let what = "the manifest needs the log from this segment on, but it does not exist";
+        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
+    }
     let chain = chain(dir, &files, floor)?;
     let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };
     for (segment, records) in &chain {

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod runtime;
 pub mod sim;
 pub mod streams;
+pub mod suite;
 pub mod trace;
 mod world;
 

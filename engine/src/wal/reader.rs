@@ -95,17 +95,20 @@ pub fn read_segment_prefix(
     (out, damage)
 }
 
-/// The highest durable offset that valid frames behind a bad one name.
+/// The highest durable offset that valid frames behind a bad one name. Within the bad frame's block
+/// they may begin at any byte.
 fn durable_behind(bytes: &Bytes, from: usize, number: u32) -> u64 {
     let mut highest = 0;
-    let mut block = next_block(from);
-    while block < bytes.len() {
-        let mut at = block;
-        while let Some(frame) = read_frame(bytes, at, number) {
-            highest = highest.max(u64::from(frame.durable_bytes));
-            at = skip_padding(frame.end);
+    let mut at = from + 1;
+    while at < bytes.len() {
+        match read_frame(bytes, at, number) {
+            Some(frame) => {
+                highest = highest.max(u64::from(frame.durable_bytes));
+                at = skip_padding(frame.end);
+            }
+            None if at < next_block(from) => at += 1,
+            None => at = next_block(at),
         }
-        block = next_block(block);
     }
     highest
 }
@@ -164,6 +167,9 @@ mod tests {
         let (mut bytes, ends) = segment(&sizes, 500);
         bytes[ends[1] + HEADER_BYTES + 3] ^= 1;
         assert!(matches!(read(bytes, None), Err(Error::Corruption { .. })));
+        let (mut bytes, ends) = segment(&sizes[..20], 500);
+        bytes[ends[1] + HEADER_BYTES + 3] ^= 1;
+        assert!(read(bytes, None).is_err(), "the frames behind it in its block tell");
         let (mut bytes, ends) = segment(&sizes, 500);
         bytes[ends[300] + HEADER_BYTES + 3] ^= 1;
         assert_eq!(read(bytes, None).unwrap().records.len(), 301);

@@ -141,7 +141,11 @@ impl<E: Env> Leader<'_, E> {
             seal(shared, tree);
         }
         ask_flush_policy(shared);
-        if shared.options.sync_interval_ns > 0 && shared.synced.load(Ordering::Relaxed) < last_seq {
+        let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
+        if shared.options.sync_interval_ns > 0
+            && unsynced
+            && !shared.sync_due.swap(true, Ordering::AcqRel)
+        {
             shared.tick.raise();
         }
         Ok(())
@@ -287,8 +291,17 @@ fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
     }
 }
 
+/// Seals whom the flush policy names now.
+pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
+    let trees = flush_victims(shared);
+    if !trees.is_empty() {
+        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
+        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+    }
+}
+
 /// Whom the flush policy names now.
-pub(crate) fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
     let wal = (shared.log.bytes(), shared.log.oldest());
     let (trees, looked) = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
     if looked > 0 {
