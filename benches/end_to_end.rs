@@ -9,9 +9,7 @@
     clippy::disallowed_types,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
-    missing_docs,
-    reason = "a bench measures wall time, stops at any failure, and criterion's macros make \
-              undocumented functions"
+    reason = "a bench measures wall time and stops at any failure"
 )]
 
 mod common;
@@ -22,7 +20,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Draws, VALUE, directory, is_test, key};
+use common::{Draws, key};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
 use crossbeam_skiplist::SkipMap;
 use forebay_engine::blocking::{BlockingDb, BlockingTenant};
@@ -30,6 +28,17 @@ use forebay_engine::env::os::OsEnv;
 use forebay_engine::{Options, WriteOptions};
 
 const KEYS: u64 = 200_000;
+const VALUE: [u8; 100] = [0x5a; 100];
+
+/// Whether the benches are only to be seen to run: `cargo bench -- --test`.
+fn is_test() -> bool {
+    std::env::args().any(|arg| arg == "--test")
+}
+
+/// A new directory beside the build, which is not in a memory file system.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
 
 struct Store {
     db: BlockingDb<OsEnv>,
@@ -96,8 +105,7 @@ fn get_loop(store: &Store, count: u64) -> Duration {
     let mut draws = Draws(count);
     let start = Instant::now();
     for _ in 0..count {
-        let n = draws.draw().checked_rem(keys).unwrap_or(0);
-        assert!(store.tenant.get(&key(n)).unwrap().is_some());
+        assert!(store.tenant.get(&key(draws.below(keys))).unwrap().is_some());
     }
     start.elapsed()
 }
@@ -146,7 +154,8 @@ fn targets() {
         [("puts over floor", ratios), ("puts per second", rates), ("warm gets per second", gets)]
     {
         let [median, low, high] = spread(values);
-        writeln!(out, "{what}: median {median:.3}, {low:.3} to {high:.3} in {turns} turns").unwrap();
+        writeln!(out, "{what}: median {median:.3}, {low:.3} to {high:.3} in {turns} turns")
+            .unwrap();
     }
 }
 

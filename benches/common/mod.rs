@@ -1,13 +1,9 @@
-//! What the benches share: settings that keep the whole run short, a stream of keys, a directory on
-//! the disk that holds the build.
+//! What the benches share: settings that keep the whole run short, a stream of draws, a directory
+//! on the disk that holds the build.
 
 use std::time::Duration;
 
 use criterion::Criterion;
-
-/// Bytes of a value, as in the target that this project set itself.
-#[allow(dead_code, reason = "not every bench writes values")]
-pub(crate) const VALUE: [u8; 100] = [0x5a; 100];
 
 /// Few samples and short ones: all benches together take minutes.
 pub(crate) fn criterion() -> Criterion {
@@ -16,11 +12,6 @@ pub(crate) fn criterion() -> Criterion {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args()
-}
-
-/// Whether the benches are only to be seen to run: `cargo bench -- --test`.
-pub(crate) fn is_test() -> bool {
-    std::env::args().any(|arg| arg == "--test")
 }
 
 /// Splitmix64.
@@ -36,16 +27,14 @@ impl Draws {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    /// A draw below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.draw().checked_rem(end).unwrap_or(0)
+    }
 }
 
 /// A key of 16 bytes, spread over the key space.
-#[allow(dead_code, reason = "not every bench has keys")]
 pub(crate) fn key(n: u64) -> [u8; 16] {
     (u128::from(Draws(n).draw()) << 64 | u128::from(n)).to_be_bytes()
-}
-
-/// A new directory, removed when dropped, beside the build and not in a memory file system.
-#[allow(dead_code, reason = "not every bench has files")]
-pub(crate) fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
