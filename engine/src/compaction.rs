@@ -45,7 +45,9 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
             Some(plan) => execute(shared, tree, &plan).await,
             None => Ok(()),
         };
-        wishes.iter().for_each(|wish| wish.end(outcome.clone()));
+        for wish in &wishes {
+            wish.end(outcome.clone());
+        }
         return outcome;
     }
     let plan = {

@@ -17,7 +17,8 @@
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
-//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery`, [`inspect`] |
+//! | verbs | [`write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
+//! | verbs | [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 

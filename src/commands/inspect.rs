@@ -50,7 +50,7 @@ struct Table {
 }
 
 #[derive(Debug, Serialize)]
-struct Segment {
+struct SegmentLine {
     segment: u64,
     bytes: u64,
     records: u64,
@@ -65,17 +65,17 @@ struct EditLine {
 }
 
 #[derive(Debug, Serialize)]
-struct Level {
+struct LevelLine {
     level: usize,
     tables: u64,
     bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Tree {
+struct TreeLine {
     tree: u64,
     branches: Vec<String>,
-    levels: Vec<Level>,
+    levels: Vec<LevelLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,9 +90,9 @@ struct Version {
 struct Report {
     schema: &'static str,
     tables: Vec<Table>,
-    wal: Vec<Segment>,
+    wal: Vec<SegmentLine>,
     edits: Vec<EditLine>,
-    trees: Vec<Tree>,
+    trees: Vec<TreeLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<Vec<Version>>,
     errors: Vec<Failure>,
@@ -186,9 +186,9 @@ impl Report {
         });
         let levels = |levels: &[(u64, u64)]| {
             let lines = levels.iter().enumerate();
-            lines.map(|(level, &(tables, bytes))| Level { level, tables, bytes }).collect()
+            lines.map(|(level, &(tables, bytes))| LevelLine { level, tables, bytes }).collect()
         };
-        let trees = found.trees.iter().map(|t| Tree {
+        let trees = found.trees.iter().map(|t| TreeLine {
             tree: t.tree.0,
             branches: t.branches.clone(),
             levels: levels(&t.levels),
@@ -203,7 +203,7 @@ impl Report {
             schema: "forebay.inspect/1",
             tables: tables.collect(),
             wal: wal
-                .map(|s| Segment { segment: s.segment, bytes: s.bytes, records: s.records })
+                .map(|s| SegmentLine { segment: s.segment, bytes: s.bytes, records: s.records })
                 .collect(),
             edits: edits.collect(),
             trees: trees.collect(),
@@ -214,7 +214,7 @@ impl Report {
 
     /// Leaves out what is not of this tenant: its chain of edits remains, with its tree.
     fn keep_only(&mut self, tenant: &str, found: &Inspection) {
-        let is_home = |t: &Tree| t.branches.iter().any(|name| name == tenant);
+        let is_home = |t: &TreeLine| t.branches.iter().any(|name| name == tenant);
         let home = self.trees.iter().find(|t| is_home(t)).map(|t| t.tree);
         if home.is_none() {
             self.errors.push(forebay_engine::Error::UnknownTenant(tenant.to_owned()).into());

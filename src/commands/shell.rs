@@ -109,11 +109,9 @@ fn options(settings: &[String]) -> Result<Options, Error> {
 
 /// Whether an open failed by what was asked for, and not by what the directory holds.
 fn is_usage(error: &Error) -> bool {
-    match error {
-        Error::InvalidArgument(_) => true,
-        Error::Io { op, .. } => matches!(*op, "create_dir" | "lock"),
-        _ => false,
-    }
+    let of_directory = |op: &str| matches!(op, "create_dir" | "lock");
+    matches!(error, Error::InvalidArgument(_))
+        || matches!(error, Error::Io { op, .. } if of_directory(op))
 }
 
 fn tell(out: &mut impl Write, answer: &Answered) -> io::Result<()> {
@@ -197,8 +195,11 @@ impl Shell {
                 Ok(DONE)
             }
             (b"fork", _) => Err(Failure::invalid("forks are not there yet")),
-            (b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact", _)
-            | (b"drop", _) => Err(Failure::invalid(format!(
+            (
+                b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact"
+                | b"drop",
+                _,
+            ) => Err(Failure::invalid(format!(
                 "{} takes other fields, separated by one space; {HELP}",
                 String::from_utf8_lossy(verb)
             ))),
