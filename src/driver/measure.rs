@@ -209,11 +209,7 @@ impl Measured {
 
 /// Charges what a tree caused to its tenants, by the bytes they wrote; what rounding leaves goes to
 /// the last of them, so that the sum stays.
-fn share_causes(
-    tenants: &mut [TenantTally],
-    trees: &[TreeId],
-    caused_ns: &BTreeMap<TreeId, u64>,
-) {
+fn share_causes(tenants: &mut [TenantTally], trees: &[TreeId], caused_ns: &BTreeMap<TreeId, u64>) {
     let mut members: BTreeMap<TreeId, Vec<usize>> = BTreeMap::new();
     for (tenant, tree) in trees.iter().enumerate() {
         members.entry(*tree).or_default().push(tenant);
