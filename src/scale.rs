@@ -1,8 +1,8 @@
 //! What a smaller machine keeps of the one that the question is about, and what it does not.
 //!
-//! When a machine is divided, ratios decide whether its answers hold for the whole: how many times the
-//! memory is oversubscribed, how busy the device is, how long a fill takes. Each is computed for both
-//! machines; one that differs by more than a factor of two is *broken*, and said to be.
+//! When a machine is divided, ratios decide whether its answers hold for the whole: how many times
+//! the memory is oversubscribed, how busy the device is, how long a fill takes. Each is computed
+//! for both machines; one that differs by more than a factor of two is *broken*, and said to be.
 
 use forebay_engine::options::Options;
 use forebay_engine::types::to_u64;

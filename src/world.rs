@@ -1,8 +1,8 @@
 //! The worlds a run can be in, and how a run is set up in each.
 //!
-//! In the simulation the load runs in a world of its own, on a device that takes no time; the run gets
-//! its disk at time zero. On a real disk everything happens in a temporary folder that goes away with
-//! the run.
+//! In the simulation the load runs in a world of its own, on a device that takes no time; the run
+//! gets its disk at time zero. On a real disk everything happens in a temporary folder that goes
+//! away with the run.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -130,10 +130,11 @@ pub async fn inspect<E: Env>(
     let names = env.list(dir).await?;
     let mut out = Inspection::default();
     let set = VersionSet::new(Layout::PerTenant);
-    let has_tables = names.iter().filter_map(|n| numbered(n)).any(|(_, kind)| kind == "sst");
     match read_current(env, dir).await {
         Ok(Some(number)) => read_edits(env, dir, (number, &set), &mut out).await,
-        Ok(None) if !has_tables => return Ok(None),
+        Ok(None) if !names.iter().any(|n| matches!(numbered(n), Some((_, "sst")))) => {
+            return Ok(None);
+        }
         Ok(None) => {
             let what = "CURRENT is missing although there are tables";
             out.errors.push(Error::corruption(&current_path(dir), 0, what));

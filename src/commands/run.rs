@@ -149,8 +149,8 @@ impl<'a> Job<'a> {
         scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
     }
 
-    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all are
-    /// done or somebody wants to stop.
+    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all
+    /// are done or somebody wants to stop.
     fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
         let total = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
         let mode = if self.global.quiet { ProgressMode::None } else { self.global.progress };

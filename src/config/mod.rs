@@ -95,7 +95,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// One line: for an unknown key all there are, for a value what is allowed. Nothing was changed.
+    /// One line: for an unknown key all there are, for a value what is allowed. Nothing was
+    /// changed.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), Refused> {
         if let Some(own) = OWN_KEYS.iter().find(|own| own.name == key) {
             return (own.set)(self, own, value);

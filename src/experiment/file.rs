@@ -1,7 +1,7 @@
 //! The text of an experiment file, read with the line of every key.
 //!
-//! Reading checks each key and each value by itself, so that a slip is told with file, line, key and
-//! what is allowed; whether values go together is the grid's business.
+//! Reading checks each key and each value by itself, so that a slip is told with file, line, key
+//! and what is allowed; whether values go together is the grid's business.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! From axes to arms: every combination but the excluded ones, then the arms with a name of their own.
+//! From axes to arms: every combination but the excluded ones, then the arms with a name of their
+//! own.
 
 use std::collections::BTreeMap;
 
@@ -115,7 +116,8 @@ impl Layers {
         }
         let kept =
             |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
-        // What is asked for by name on the command line is run, even where the file would leave it out.
+        // What is asked for by name on the command line is run, even where the file would leave it
+        // out.
         if combinations.iter().any(kept) {
             combinations.retain(kept);
         }

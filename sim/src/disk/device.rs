@@ -1,24 +1,25 @@
 //! The device under a disk: bandwidth, latency, depth and fairness, computed on virtual time.
 //!
-//! One server works through chunks of 128 KiB. Requests wait in one queue per class, first in, first
-//! out; between classes the server picks the one that is furthest behind its weight (start-time fair
-//! queueing), so that bandwidth is shared by weight among busy classes and none is ever idle for
-//! fairness' sake. The first chunk of a request occupies the server for at least `1 / iops` and for
-//! `latency / depth`, which caps IOPS and models the queue depth; the rest of the latency passes beside
-//! the server.
+//! One server works through chunks of 128 KiB. Requests wait in one queue per class, first in,
+//! first out; between classes the server picks the one that is furthest behind its weight
+//! (start-time fair queueing), so that bandwidth is shared by weight among busy classes and none is
+//! ever idle for fairness' sake. The first chunk of a request occupies the server for at least `1 /
+//! iops` and for
+//! `latency / depth`, which caps IOPS and models the queue depth; the rest of the latency passes
+//! beside the server.
 //!
 //! Nothing ticks: [`Device::poll`] serves every chunk that began before now and says either that a
 //! request is done or the earliest instant at which it can be. That bound is exact once nothing can
 //! overtake the request any more, so a waiter wakes at its completion time and seldom before.
 //!
-//! Who pays when: an append of class flush or compaction queues its bytes and waits for them, as with
-//! direct I/O; an append to the log or the manifest goes to the page cache and its bytes are paid by
-//! the next sync of the file, or by the append that exceeds `writeback_bytes`.
+//! Who pays when: an append of class flush or compaction queues its bytes and waits for them, as
+//! with direct I/O; an append to the log or the manifest goes to the page cache and its bytes are
+//! paid by the next sync of the file, or by the append that exceeds `writeback_bytes`.
 //!
 //! # Source
 //!
-//! P. Goyal, H. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996. The presets are round numbers
-//! of data sheets, not measurements.
+//! P. Goyal, H. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996. The presets are round
+//! numbers of data sheets, not measurements.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -148,7 +149,8 @@ impl DeviceSpec {
         }
     }
 
-    /// The device of a machine divided by `k`: a k-th of the bandwidths, the same latencies and IOPS.
+    /// The device of a machine divided by `k`: a k-th of the bandwidths, the same latencies and
+    /// IOPS.
     #[must_use]
     pub fn scaled(mut self, k: u64) -> Self {
         let divided = |rate: u64| match rate {
