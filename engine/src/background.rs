@@ -133,6 +133,10 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             return;
         }
         let now = shared.env.now();
+        if next_sync.is_none() {
+            // Cleared before the look: a write that comes after it raises the signal again.
+            shared.sync_due.swap(false, core::sync::atomic::Ordering::AcqRel);
+        }
         let unsynced =
             shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
         match next_sync {
@@ -144,6 +148,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             }
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
                 next_sync = Some(now + interval);
+                shared.sync_due.store(true, core::sync::atomic::Ordering::Release);
             }
             Some(_) | None => {}
         }

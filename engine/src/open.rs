@@ -121,6 +121,7 @@ pub(crate) async fn shared<E: Env>(
         creating: Mutex::new(BTreeSet::new()),
         read_only: Mutex::new(None),
         closing: AtomicBool::new(false),
+        sync_due: AtomicBool::new(false),
         tick: Signal::new(),
         job_ended: Signal::new(),
         set,

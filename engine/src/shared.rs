@@ -79,6 +79,9 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) creating: Mutex<BTreeSet<String>>,
     pub(crate) read_only: Mutex<Option<Arc<Error>>>,
     pub(crate) closing: AtomicBool,
+    /// Whether the ticker knows that there is something to sync, so that only the first of many
+    /// writes wakes it.
+    pub(crate) sync_due: AtomicBool,
     /// Raised for the ticker: unsynced bytes, a new wake-up time, closing.
     pub(crate) tick: Signal,
     /// Raised when a job ended.

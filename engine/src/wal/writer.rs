@@ -10,6 +10,9 @@ use crate::env::{Env, File, IoClass, Site};
 use crate::error::Result;
 use crate::types::{SeqNo, to_u64};
 
+/// A longer buffer is given back: one large batch must not hold memory for ever.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// The newest segment.
 #[derive(Debug)]
 pub struct SegmentWriter<E: Env> {
@@ -24,6 +27,8 @@ pub struct SegmentWriter<E: Env> {
     torn: bool,
     /// 0 until the first record is written.
     salt: u32,
+    /// Frames on their way to the file; kept for the next append.
+    out: Vec<u8>,
 }
 
 /// What a new segment's first record says of the one before it.
@@ -61,6 +66,7 @@ impl<E: Env> SegmentWriter<E> {
             synced_seq: before.last_seq,
             torn: false,
             salt: 0,
+            out: Vec::new(),
         };
         let salt = low32(env.random_u64(Site("wal-salt")));
         let mut record = Vec::new();
@@ -77,24 +83,29 @@ impl<E: Env> SegmentWriter<E> {
     /// # Errors
     ///
     /// The world's. The segment then takes no more records: see [`is_torn`](Self::is_torn).
-    pub async fn append(&mut self, records: &[&[u8]], last_seq: SeqNo) -> Result<u64> {
+    pub async fn append<R: AsRef<[u8]>>(&mut self, records: &[R], last_seq: SeqNo) -> Result<u64> {
         let stamp = Stamp {
             segment: low32(self.segment),
             durable_bytes: low32(self.synced_bytes),
             salt: self.salt,
         };
-        let mut out = Vec::with_capacity(records.iter().map(|r| r.len() + 64).sum());
+        let mut out = core::mem::take(&mut self.out);
+        out.clear();
         for record in records {
             let start = self.valid_bytes + to_u64(out.len());
-            put_record(&mut out, start, stamp, record);
+            put_record(&mut out, start, stamp, record.as_ref());
         }
         // Set before the wait: a leader dropped in the middle leaves a torn segment behind.
         self.torn = true;
         self.file.append(&out, IoClass::Wal).await?;
         self.torn = false;
-        self.valid_bytes += to_u64(out.len());
+        let bytes = to_u64(out.len());
+        self.valid_bytes += bytes;
         self.last_seq = self.last_seq.max(last_seq);
-        Ok(to_u64(out.len()))
+        if out.capacity() <= KEPT_BYTES_MAX {
+            self.out = out;
+        }
+        Ok(bytes)
     }
 
     /// Makes every record so far survive a crash.

@@ -126,8 +126,7 @@ impl<E: Env> Leader<'_, E> {
         taken.unpublished = Some(writer.as_predecessor());
         let (records, last_seq) = self.encode(items, replies);
         if !records.is_empty() {
-            let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-            let bytes = writer.append(&slices, last_seq).await?;
+            let bytes = writer.append(&records, last_seq).await?;
             shared.counters.wal_bytes.add(bytes);
             shared.log.grow(writer.segment(), bytes);
             shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
@@ -150,7 +149,11 @@ impl<E: Env> Leader<'_, E> {
             seal(shared, tree);
         }
         ask_flush_policy(shared);
-        if shared.options.sync_interval_ns > 0 && shared.synced.load(Ordering::Relaxed) < last_seq {
+        let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
+        if shared.options.sync_interval_ns > 0
+            && unsynced
+            && !shared.sync_due.swap(true, Ordering::AcqRel)
+        {
             shared.tick.raise();
         }
         Ok(())
@@ -218,10 +221,14 @@ impl<E: Env> Leader<'_, E> {
             let first = *last + 1 - to_u64(ops.len());
             for (seq, (branch, op)) in (first..).zip(ops.drain(..)) {
                 let Some((tree, _)) = branch.places.first() else { continue };
-                let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
-                let insert =
-                    |m: &Memtable| (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment);
-                let (bytes, anchor) = match tree.with_memtable(insert) {
+                let (key_bytes, kind) = (op.key_bytes, op.kind);
+                // Moved into whichever memtable takes it: a clone would cost an allocation.
+                let mut data = Some(op.data);
+                let mut insert = |m: &Memtable| {
+                    let data = data.take().unwrap_or_default();
+                    (m.insert(data, key_bytes, seq, kind), m.anchor_segment)
+                };
+                let (bytes, anchor) = match tree.with_memtable(&mut insert) {
                     Some(done) => done,
                     None => insert(&open_memtable(shared, tree, segment)),
                 };
