@@ -46,7 +46,12 @@ pub struct Task {
 
 impl Task {
     /// A run of an experiment's arm; `command` is how the experiment is run, without folders.
-    pub fn new(experiment: &Experiment, arm: &Arm, (seed, world): (u64, World), command: &str) -> Self {
+    pub fn new(
+        experiment: &Experiment,
+        arm: &Arm,
+        (seed, world): (u64, World),
+        command: &str,
+    ) -> Self {
         let config_hash = arm.config.hash();
         let mut replay = command.to_owned();
         for (key, value) in &arm.values {
@@ -105,9 +110,11 @@ impl Task {
             HistRow::encode(&run_id, "", "write", &measured.write),
             HistRow::encode(&run_id, "", "read", &measured.read),
         ];
-        histograms.extend(busiest(&profiles, measured).into_iter().map(|(name, latency)| {
-            HistRow::encode(&run_id, name, "all", &latency)
-        }));
+        histograms.extend(
+            busiest(&profiles, measured)
+                .into_iter()
+                .map(|(name, latency)| HistRow::encode(&run_id, name, "all", &latency)),
+        );
         for histogram in histograms {
             match histogram {
                 Ok(histogram) => output.histograms.push(histogram),
@@ -219,7 +226,7 @@ fn busiest<'a>(
     let wide = |latency: &Histogram<u32>| {
         let mut wide = Histogram::<u64>::new(latency.sigfig()).ok()?;
         for step in latency.iter_recorded() {
-            wide.saturating_record_n(step.value_iterated_to(), step.count_at_value().into());
+            wide.record_n(step.value_iterated_to(), step.count_at_value().into()).ok()?;
         }
         Some(wide)
     };

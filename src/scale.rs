@@ -96,8 +96,7 @@ impl Machine {
         let tenants = workload.tenants();
         let weights: f64 = tenants.iter().map(|t| to_f64(t.weight)).sum();
         let writes: f64 = tenants.iter().map(|t| to_f64(t.weight) * t.write_fraction).sum();
-        let data: f64 =
-            tenants.iter().map(|t| to_f64(t.key_count) * to_f64(t.entry_bytes())).sum();
+        let data: f64 = tenants.iter().map(|t| to_f64(t.key_count) * to_f64(t.entry_bytes())).sum();
         let ops_per_s = to_f64(config.offered_ops_per_s);
         let writes_per_s = ops_per_s * writes / weights;
         Ok(Self {
@@ -136,7 +135,10 @@ fn ratios(config: &Config, amplification: f64) -> Result<Vec<(&'static str, f64)
     let per_s = machine.bytes_per_s * (1.0 + amplification);
     Ok(vec![
         ("tenants n", machine.tenants),
-        ("n x cap / M: memory asked for over budget", machine.tenants * machine.cap / machine.budget),
+        (
+            "n x cap / M: memory asked for over budget",
+            machine.tenants * machine.cap / machine.budget,
+        ),
         ("R (1 + WA) / B: bytes written over bandwidth", share(per_s / bandwidth)),
         ("M / R: seconds to fill the budget", fill_s),
         ("sync time / fill time", to_f64(device.sync_ns) / 1e9 / fill_s),
@@ -183,7 +185,8 @@ mod tests {
         let run = &experiment.baseline_arm().unwrap().config;
         let facts = facts(&full, run, Some(3.0)).unwrap();
         let broken = |start: &str| facts.iter().find(|f| f.name.starts_with(start)).unwrap().broken;
-        for kept in ["n x cap", "R (1", "M / R", "L / M", "wal_bytes", "WAL seg", "cache", "sync i"] {
+        for kept in ["n x cap", "R (1", "M / R", "L / M", "wal_bytes", "WAL seg", "cache", "sync i"]
+        {
             assert!(!broken(kept), "{kept}: {facts:?}");
         }
         for lost in ["tenants", "flush: fixed", "entries", "writes per sync", "CPU"] {

@@ -59,11 +59,7 @@ async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), forebay_eng
     db.close().await
 }
 
-async fn drive<E: Env>(
-    env: E,
-    dir: &Path,
-    plan: &Plan,
-) -> Result<Measured, forebay_engine::Error> {
+async fn drive<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<Measured, forebay_engine::Error> {
     let tally = Arc::new(Tally::default());
     let listener = Arc::<Tally>::clone(&tally);
     let options = plan.config.options.clone();
@@ -75,10 +71,8 @@ async fn drive<E: Env>(
 }
 
 fn run_sim(plan: &Plan, seed: u64) -> Ended {
-    let fast = SimConfig {
-        costs: CpuCosts::free(),
-        ..SimConfig::experiment(seed, DeviceSpec::NONE)
-    };
+    let fast =
+        SimConfig { costs: CpuCosts::free(), ..SimConfig::experiment(seed, DeviceSpec::NONE) };
     let loading = Sim::new(&fast);
     let (env, plan_of_load) = (loading.env(), plan.clone());
     let end = loading.run(async move { fill(env, Path::new("/db"), &plan_of_load).await });

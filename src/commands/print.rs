@@ -181,7 +181,12 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     for output in results.outputs {
         if let Some(failure) = &output.failure {
             let row = &output.row;
-            text.push_str(&format!("{}  {}  {}\n", row.outcome.name(), row.arm, first_line(failure)));
+            text.push_str(&format!(
+                "{}  {}  {}\n",
+                row.outcome.name(),
+                row.arm,
+                first_line(failure)
+            ));
             text.push_str(&format!("Reproduce:  {}\n", row.replay));
         }
     }

@@ -103,11 +103,8 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
 
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
-        let overrides = Overrides {
-            settings: args.settings.clone(),
-            seeds: args.seeds,
-            quick: source.quick,
-        };
+        let overrides =
+            Overrides { settings: args.settings.clone(), seeds: args.seeds, quick: source.quick };
         let experiment = ExperimentFile::parse(&source.label, &source.text)
             .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
             .map_err(Stop::usage)?;
@@ -138,7 +135,8 @@ impl<'a> Job<'a> {
 
     /// The scale block, with the write amplification of the arm that others are compared with.
     fn facts(&self, rows: Option<&[RunRow]>) -> Result<Vec<ScaleFact>, Stop> {
-        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm()) else {
+        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm())
+        else {
             return Ok(Vec::new());
         };
         let row = rows.and_then(|rows| {
@@ -225,7 +223,8 @@ impl<'a> Job<'a> {
             provenance: Provenance {
                 commit: option_env!("FOREBAY_COMMIT").unwrap_or("unknown").to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer").to_owned(),
+                toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer")
+                    .to_owned(),
                 seeds: self.experiment.seeds.to_string(),
                 config_hash: self.experiment.config_hash(),
                 command: self.source.command.clone(),
@@ -241,7 +240,8 @@ impl<'a> Job<'a> {
             places.insert(0, folder.join("raw/runs.jsonl"));
             places.insert(0, folder.join("raw/runs.jsonl.gz"));
         }
-        let names = || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        let names =
+            || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         let stored = files::first_there(&places)
             .ok_or_else(|| Stop::usage(format!("no stored rows; looked for {}", names())))?;
         let stored = files::rows(stored)?;

@@ -234,8 +234,7 @@ fn param(value: &str) -> Param {
         return Param::Integer(integer);
     }
     let thousandths = value.parse::<f64>().ok().and_then(|value| from_f64(value * 1000.0));
-    thousandths
-        .map_or_else(|| Param::Text(value.to_owned()), |n| Param::Fraction(Thousandths(n)))
+    thousandths.map_or_else(|| Param::Text(value.to_owned()), |n| Param::Fraction(Thousandths(n)))
 }
 
 #[cfg(test)]
@@ -280,7 +279,8 @@ mod tests {
     #[test]
     fn refusals_name_the_key_and_what_is_allowed() {
         let mut config = Config::default();
-        let refused = |config: &mut Config, key: &str, value: &str| config.set(key, value).unwrap_err();
+        let refused =
+            |config: &mut Config, key: &str, value: &str| config.set(key, value).unwrap_err();
         assert!(refused(&mut config, "budget", "1").contains("allowed: layout, flush_policy"));
         assert!(refused(&mut config, "device", "tape").contains("nvme, sata-ssd"));
         assert!(refused(&mut config, "device.speed", "1").contains("read_bytes_per_s"));

@@ -173,9 +173,7 @@ impl Reader<'_> {
     ) -> Result<()> {
         for (path, value) in self.flat(String::new(), self.table(name, value)?) {
             let key = map(&path)
-                .map_err(|allowed| {
-                    format!("unknown key {path:?} in [{name}]; allowed: {allowed}")
-                })
+                .map_err(|allowed| format!("unknown key {path:?} in [{name}]; allowed: {allowed}"))
                 .map_err(|detail| self.error(value.span().start, detail))?;
             let lists = name == "quick";
             if !lists && value.get_ref().is_array() {
@@ -188,7 +186,12 @@ impl Reader<'_> {
     }
 
     /// One key with its value or values, each checked; a table is taken apart.
-    fn settings(&self, key: &str, value: &Spanned<DeValue<'_>>, out: &mut Vec<Setting>) -> Result<()> {
+    fn settings(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        out: &mut Vec<Setting>,
+    ) -> Result<()> {
         if let Some(table) = value.get_ref().as_table() {
             for (path, value) in self.flat(format!("{key}."), table) {
                 self.settings(&path, value, out)?;
@@ -239,7 +242,11 @@ impl Reader<'_> {
         flat
     }
 
-    fn table<'v, 'i>(&self, name: &str, value: &'v Spanned<DeValue<'i>>) -> Result<&'v DeTable<'i>> {
+    fn table<'v, 'i>(
+        &self,
+        name: &str,
+        value: &'v Spanned<DeValue<'i>>,
+    ) -> Result<&'v DeTable<'i>> {
         value.get_ref().as_table().ok_or_else(|| self.wrong(value, name, "a table"))
     }
 
@@ -320,7 +327,11 @@ fn stop_key(path: &str) -> core::result::Result<String, String> {
 }
 
 fn measure_key(path: &str) -> core::result::Result<String, String> {
-    if path == "sample_interval_ns" { Ok(path.to_owned()) } else { Err("sample_interval_ns".to_owned()) }
+    if path == "sample_interval_ns" {
+        Ok(path.to_owned())
+    } else {
+        Err("sample_interval_ns".to_owned())
+    }
 }
 
 /// [`Config::set`] knows all keys and refuses the others by itself.

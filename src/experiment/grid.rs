@@ -113,7 +113,8 @@ impl Layers {
             }
             combinations = longer;
         }
-        let kept = |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
+        let kept =
+            |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
         // What is asked for by name on the command line is run, even where the file would leave it out.
         if combinations.iter().any(kept) {
             combinations.retain(kept);
