@@ -15,6 +15,7 @@ use crate::record::{
     World, WrittenBytes, jain, run_id, tenant_rows,
 };
 use crate::series::SeriesRow;
+use crate::text::append;
 use crate::world;
 
 /// The generator behind every draw of a run.
@@ -55,9 +56,9 @@ impl Task {
         let config_hash = arm.config.hash();
         let mut replay = command.to_owned();
         for (key, value) in &arm.values {
-            replay.push_str(&format!(" -s {key}={value}"));
+            append(&mut replay, format_args!(" -s {key}={value}"));
         }
-        replay.push_str(&format!(" --seeds {seed}..{}", seed.saturating_add(1)));
+        append(&mut replay, format_args!(" --seeds {seed}..{}", seed.saturating_add(1)));
         if world == World::Os {
             replay.push_str(" --world os");
         }
@@ -226,7 +227,7 @@ fn busiest<'a>(
     let wide = |latency: &Histogram<u32>| {
         let mut wide = Histogram::<u64>::new(latency.sigfig()).ok()?;
         for step in latency.iter_recorded() {
-            wide.saturating_record_n(step.value_iterated_to(), step.count_at_value().into());
+            wide.record_n(step.value_iterated_to(), step.count_at_value().into()).ok()?;
         }
         Some(wide)
     };

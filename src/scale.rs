@@ -145,6 +145,7 @@ fn ratios(config: &Config, amplification: f64) -> Result<Vec<(&'static str, f64)
         ("sync interval / fill time", sync_every_s / fill_s),
         ("device write-back / M: burst", to_f64(device.writeback_bytes) / machine.budget),
         ("flush: fixed cost / time to write M / n", fixed_s / (machine.memtable() / bandwidth)),
+        ("flush chunk / B: ms a log write waits", to_f64(device.chunk_bytes) / bandwidth * 1e3),
         ("entries in M / n", machine.memtable() / machine.entry),
         ("blocks in M / n", machine.memtable() / f64::from(options.block_bytes)),
         ("L / M: data over budget", machine.data / machine.budget),

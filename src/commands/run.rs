@@ -16,6 +16,7 @@ use crate::progress::{Progress, ProgressMode};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
+use crate::text::append;
 
 /// Where an experiment's text comes from, and how its command is called.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl<'a> Job<'a> {
         for (key, value) in &args.settings {
             let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
             if !on_axis {
-                command.push_str(&format!(" -s {key}={value}"));
+                append(&mut command, format_args!(" -s {key}={value}"));
             }
         }
         let mut plan = Vec::new();

@@ -221,10 +221,10 @@ pub fn key_names() -> Vec<String> {
 
 /// The engine's refusal without its kind: the line that names the key is enough.
 fn plain(error: &forebay_engine::Error) -> Refused {
-    match error {
-        forebay_engine::Error::InvalidArgument(text) => text.clone(),
-        other => other.to_string(),
+    if let forebay_engine::Error::InvalidArgument(text) = error {
+        return text.clone();
     }
+    error.to_string()
 }
 
 fn param(value: &str) -> Param {

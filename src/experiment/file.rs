@@ -171,7 +171,7 @@ impl Reader<'_> {
         map: fn(&str) -> core::result::Result<String, String>,
         out: &mut Vec<Setting>,
     ) -> Result<()> {
-        for (path, value) in self.flat(String::new(), self.table(name, value)?) {
+        for (path, value) in flat("", self.table(name, value)?) {
             let key = map(&path)
                 .map_err(|allowed| format!("unknown key {path:?} in [{name}]; allowed: {allowed}"))
                 .map_err(|detail| self.error(value.span().start, detail))?;
@@ -193,7 +193,7 @@ impl Reader<'_> {
         out: &mut Vec<Setting>,
     ) -> Result<()> {
         if let Some(table) = value.get_ref().as_table() {
-            for (path, value) in self.flat(format!("{key}."), table) {
+            for (path, value) in flat(&format!("{key}."), table) {
                 self.settings(&path, value, out)?;
             }
             return Ok(());
@@ -217,29 +217,12 @@ impl Reader<'_> {
         let mut assignments = Vec::new();
         for entry in list {
             let mut settings = Vec::new();
-            for (path, value) in self.flat(String::new(), self.table(name, entry)?) {
+            for (path, value) in flat("", self.table(name, entry)?) {
                 self.settings(&path, value, &mut settings)?;
             }
             assignments.push(settings.into_iter().map(|s| (s.key, s.values)).collect());
         }
         Ok(assignments)
-    }
-
-    /// The values of a table by dotted path, in the order of the file.
-    fn flat<'v, 'i>(
-        &self,
-        prefix: String,
-        table: &'v DeTable<'i>,
-    ) -> Vec<(String, &'v Spanned<DeValue<'i>>)> {
-        let mut flat = Vec::new();
-        for (key, value) in in_order(table) {
-            let path = format!("{prefix}{}", key.get_ref());
-            match value.get_ref().as_table() {
-                Some(table) => flat.extend(self.flat(format!("{path}."), table)),
-                None => flat.push((path, value)),
-            }
-        }
-        flat
     }
 
     fn table<'v, 'i>(
@@ -275,6 +258,19 @@ impl Reader<'_> {
         let kind = value.get_ref().type_str();
         self.error(value.span().start, format!("{key} is of type {kind}; allowed: {allowed}"))
     }
+}
+
+/// The values of a table by dotted path, in the order of the file.
+fn flat<'v, 'i>(prefix: &str, table: &'v DeTable<'i>) -> Vec<(String, &'v Spanned<DeValue<'i>>)> {
+    let mut values = Vec::new();
+    for (key, value) in in_order(table) {
+        let path = format!("{prefix}{}", key.get_ref());
+        match value.get_ref().as_table() {
+            Some(table) => values.extend(flat(&format!("{path}."), table)),
+            None => values.push((path, value)),
+        }
+    }
+    values
 }
 
 /// A table's entries as the file has them, not as the map sorts them.

@@ -126,7 +126,7 @@ impl Layers {
         }
         let mut arms = Vec::new();
         for values in combinations {
-            arms.push(self.arm(&self.name(&values), &values)?);
+            arms.push(self.arm(&name_of(&values), &values)?);
         }
         for (name, settings) in &file.named {
             let mut values: Vec<(String, String)> =
@@ -165,11 +165,6 @@ impl Layers {
         }
         config.validate().map_err(refused)?;
         Ok(Arm { name: name.to_owned(), config, values: values.iter().cloned().collect() })
-    }
-
-    fn name(&self, values: &[(String, String)]) -> String {
-        let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
-        if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
     }
 
     pub(super) fn full(
@@ -236,6 +231,11 @@ impl Step {
 /// Whether an arm agrees with an exclusion in every key that it names.
 fn matches(exclude: &Assignment, values: &[(String, String)]) -> bool {
     exclude.iter().all(|(key, out)| values.iter().any(|(k, v)| k == key && out.contains(v)))
+}
+
+fn name_of(values: &[(String, String)]) -> String {
+    let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
+    if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
 }
 
 /// How an arm's name tells one value: names by themselves, the commonest counts in short.

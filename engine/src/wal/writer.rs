@@ -25,10 +25,10 @@ pub struct SegmentWriter<E: Env> {
     synced_seq: SeqNo,
     /// An append failed: bytes of unknown worth lie behind `valid_bytes`.
     torn: bool,
-    /// Frames on their way to the file; kept for the next append.
-    out: Vec<u8>,
     /// 0 until the first record is written.
     salt: u32,
+    /// Frames on their way to the file; kept for the next append.
+    out: Vec<u8>,
 }
 
 /// What a new segment's first record says of the one before it.
@@ -65,8 +65,8 @@ impl<E: Env> SegmentWriter<E> {
             last_seq: before.last_seq,
             synced_seq: before.last_seq,
             torn: false,
-            out: Vec::new(),
             salt: 0,
+            out: Vec::new(),
         };
         let salt = low32(env.random_u64(Site("wal-salt")));
         let mut record = Vec::new();
