@@ -7,7 +7,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_types,
-    clippy::disallowed_methods,
     clippy::cast_precision_loss,
     reason = "a bench measures wall time and stops at any failure"
 )]

@@ -33,7 +33,9 @@ fn code(output: &Output) -> i32 {
 
 fn shell(dir: &Path, settings: &[&str], lines: &str) -> (i32, Vec<Value>) {
     let mut args = vec!["shell", dir.to_str().unwrap()];
-    settings.iter().for_each(|s| args.extend(["-s", s]));
+    for setting in settings {
+        args.extend(["-s", setting]);
+    }
     let output = forebay(&args, lines.as_bytes());
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     (code(&output), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
@@ -312,7 +314,7 @@ fn a_damaged_table_is_told_and_the_others_are_read() {
     }
     let (_root, dir) = filled();
     let table = files(&dir, ".sst").remove(0);
-    cut(&table, len / 2);
+    cut(&table, len >> 1);
     assert_damaged(&dir, table.file_name().unwrap().to_str().unwrap(), "scan a\n");
     let (_root, dir) = filled();
     fs::remove_file(files(&dir, ".sst").remove(0)).unwrap();
