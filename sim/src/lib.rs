@@ -1,1 +1,25 @@
-//! A world that can be replayed.
+//! A world that can be replayed: virtual time, a modelled disk, seeded faults.
+//!
+//! Everything that could go either way is a named choice drawn from one seed, so the same seed gives the
+//! same run, byte for byte, on every machine, and a list of choices replays without the seed.
+//!
+//! Start at [`Sim`]: it owns the runtime, the disk and the faults, and hands out the
+//! [`SimEnv`] that the engine runs in.
+
+pub mod bugs;
+pub mod choices;
+pub mod clock;
+pub mod cpu;
+pub mod disk;
+pub mod env;
+pub mod fault;
+pub mod runtime;
+pub mod sim;
+pub mod streams;
+pub mod trace;
+mod world;
+
+pub use disk::SimDisk;
+pub use env::SimEnv;
+pub use runtime::RunEnd;
+pub use sim::{Sim, SimConfig, SimWorld};

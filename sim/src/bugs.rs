@@ -1,0 +1,70 @@
+//! Bugs that can be planted in the simulated world, to show that the checker finds them.
+//!
+//! They live in the world, never in the engine: a device that forgets a sync, a scheduler that is not
+//! seeded, a client that reads its neighbour. `forebay fuzz --bug NAME` must fail with each of them.
+
+use core::fmt;
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// A sync of a `*.wal` file does nothing and says Ok.
+    WalSkipSync,
+    /// A sync of a `*.sst` file does nothing and says Ok.
+    TableSkipSync,
+    /// A sync of a directory does nothing and says Ok.
+    DirSkipSync,
+    /// The client harness sends a tenant's read to another tenant.
+    CrossTenant,
+    /// A sync of a `*.sst` or `*.wal` file never ends.
+    StuckIo,
+    /// The scheduler and latencies take entropy that no seed decides.
+    Unseeded,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 6] = [
+        Self::WalSkipSync,
+        Self::TableSkipSync,
+        Self::DirSkipSync,
+        Self::CrossTenant,
+        Self::StuckIo,
+        Self::Unseeded,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WalSkipSync => "wal-skip-sync",
+            Self::TableSkipSync => "table-skip-sync",
+            Self::DirSkipSync => "dir-skip-sync",
+            Self::CrossTenant => "cross-tenant",
+            Self::StuckIo => "stuck-io",
+            Self::Unseeded => "unseeded",
+        }
+    }
+
+    /// What it does, in one line.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::WalSkipSync => "a sync of the write-ahead log does nothing",
+            Self::TableSkipSync => "a sync of an SSTable does nothing",
+            Self::DirSkipSync => "a sync of a directory does nothing",
+            Self::CrossTenant => "a client reads another tenant's key",
+            Self::StuckIo => "one sync never ends",
+            Self::Unseeded => "the scheduler uses entropy that no seed decides",
+        }
+    }
+
+    /// The bug of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| bug.name() == name)
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
