@@ -7,8 +7,9 @@
 //!
 //! # Source
 //!
-//! Hypothesis' internal test-case reduction (`MacIver` and Donaldson, ECOOP 2020). Departure: one queue
-//! a site, not one for all, so that a change at one site leaves the others alone.
+//! D. `MacIver`, A. Donaldson, "Test-case reduction via test-case generation: insights from the
+//! Hypothesis reducer", ECOOP 2020. Departure: one queue a site, not one for all, so that a change at
+//! one site leaves the others alone.
 
 use core::cell::RefCell;
 use core::fmt;

@@ -216,9 +216,21 @@ impl SimWorld {
         self.world.end_epoch();
     }
 
-    /// Counts a crash.
-    pub fn note_crash(&self, fault: Fault) {
-        self.world.note(fault, "", None);
+    /// Goes on with what a kill leaves of the disk. The epoch must have ended and its tasks be gone.
+    pub fn settle_kill(&self) -> CrashReport {
+        let (after, report) = self.disk().crash_kill(self.choices());
+        *self.disk_mut() = after;
+        self.world.note(Fault::Kill, "", None);
+        report
+    }
+
+    /// Goes on with what a power loss leaves of the disk. The epoch must have ended and its tasks be
+    /// gone.
+    pub fn settle_power_loss(&self) -> CrashReport {
+        let (after, report) = self.disk().crash_power(self.choices());
+        *self.disk_mut() = after;
+        self.world.note(Fault::PowerLoss, "", None);
+        report
     }
 }
 
@@ -274,25 +286,18 @@ impl Sim {
     pub fn kill_all(&self) {
         self.world.end_epoch();
         self.runtime.kill_all();
-        self.world.world.forget_tasks();
     }
 
     /// Kills the process and goes on with what a kill leaves of the disk.
     pub fn kill(&self) -> CrashReport {
         self.kill_all();
-        let (after, report) = self.world.disk().crash_kill(self.world.choices());
-        *self.world.disk_mut() = after;
-        self.world.note_crash(Fault::Kill);
-        report
+        self.world.settle_kill()
     }
 
     /// Takes the power and goes on with what that leaves of the disk.
     pub fn power_loss(&self) -> CrashReport {
         self.kill_all();
-        let (after, report) = self.world.disk().crash_power(self.world.choices());
-        *self.world.disk_mut() = after;
-        self.world.note_crash(Fault::PowerLoss);
-        report
+        self.world.settle_power_loss()
     }
 }
 

@@ -3,11 +3,6 @@
 //!
 //! A scenario that gains a fault or a yield keeps every other decision of its seed, and an old failure
 //! keeps failing after an unrelated change.
-//!
-//! # Source
-//!
-//! `FoundationDB` and `TigerBeetle` draw everything from one stream and lose old seeds with every new
-//! draw; Go's `testing/quick` seeds and Hypothesis' choice sequences showed the way out.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -250,6 +250,8 @@ impl World {
         self.crash_at.set(None);
         self.device.borrow_mut().reset();
         self.cores.borrow_mut().reset();
+        self.joins.borrow_mut().clear();
+        self.debt.set(0);
         self.trace.event(Code::Crash, self.epoch.get());
     }
 
@@ -291,12 +293,6 @@ impl World {
                 Poll::Pending
             }
         }
-    }
-
-    /// All tasks are gone.
-    pub(crate) fn forget_tasks(&self) {
-        self.joins.borrow_mut().clear();
-        self.debt.set(0);
     }
 
     /// Nobody waits for a task any more.

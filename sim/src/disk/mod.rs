@@ -22,9 +22,11 @@ use file::{Inode, Page, SyncView, WriteView};
 pub use file::{PAGE_BYTES, SECTOR_BYTES};
 use names::Directories;
 pub use ops::{DiskError, FileInfo, SyncResult};
+use serde::{Deserialize, Serialize};
 
 /// What a power loss may do to what was not synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// ext4 in ordered mode, or XFS: names survive as a prefix of one log.
     Journal,
@@ -49,7 +51,7 @@ impl Profile {
 }
 
 /// How a disk behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskConfig {
     /// What a power loss may do.
     pub profile: Profile,
@@ -73,7 +75,7 @@ impl Default for DiskConfig {
 }
 
 /// What a crash did, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CrashReport {
     /// Dirty pages that survived in their latest version.
     pub pages_kept: u64,

@@ -5,7 +5,8 @@
 //! a prefix of it (a journal) or a subset closed under "same name, earlier operation"; a sync of a
 //! directory makes its operations durable.
 //!
-//! Departure from a real filesystem: a directory itself is durable as soon as it exists.
+//! Departures from a real filesystem: a directory itself is durable as soon as it exists, and a
+//! reservation of space survives every crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 

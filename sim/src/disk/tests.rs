@@ -412,3 +412,38 @@ fn a_copy_shares_pages_until_one_side_writes() {
     disk.write(ino, 0, &[2; 4096]).unwrap();
     assert_eq!(copy.contents("/d/a").unwrap(), vec![1; 4096]);
 }
+
+#[test]
+fn f4_a_failed_sync_of_a_directory_makes_a_part_durable() {
+    for profile in [Profile::Journal, Profile::Adversary] {
+        let states: BTreeSet<String> = (0..SEEDS)
+            .map(|seed| {
+                let mut disk = disk(profile);
+                disk.create("/d/a").unwrap();
+                disk.create("/d/b").unwrap();
+                let start = disk.sync_dir_start("/d").unwrap();
+                let ended = disk.sync_dir_end("/d", start, SyncResult::Failed, &choices(seed));
+                assert_eq!(ended, Ok(()));
+                disk.config.profile = Profile::Strict;
+                disk.crash_power(&choices(seed)).0.list("/d").unwrap().concat()
+            })
+            .collect();
+        let mut expected = BTreeSet::from(["", "a", "ab"].map(str::to_owned));
+        expected.extend((profile == Profile::Adversary).then(|| "b".to_owned()));
+        assert_eq!(states, expected, "{profile:?}");
+    }
+}
+
+#[test]
+fn f4_a_rename_across_directories_needs_both_synced() {
+    let mut disk = disk(Profile::Adversary);
+    disk.create_dir("/e");
+    durable(&mut disk, "/d/a", b"x");
+    disk.rename("/d/a", "/e/a").unwrap();
+    let start = disk.sync_dir_start("/e").unwrap();
+    disk.sync_dir_end("/e", start, SyncResult::Done, &choices(0)).unwrap();
+    assert_eq!(outcomes(&disk, "/e/a"), BTreeSet::from([Some(b"x".to_vec())]));
+    assert_eq!(outcomes(&disk, "/d/a"), BTreeSet::from([None, Some(b"x".to_vec())]));
+    sync_dir(&mut disk);
+    assert_eq!(outcomes(&disk, "/d/a"), BTreeSet::from([None]));
+}
