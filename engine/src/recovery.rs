@@ -168,14 +168,27 @@ pub(crate) async fn replay<E: Env>(
             valid_bytes: records.valid_bytes,
             last_seq: out.last_seq,
         };
-        let file = env.open(&segment_path(dir, *segment)).await?;
-        file.sync_all(IoClass::Wal).await?;
+    }
+    if let Some((segment, records)) = chain.last() {
+        let valid = usize::try_from(records.valid_bytes).unwrap_or(usize::MAX);
+        let bytes = files.get(segment).map_or(&[][..], |b| b.get(..valid).unwrap_or(b));
+        settle_newest(env, &segment_path(dir, *segment), bytes).await?;
     }
     out.newest.last_seq = out.last_seq;
     if !chain.is_empty() {
         env.sync_dir(dir).await?;
     }
     Ok(out)
+}
+
+/// Makes the newest segment durable as it was read. Those before it were synced before their
+/// successors began. The bytes are written again, since a sync alone may prove nothing: where the
+/// process that died had met a failed sync, the page cache still shows pages that it holds to be
+/// clean, and that are not on the disk.
+async fn settle_newest<E: Env>(env: &E, path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = env.open(path).await?;
+    file.write_at(0, bytes, IoClass::Wal).await?;
+    file.sync_all(IoClass::Wal).await
 }
 
 /// The segments that make up the log, oldest first: from the newest whose first record is whole
