@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
-use forebay_engine::types::Nanos;
+use forebay_engine::types::{Nanos, SeqNo};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
 use crate::bugs::Bug;
@@ -203,9 +203,8 @@ impl Client {
     /// Sorts an error: expected here, or in need of a fault as its cause.
     fn error(&self, what: &str, error: Error, incs: &[usize]) {
         let mut board = self.board.lock();
-        let dropped = |inc: &usize| {
-            board.model.incs.get(*inc).is_none_or(|life| life.drop != Known::Not)
-        };
+        let dropped =
+            |inc: &usize| board.model.incs.get(*inc).is_none_or(|life| life.drop != Known::Not);
         match &error {
             Error::Dropped if incs.iter().any(dropped) => return,
             Error::BatchTooLarge { bytes, bytes_max } if bytes > bytes_max => return,
@@ -470,9 +469,7 @@ impl Client {
 }
 
 /// Every entry of a scan.
-async fn drain(
-    mut scan: forebay_engine::read::Scan<SimEnv>,
-) -> Result<Vec<(Bytes, Bytes)>, Error> {
+async fn drain(mut scan: forebay_engine::read::Scan<SimEnv>) -> Result<Vec<(Bytes, Bytes)>, Error> {
     let mut all = Vec::new();
     while let Some(entry) = scan.next().await? {
         all.push(entry);
@@ -506,8 +503,14 @@ fn read_entries(
     Ok(found)
 }
 
-/// What a reading of the whole database found: by name, the branch and each key's bytes.
-pub type Everything = BTreeMap<usize, (u64, BTreeMap<u32, Bytes>)>;
+/// What a reading of the whole database found.
+#[derive(Debug, Default)]
+pub struct Everything {
+    /// By number of the name, the branch and each key's bytes.
+    pub tenants: BTreeMap<usize, (u64, BTreeMap<u32, Bytes>)>,
+    /// The last visible number.
+    pub last: Option<SeqNo>,
+}
 
 /// Reads all tenants by scan and by get.
 ///
@@ -519,7 +522,7 @@ pub async fn read_everything(
     db: &Db<SimEnv>,
     keys: BTreeMap<usize, BTreeSet<u32>>,
 ) -> Checked<Everything> {
-    let mut out = Everything::new();
+    let mut out = Everything::default();
     for name in db.tenants() {
         let number = name.strip_prefix('t').and_then(|n| n.parse::<usize>().ok());
         let (Some(number), Some(tenant)) = (number, db.tenant(&name)) else {
@@ -527,8 +530,7 @@ pub async fn read_everything(
             return broken(Violation::new(Rule::C3, "tenants that were created", found));
         };
         let failed = |key: Option<u32>, error: Error| {
-            let rule =
-                if crate::check::reads::is_damage(&error) { Rule::C2 } else { Rule::C7 };
+            let rule = if crate::check::reads::is_damage(&error) { Rule::C2 } else { Rule::C7 };
             let promised = "what is there can be read: no fault was injected since the crash";
             Box::new(Violation::new(rule, promised, error.to_string()).of(number, key))
         };
@@ -557,7 +559,8 @@ pub async fn read_everything(
                 return broken(Violation::new(Rule::C8, promised, found).of(number, Some(key)));
             }
         }
-        out.insert(number, (tenant.branch_id().0, values));
+        out.last = Some(tenant.snapshot().seq());
+        out.tenants.insert(number, (tenant.branch_id().0, values));
     }
     Ok(out)
 }

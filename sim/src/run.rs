@@ -203,7 +203,8 @@ impl Run {
 
     /// Faults that fired so far; crashes, slow calls and clock jumps excuse no error.
     fn fired(&self) -> u64 {
-        let excuses = |name: &str| !matches!(name, "power_loss" | "kill" | "latency" | "clock_jump");
+        let excuses =
+            |name: &str| !matches!(name, "power_loss" | "kill" | "latency" | "clock_jump");
         self.sim.fault_counts().iter().filter(|(name, _)| excuses(name)).map(|(_, n)| n).sum()
     }
 
@@ -396,12 +397,13 @@ impl Run {
         }
         let client = Client::new(self.sim.env(), db.clone(), self.board.clone(), 99, self.bug);
         let tenants: Vec<usize> = self.board.lock().handles.keys().copied().collect();
-        let idle = self.must("writes, and the background's work, once faults are over", async move {
-            for tenant in tenants {
-                client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;
-            }
-            db.wait_idle().await
-        })?;
+        let idle =
+            self.must("writes, and the background's work, once faults are over", async move {
+                for tenant in tenants {
+                    client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;
+                }
+                db.wait_idle().await
+            })?;
         let mut board = self.board.lock();
         board.mark("probe");
         if let Some(violation) = board.violation.take() {
@@ -524,7 +526,7 @@ impl Run {
             let opened = self.open(DEADLINE_NS)?;
             self.opened("a second time", opened)?;
             let (again, _) = self.judge_all(loss)?;
-            c11_same(&mut self.board.lock().counts, &state, &again)?;
+            c11_same(&mut self.board.lock().counts, &state.tenants, &again.tenants)?;
         }
         let line = format!("recover vt {}  up to seq {}", seconds(self.sim.now()), explained.upto);
         self.tell(line);
@@ -555,10 +557,7 @@ impl Run {
         Ok(false)
     }
 
-    fn open(
-        &mut self,
-        within: Nanos,
-    ) -> Checked<Part<Option<Result<Db<crate::SimEnv>, Error>>>> {
+    fn open(&mut self, within: Nanos) -> Checked<Part<Option<Result<Db<crate::SimEnv>, Error>>>> {
         let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
         let deadline = self.sim.now().saturating_add(within);
         self.drive(deadline, async move {
@@ -588,13 +587,14 @@ impl Run {
 
     /// Reads everything and explains it.
     fn judge_all(&mut self, loss: Loss) -> Checked<(State, Explained)> {
-        let Some(db) = self.db.clone() else { return Ok((State::new(), no_state())) };
+        let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
         let keys = {
             let board = self.board.lock();
             let names: BTreeSet<usize> = board.model.incs.iter().map(|inc| inc.tenant).collect();
             names.into_iter().map(|name| (name, board.model.keys_of(name))).collect()
         };
-        let all = self.must("reading everything", async move { read_everything(&db, keys).await })??;
+        let all =
+            self.must("reading everything", async move { read_everything(&db, keys).await })??;
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
         let state = decode(model, counts, &all)?;
@@ -617,7 +617,7 @@ impl Run {
         board.model.recovered(explained);
         board.model.faulty = faulty;
         for (name, inc) in &explained.live {
-            if let Some(found) = state.get(name) {
+            if let Some(found) = state.tenants.get(name) {
                 board.model.learn_branch(*inc, found.branch);
             }
             if let Some(tenant) = db.tenant(&tenant_name(*name)) {
@@ -659,16 +659,16 @@ fn decode(
     counts: &mut RuleCounts,
     all: &Everything,
 ) -> Checked<State> {
-    let branches = all.iter().map(|(name, (branch, _))| (*name, *branch)).collect();
+    let branches = all.tenants.iter().map(|(name, (branch, _))| (*name, *branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
-    let mut state = State::new();
-    for (name, (branch, values)) in all {
+    let mut state = State { last: all.last, ..State::default() };
+    for (name, (branch, values)) in &all.tenants {
         let mut found = TenantState { branch: *branch, values: BTreeMap::new() };
         let Some(inc) = live.get(name) else { continue };
         for (key, bytes) in values {
             found.values.insert(*key, c3_invention(model, counts, (*inc, *key), bytes)?);
         }
-        state.insert(*name, found);
+        state.tenants.insert(*name, found);
     }
     Ok(state)
 }

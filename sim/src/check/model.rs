@@ -252,8 +252,8 @@ impl Model {
                 batch.known = Known::Not;
                 continue;
             }
-            let unknown = batch.known == Known::Failed
-                || (batch.known == Known::UnderWay && self.faulty);
+            let unknown =
+                batch.known == Known::Failed || (batch.known == Known::UnderWay && self.faulty);
             let is_in = if unknown { came_back.contains(&tag) } else { batch.last <= upto };
             if is_in {
                 batch.known = Known::Acked;

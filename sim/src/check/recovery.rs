@@ -21,8 +21,14 @@ pub struct TenantState {
     pub values: BTreeMap<u32, u64>,
 }
 
-/// What was read of all tenants, by number of the name.
-pub type State = BTreeMap<usize, TenantState>;
+/// What was read of all tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// By number of the name.
+    pub tenants: BTreeMap<usize, TenantState>,
+    /// The last number that the database knows; later writes get higher ones. Unknown without a tenant.
+    pub last: Option<SeqNo>,
+}
 
 /// A state explained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +108,7 @@ pub fn c4_tenants(
             }
             continue;
         };
-        let unsure =
-            |inc: &Incarnation| matches!(inc.create, Known::UnderWay | Known::Failed);
+        let unsure = |inc: &Incarnation| matches!(inc.create, Known::UnderWay | Known::Failed);
         let known = lives().find(|(_, inc)| inc.branch == Some(*branch));
         let found = known.or_else(|| lives().filter(|(_, inc)| unsure(inc)).last());
         let Some((index, inc)) = found else {
@@ -165,6 +170,15 @@ impl<'a> Sight<'a> {
         (low, next.map_or(SeqNo::MAX, |placed| placed.seq - 1))
     }
 
+    /// The candidates that this prefix allows, oldest first.
+    fn explaining(&self, model: &Model, upto: SeqNo) -> Vec<usize> {
+        let covers = |after: &usize| {
+            let (low, high) = self.interval(model, *after);
+            (low..=high).contains(&upto)
+        };
+        self.candidates.iter().copied().filter(covers).collect()
+    }
+
     fn words(&self, model: &Model) -> String {
         let Some(op) = self.found else { return "no value".to_owned() };
         match self.history.iter().find(|placed| placed.op == op) {
@@ -184,7 +198,7 @@ fn sights<'a>(model: &'a Model, state: &State, live: &BTreeMap<usize, usize>) ->
     let mut out = Vec::new();
     for (tenant, inc) in live {
         let Some(life) = model.incs.get(*inc) else { continue };
-        let values = state.get(tenant).map(|tenant| &tenant.values);
+        let values = state.tenants.get(tenant).map(|tenant| &tenant.values);
         let read = values.into_iter().flat_map(|values| values.keys());
         let keys: BTreeSet<u32> = life.keys.keys().chain(read).copied().collect();
         for key in keys {
@@ -195,19 +209,32 @@ fn sights<'a>(model: &'a Model, state: &State, live: &BTreeMap<usize, usize>) ->
     out
 }
 
-/// Unknown batches that must be in, and those that must be out.
-fn evidence(model: &Model, sights: &[Sight<'_>]) -> (BTreeSet<u64>, BTreeSet<u64>) {
+/// Unknown batches that must be in, and those that must be out, in a state that is this prefix.
+fn evidence(model: &Model, sights: &[Sight<'_>], upto: SeqNo) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
     for sight in sights {
-        if let [only] = sight.candidates.as_slice()
+        let explains = sight.explaining(model, upto);
+        if let [only] = explains.as_slice()
             && let Some(placed) = sight.earlier(*only)
             && !model.is_definite(placed)
         {
             inside.insert(placed.tag);
         }
-        let last = sight.candidates.iter().copied().max().unwrap_or(0);
+        let last = explains.last().copied().unwrap_or(0);
         let later = sight.later(last).iter().filter(|placed| !model.is_definite(placed));
         outside.extend(later.map(|placed| placed.tag));
+    }
+    // Absence that several unknown deletes explain: any one will do, the state is the same.
+    for sight in sights {
+        let explains = sight.explaining(model, upto);
+        let unknown = |at: &usize| sight.earlier(*at).filter(|p| !model.is_definite(p));
+        let tags: Vec<u64> = explains.iter().filter_map(unknown).map(|placed| placed.tag).collect();
+        if tags.len() == explains.len()
+            && !tags.iter().any(|tag| inside.contains(tag))
+            && let Some(tag) = tags.iter().find(|tag| !outside.contains(tag))
+        {
+            inside.insert(*tag);
+        }
     }
     (inside, outside)
 }
@@ -244,8 +271,8 @@ impl Cuts {
             }
         }
         for (_, batch) in model.ranges() {
-            let split = batch.known == Known::Acked
-                || (batch.known == Known::UnderWay && !model.faulty);
+            let split =
+                batch.known == Known::Acked || (batch.known == Known::UnderWay && !model.faulty);
             if split && batch.first < batch.last {
                 add(batch.first, batch.last - 1, -1);
             }
@@ -279,14 +306,16 @@ pub fn judge(
     state: &State,
     bound: (SeqNo, &str),
 ) -> Checked<Explained> {
-    let branches = state.iter().map(|(tenant, found)| (*tenant, found.branch)).collect();
+    let branches = state.tenants.iter().map(|(tenant, found)| (*tenant, found.branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
     let sights = sights(model, state, &live);
     c1_known(model, counts, &sights)?;
     let cuts = Cuts::new(model, &sights);
-    if let Some(upto) = cuts.longest(model.last) {
+    // Numbers above the last one that the database knows will be given again.
+    let last = state.last.map_or(model.last, |last| last.min(model.last));
+    if let Some(upto) = cuts.longest(last) {
         c2_durability(model, counts, &sights, (upto, bound))?;
-        let came_back = c1_whole_batches(model, counts, &sights)?;
+        let came_back = c1_whole_batches(model, counts, &sights, upto)?;
         return Ok(Explained { upto, came_back, live });
     }
     // No prefix explains it: say which promise that breaks, the gravest first.
@@ -325,7 +354,9 @@ fn c2_durability(
     }
     c2_each_key(model, counts, sights, (bound, why))?;
     let what = format!("the state ends with seq {upto}");
-    broken(Violation::new(Rule::C2, format!("everything up to seq {bound}: {why}"), what).seq(bound))
+    broken(
+        Violation::new(Rule::C2, format!("everything up to seq {bound}: {why}"), what).seq(bound),
+    )
 }
 
 /// C2 key by key: none reads older than a promised write to it.
@@ -420,12 +451,13 @@ fn c1_whole_batches(
     model: &Model,
     counts: &mut RuleCounts,
     sights: &[Sight<'_>],
+    upto: SeqNo,
 ) -> Checked<BTreeSet<u64>> {
     counts.count(Rule::C1);
-    let (inside, outside) = evidence(model, sights);
+    let (inside, outside) = evidence(model, sights, upto);
     let Some(half) = inside.intersection(&outside).next() else { return Ok(inside) };
     let missing = sights.iter().find(|sight| {
-        let last = sight.candidates.iter().copied().max().unwrap_or(0);
+        let last = sight.explaining(model, upto).last().copied().unwrap_or(0);
         sight.later(last).iter().any(|placed| placed.tag == *half)
     });
     let promised = "a batch is back whole or not at all, and another key shows it back".to_owned();
