@@ -1,9 +1,17 @@
 //! Experiments with memtable policies: what a run measured, how it is stored and how it is shown.
 
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod driver;
+pub mod experiment;
 pub mod histogram;
 pub mod number;
+pub mod outcome;
 pub mod output;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod scale;
 pub mod series;
+pub mod world;

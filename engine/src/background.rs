@@ -113,6 +113,8 @@ fn report<E: Env>(shared: &Shared<E>, tree: &Tree, error: &Error) -> bool {
 /// Interval syncs, and the times at which the flush policy asked to be asked.
 async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
     let interval = shared.options.sync_interval_ns;
+    // What recovery replayed may fill the budget already.
+    queue::seal_victims(shared).await;
     let mut next_sync: Option<Nanos> = None;
     loop {
         let listener = shared.tick.listen();
@@ -129,18 +131,14 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
                 next_sync = None;
                 continue;
             }
-            Some(_) => {}
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
                 next_sync = Some(now + interval);
             }
-            None => {}
+            Some(_) | None => {}
         }
         let policy_at = shared.pressure.wake_at();
         if policy_at.is_some_and(|at| at <= now) {
-            let trees = queue::flush_victims(shared);
-            if !trees.is_empty() {
-                drop(queue::submit(shared, Request::Seal { trees, overridden: false }).await);
-            }
+            queue::seal_victims(shared).await;
         }
         let policy_at = shared.pressure.wake_at().filter(|at| *at > now);
         gc::collect(shared).await;

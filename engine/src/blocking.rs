@@ -22,7 +22,7 @@ use crate::write::WriteOptions;
 /// use forebay_engine::write::WriteOptions;
 ///
 /// # fn main() -> forebay_engine::Result<()> {
-/// let db = BlockingDb::open(MemEnv::new(), "/db".as_ref(), Options::default())?;
+/// let db = BlockingDb::open(MemEnv::default(), "/db".as_ref(), Options::default())?;
 /// let tenants = db.create_tenants(&["alice", "bob"])?;
 /// let alice = &tenants[0];
 /// alice.put(b"k", b"v", WriteOptions::synced())?;
@@ -166,5 +166,14 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     /// As there.
     pub fn flush(&self) -> Result<()> {
         self.env.block_on(self.tenant.flush())
+    }
+
+    /// As [`Tenant::compact`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn compact(&self) -> Result<()> {
+        self.env.block_on(self.tenant.compact())
     }
 }

@@ -15,11 +15,11 @@ use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{ReadContext, TableMeta};
 use crate::types::{Entry, TableId};
-use crate::version::Version;
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::set::Applied;
 use crate::version::tree::Tree;
+use crate::version::{LEVEL_COUNT, Version};
 
 const READAHEAD_BYTES: u32 = 256 * 1024;
 
@@ -31,13 +31,23 @@ struct Tally {
     output_bytes: u64,
 }
 
-/// Runs what the compaction policy wants of a tree now; nothing where it wants nothing.
+/// Runs what somebody waits for, else what the compaction policy wants of a tree now; nothing where
+/// it wants nothing.
 ///
 /// # Errors
 ///
 /// The world's, or `Corruption` of an input. The tree is unchanged; tables that were begun are
 /// removed at the next open, since a failed edit that names them may still come back.
 pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
+    let wishes = shared.jobs.take_full_compactions(tree.id);
+    if !wishes.is_empty() {
+        let outcome = match full_plan(tree) {
+            Some(plan) => execute(shared, tree, &plan).await,
+            None => Ok(()),
+        };
+        wishes.iter().for_each(|wish| wish.end(outcome.clone()));
+        return outcome;
+    }
     let plan = {
         let view = shared.levels_view(tree);
         shared.compaction_policy.lock().decide(&view)
@@ -46,6 +56,16 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         Some(plan) => execute(shared, tree, &plan).await,
         None => Ok(()),
     }
+}
+
+/// Every table of a tree into the last level, rewritten even where a move would do: what is asked
+/// for is that tombstones and hidden versions go. `None` for a tree without tables.
+fn full_plan(tree: &Tree) -> Option<CompactionPlan> {
+    let version = Arc::clone(&tree.view().version);
+    let inputs: Vec<(u32, TableId)> = version.tables().map(|(level, t)| (level, t.id)).collect();
+    let level_to = u32::try_from(LEVEL_COUNT - 1).unwrap_or(u32::MAX);
+    let plan = CompactionPlan { tree: tree.id, inputs, level_to, trivial_move: false };
+    (!plan.inputs.is_empty()).then_some(plan)
 }
 
 /// Runs a plan.

@@ -136,6 +136,7 @@ fn release<E: Env>(shared: &Shared<E>, tree: &Tree) {
         shared.budget.release_mutable(memtable.bytes());
     }
     tree.released.raise();
+    shared.job_ended.raise();
 }
 
 async fn open_shared<E: Env>(
@@ -329,6 +330,12 @@ impl<E: Env> Db<E> {
         for tree in &applied.dropped_trees {
             release(shared, tree);
         }
+        for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
+            let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
+            shared.pressure.set_memtable_cap(tree, cap);
+        }
+        // Writers of the tenant that wait in line are told.
+        shared.budget.wake_all();
         shared.garbage.lock().extend(applied.removed_tables);
         gc::collect(shared).await;
         gc::reclaim_log(shared).await;

@@ -17,7 +17,7 @@ use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
 use crate::options::Layout;
 use crate::retain::{Retention, Verdict};
-use crate::shared::{Request, Shared};
+use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
 use crate::types::{Entry, FileNumber, TableId, TreeId};
 use crate::version::edit::Edit;
@@ -117,12 +117,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         elapsed_ns: shared.env.now().saturating_sub(began),
     });
     shared.schedule_compaction(tree, 0);
-    let trees = queue::flush_victims(shared);
-    if !trees.is_empty() {
-        // Where the queue refuses, the database closes or is read-only: then nothing is to be
-        // sealed.
-        drop(queue::submit(shared, Request::Seal { trees, overridden: false }).await);
-    }
+    queue::seal_victims(shared).await;
     gc::reclaim_log(shared).await;
     Ok(())
 }

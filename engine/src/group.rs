@@ -51,6 +51,11 @@ struct State<T, R> {
     leading: bool,
 }
 
+enum Entered<T, R> {
+    Leading(T),
+    Waiting(Arc<Ticket<T, R>>),
+}
+
 /// A queue whose first request leads.
 #[derive(Debug)]
 pub struct GroupQueue<T, R> {
@@ -77,18 +82,9 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
     /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping
     /// the future leaves open whether the request was done.
     pub async fn submit<W: Work<Item = T, Reply = R>>(&self, item: T, work: &W) -> R {
-        let ticket = {
-            let mut state = self.state.lock();
-            if state.leading {
-                let ticket =
-                    Arc::new(Ticket { slot: Mutex::new(Slot::Waiting(item)), event: Event::new() });
-                state.pending.push_back(Arc::clone(&ticket));
-                ticket
-            } else {
-                state.leading = true;
-                drop(state);
-                return self.lead(item, work).await;
-            }
+        let ticket = match self.enter(item) {
+            Entered::Leading(item) => return self.lead(item, work).await,
+            Entered::Waiting(ticket) => ticket,
         };
         let waiter = Waiter { queue: self, ticket };
         loop {
@@ -109,6 +105,18 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
                 None => listener.await,
             }
         }
+    }
+
+    fn enter(&self, item: T) -> Entered<T, R> {
+        let mut state = self.state.lock();
+        if !state.leading {
+            state.leading = true;
+            return Entered::Leading(item);
+        }
+        let ticket =
+            Arc::new(Ticket { slot: Mutex::new(Slot::Waiting(item)), event: Event::new() });
+        state.pending.push_back(Arc::clone(&ticket));
+        Entered::Waiting(ticket)
     }
 
     async fn lead<W: Work<Item = T, Reply = R>>(&self, own: T, work: &W) -> R {
@@ -144,7 +152,9 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
                     next.event.notify(1);
                     return;
                 }
-                other => *slot = other,
+                other @ (Slot::Taken | Slot::Lead(_) | Slot::Done(_) | Slot::Gone) => {
+                    *slot = other;
+                }
             }
         }
         state.leading = false;

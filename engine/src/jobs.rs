@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::error::{Error, Result};
 use crate::signal::Signal;
 use crate::types::{Nanos, TreeId};
 use crate::version::tree::Tree;
@@ -26,7 +27,26 @@ struct State {
     flushing: BTreeSet<TreeId>,
     compactions: BTreeMap<TreeId, (u64, Nanos, Arc<Tree>)>,
     compacting: BTreeSet<TreeId>,
+    full: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<FullCompaction>>)>,
     failures: BTreeMap<TreeId, u32>,
+}
+
+/// A wish of somebody who waits: all tables of a tree in the last level.
+#[derive(Debug, Default)]
+pub(crate) struct FullCompaction {
+    outcome: Mutex<Option<Result<()>>>,
+}
+
+impl FullCompaction {
+    /// How it ended, once it has.
+    pub(crate) fn outcome(&self) -> Option<Result<()>> {
+        self.outcome.lock().clone()
+    }
+
+    /// It ended. Who waits looks when [`Shared::job_ended`](crate::shared::Shared) is raised.
+    pub(crate) fn end(&self, outcome: Result<()>) {
+        *self.outcome.lock() = Some(outcome);
+    }
 }
 
 /// What a worker is to do next.
@@ -103,6 +123,11 @@ impl Jobs {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let free = |id: &TreeId| !state.compacting.contains(id);
+        let wished = state.full.iter().find(|(id, _)| free(id)).map(|(_, (tree, _))| tree);
+        if let Some(tree) = wished.cloned() {
+            state.compacting.insert(tree.id);
+            return Next::Run(tree);
+        }
         let due = state.compactions.iter().filter(|(id, (_, at, _))| *at <= now && free(id));
         let best = due.max_by_key(|(id, (urgency, _, _))| (*urgency, core::cmp::Reverse(**id)));
         if let Some(id) = best.map(|(id, _)| *id)
@@ -113,6 +138,22 @@ impl Jobs {
         }
         let later = state.compactions.iter().filter(|(id, _)| free(id)).map(|(_, (_, at, _))| *at);
         Next::Wait(later.min())
+    }
+
+    /// Somebody waits for all tables of a tree to be merged into the last level.
+    pub(crate) fn add_full_compaction(&self, tree: &Arc<Tree>) -> Arc<FullCompaction> {
+        let wish = Arc::new(FullCompaction::default());
+        let mut state = self.state.lock();
+        let entry = state.full.entry(tree.id).or_insert_with(|| (Arc::clone(tree), Vec::new()));
+        entry.1.push(Arc::clone(&wish));
+        drop(state);
+        self.changed.raise();
+        wish
+    }
+
+    /// The wishes that a compaction of the tree, which is about to begin, is to fulfil.
+    pub(crate) fn take_full_compactions(&self, tree: TreeId) -> Vec<Arc<FullCompaction>> {
+        self.state.lock().full.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes)
     }
 
     /// A compaction ended. Returns how long to wait before the tree's next one when it failed.
@@ -138,6 +179,7 @@ impl Jobs {
         state.flushes.is_empty()
             && state.flushing.is_empty()
             && state.compactions.is_empty()
+            && state.full.is_empty()
             && state.compacting.is_empty()
     }
 
@@ -146,6 +188,8 @@ impl Jobs {
         let mut state = self.state.lock();
         state.flushes.retain(|e| e.tree.id != tree);
         state.compactions.remove(&tree);
+        let wishes = state.full.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes);
+        wishes.iter().for_each(|wish| wish.end(Err(Error::Dropped)));
         state.failures.remove(&tree);
         drop(state);
         self.changed.raise();

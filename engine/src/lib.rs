@@ -12,12 +12,12 @@
 //! |---|---|
 //! | words | [`types`], [`error`], [`coding`] |
 //! | decisions | [`policy`] |
-//! | world | [`env`], [`options`], [`signal`], [`events`], [`metrics`] |
+//! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
-//! | verbs | [`write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery` |
+//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery`, [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 
@@ -35,6 +35,7 @@ pub mod events;
 mod flush;
 mod gc;
 pub mod group;
+pub mod inspect;
 pub mod iter;
 mod jobs;
 pub mod layout;

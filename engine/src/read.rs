@@ -16,8 +16,8 @@ use crate::iter::{self, LevelIter, MergeIter, ScanBounds, SortedIter, TableIter}
 use crate::layout::Place;
 use crate::memtable::iter::MemtableIter;
 use crate::shared::Shared;
-use crate::table::{ReadContext, ReadStats, Step};
-use crate::types::{Entry, Kind, SeqNo};
+use crate::table::{ReadContext, ReadStats, Step, TableMeta};
+use crate::types::{Entry, Kind, SeqNo, to_u64};
 use crate::version::tree::{Branch, Tree, TreeView};
 
 /// The newest visible version of a key in one tree, as far as memory knows; a plain function.
@@ -93,6 +93,11 @@ fn check_readable<E: Env>(shared: &Shared<E>, branch: &Branch) -> Result<()> {
     if branch.is_dropped() { Err(Error::Dropped) } else { Ok(()) }
 }
 
+/// Whether a scan may find keys of its range in a table.
+fn touches((from, bounds): (&Bytes, &ScanBounds), table: &TableMeta) -> bool {
+    !bounds.ends_before(&table.smallest) && table.largest >= *from
+}
+
 /// Everything of a tree that a scan may touch, newest source first.
 pub(crate) fn sources<E: Env>(
     shared: &Shared<E>,
@@ -103,11 +108,11 @@ pub(crate) fn sources<E: Env>(
     for memtable in view.memtable.iter().chain(&view.immutables) {
         sources.push(Box::new(MemtableIter::new(Arc::clone(memtable))));
     }
-    let touches =
+    let in_range =
         |smallest: &[u8], largest: &[u8]| !bounds.ends_before(smallest) && *largest >= **from;
     for (level, tables) in view.version.levels.iter().enumerate() {
         let touched: Vec<_> =
-            tables.iter().filter(|t| touches(&t.smallest, &t.largest)).cloned().collect();
+            tables.iter().filter(|t| in_range(&t.smallest, &t.largest)).cloned().collect();
         if level == 0 {
             for table in touched {
                 let space = Arc::clone(&shared.space);
@@ -180,16 +185,31 @@ impl<E: Env> Scan<E> {
             Bound::Unbounded => place.end().map_or(Bound::Unbounded, Bound::Excluded),
         };
         let bounds = ScanBounds { upper, seq };
+        let mut ctx = ReadContext::new(IoClass::Read);
+        // Tables outside of the range are not even sources: they are counted here.
+        let out = view.version.tables().filter(|(_, t)| !touches((&from, &bounds), t)).count();
+        ctx.stats.tables_considered = to_u64(out);
+        ctx.stats.tables_ruled_out_by_bounds = to_u64(out);
         let merged = MergeIter::new(sources(shared, &view, (&from, &bounds)));
         let mut iter = VisibleIter::new(merged, bounds);
         iter.seek(&from);
-        Ok(Self {
-            shared: Arc::clone(shared),
-            place: *place,
-            iter,
-            ctx: ReadContext::new(IoClass::Read),
-            _view: view,
-        })
+        Ok(Self { shared: Arc::clone(shared), place: *place, iter, ctx, _view: view })
+    }
+
+    /// Loads what the first entry is chosen from, one block for each sorted run that the range can
+    /// touch. Without it the first [`next`](Self::next) does; [`stats`](Self::stats) then count
+    /// both.
+    ///
+    /// # Errors
+    ///
+    /// The world's or `Corruption`; the scan did not move.
+    pub async fn start(&mut self) -> Result<()> {
+        loop {
+            match self.iter.source_mut().fill(&mut self.ctx)? {
+                Step::Ready(()) => return Ok(()),
+                Step::Need(need) => self.shared.space.load(need, &mut self.ctx).await?,
+            }
+        }
     }
 
     /// The next key and value, in key order; `None` at the end.

@@ -40,7 +40,7 @@ pub(crate) struct Recovered {
 }
 
 /// The number in a file name of the database, with what follows it.
-fn numbered(name: &str) -> Option<(FileNumber, &str)> {
+pub(crate) fn numbered(name: &str) -> Option<(FileNumber, &str)> {
     if let Some(number) = name.strip_prefix("MANIFEST-") {
         return Some((number.parse().ok()?, "manifest"));
     }
@@ -64,7 +64,7 @@ pub(crate) async fn read_versions<E: Env>(
     let set = VersionSet::new(options.layout);
     let manifest = read_current(env, dir).await?;
     let Some(number) = manifest else {
-        if let Some(table) = names.iter().find(|n| n.ends_with(".sst")) {
+        if let Some(table) = names.iter().find(|n| matches!(numbered(n), Some((_, "sst")))) {
             let what = format!("CURRENT is missing although there are tables, such as {table}");
             return Err(Error::corruption(&dir.join("CURRENT"), 0, what));
         }
@@ -98,12 +98,14 @@ pub(crate) async fn read_versions<E: Env>(
 }
 
 fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
-    match edit {
-        Edit::Begin { layout, .. } if *layout != wanted => Err(Error::InvalidArgument(format!(
+    if let Edit::Begin { layout, .. } = edit
+        && *layout != wanted
+    {
+        return Err(Error::InvalidArgument(format!(
             "layout = {wanted}, but the database was created with layout {layout}"
-        ))),
-        _ => Ok(()),
+        )));
     }
+    Ok(())
 }
 
 /// What the log said.
@@ -144,6 +146,10 @@ pub(crate) async fn replay<E: Env>(
             let bytes = read_file(env, &segment_path(dir, number), IoClass::Wal).await?;
             files.insert(number, bytes);
         }
+    }
+    if floor > 0 && !files.contains_key(&floor) {
+        let what = "the manifest needs the log from this segment on, but it does not exist";
+        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
     }
     let chain = chain(dir, &files, floor)?;
     let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };

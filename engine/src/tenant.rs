@@ -222,6 +222,30 @@ impl<E: Env> Tenant<E> {
             listener.await;
         }
     }
+
+    /// Flushes the tenant's tree, then merges all its tables into the last level, and waits. Every
+    /// table is rewritten, so that what no snapshot sees and every tombstone is gone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush), and those of the compaction; the tables are then as before.
+    pub async fn compact(&self) -> Result<()> {
+        self.flush().await?;
+        let shared = self.db.shared();
+        let Some((tree, _)) = self.branch.places.first() else { return Err(Error::Dropped) };
+        let wish = shared.jobs.add_full_compaction(tree);
+        loop {
+            let listener = shared.job_ended.listen();
+            if let Some(outcome) = wish.outcome() {
+                return outcome;
+            }
+            if self.branch.is_dropped() {
+                return Err(Error::Dropped);
+            }
+            shared.check_writable()?;
+            listener.await;
+        }
+    }
 }
 
 fn bounds<'k>(range: &impl RangeBounds<&'k [u8]>) -> (Bound<&'k [u8]>, Bound<&'k [u8]>) {

@@ -112,16 +112,13 @@ impl World {
             Op::Batch(ops) => {
                 let mut batch = WriteBatch::new();
                 for (t, k, len) in ops {
-                    match len {
-                        Some(len) => {
-                            let value = self.value(*len);
-                            self.tenants[*t].put_in(&mut batch, &key(*k), &value).unwrap();
-                            self.model[*t].insert(key(*k), value);
-                        }
-                        None => {
-                            self.tenants[*t].delete_in(&mut batch, &key(*k)).unwrap();
-                            self.model[*t].remove(&key(*k));
-                        }
+                    if let Some(len) = len {
+                        let value = self.value(*len);
+                        self.tenants[*t].put_in(&mut batch, &key(*k), &value).unwrap();
+                        self.model[*t].insert(key(*k), value);
+                    } else {
+                        self.tenants[*t].delete_in(&mut batch, &key(*k)).unwrap();
+                        self.model[*t].remove(&key(*k));
                     }
                 }
                 self.env.block_on(self.db.write(batch, options)).unwrap();

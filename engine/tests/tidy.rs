@@ -17,7 +17,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("parts", &["layout", "batch", "wal", "memtable", "budget", "cache", "table", "iter", "group"]),
     ("state", &["version"]),
     ("facts", &["pressure", "log_space", "jobs", "shared"]),
-    ("verbs", &["write", "read", "retain", "flush", "compaction", "gc", "recovery"]),
+    ("verbs", &["write", "read", "retain", "flush", "compaction", "gc", "recovery", "inspect"]),
     ("loop", &["background"]),
     ("face", &["db", "tenant", "branch", "blocking"]),
 ];

@@ -20,6 +20,7 @@ pub mod runtime;
 pub mod scenario;
 pub mod sim;
 pub mod streams;
+pub mod suite;
 pub mod trace;
 mod world;
 

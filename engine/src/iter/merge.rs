@@ -67,7 +67,12 @@ impl MergeIter {
         Self { sources, heads: BinaryHeap::new(), pending, last: None }
     }
 
-    fn fill(&mut self, ctx: &mut ReadContext) -> Result<Step<()>> {
+    /// Brings every source onto its next entry: what the merge's next entry is chosen from.
+    ///
+    /// # Errors
+    ///
+    /// As for `next_step`.
+    pub fn fill(&mut self, ctx: &mut ReadContext) -> Result<Step<()>> {
         while let Some(&source) = self.pending.last() {
             let next = match self.sources.get_mut(source) {
                 Some(iter) => iter.next_step(ctx)?,

@@ -23,6 +23,11 @@ impl<I: SortedIter> VisibleIter<I> {
     pub fn new(source: I, bounds: ScanBounds) -> Self {
         Self { source, bounds, passed: None, ended: false }
     }
+
+    /// The source.
+    pub fn source_mut(&mut self) -> &mut I {
+        &mut self.source
+    }
 }
 
 impl<I: SortedIter> SortedIter for VisibleIter<I> {

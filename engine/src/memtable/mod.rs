@@ -49,7 +49,7 @@ impl MemKey {
         Entry {
             key: self.data.slice(..at),
             seq: self.seq_kind >> 8,
-            kind: if self.seq_kind & 0xff == 0 { Kind::Delete } else { Kind::Put },
+            kind: if self.seq_kind & 1 == 0 { Kind::Delete } else { Kind::Put },
             value: self.data.slice(at..),
         }
     }
@@ -180,17 +180,9 @@ impl Memtable {
     /// Up to `count` entries in order behind (key, sequence number and kind in one word), or from
     /// the start of `key` where no word is given.
     fn chunk(&self, key: &[u8], behind: Option<u64>, count: usize, out: &mut Vec<Entry>) {
-        let (from, word);
-        let bound: Bound<&dyn AsKey> = match behind {
-            Some(w) => {
-                word = (key, w);
-                Bound::Excluded(&word)
-            }
-            None => {
-                from = (key, u64::MAX);
-                Bound::Included(&from)
-            }
-        };
+        let at = (key, behind.unwrap_or(u64::MAX));
+        let at: &dyn AsKey = &at;
+        let bound = if behind.is_some() { Bound::Excluded(at) } else { Bound::Included(at) };
         let mut next = self.map.lower_bound(bound);
         while let Some(found) = next.filter(|_| out.len() < count) {
             out.push(found.key().entry());

@@ -116,8 +116,7 @@ impl Edit {
             }
             Self::CreateTrees { trees } => {
                 out.push(CREATE_TREES);
-                put_varint(out, to_u64(trees.len()));
-                trees.iter().for_each(|t| put_varint(out, t.0));
+                encode_trees(out, trees);
             }
             Self::CreateTenants { tenants } => {
                 out.push(CREATE_TENANTS);
@@ -134,8 +133,7 @@ impl Edit {
             }
             Self::Flush { owners, flushed_upto, table } => {
                 out.push(FLUSH);
-                put_varint(out, to_u64(owners.len()));
-                owners.iter().for_each(|t| put_varint(out, t.0));
+                encode_trees(out, owners);
                 put_varint(out, *flushed_upto);
                 out.push(u8::from(table.is_some()));
                 if let Some(table) = table {
@@ -206,6 +204,13 @@ impl Edit {
             }
             _ => return None,
         })
+    }
+}
+
+fn encode_trees(out: &mut Vec<u8>, trees: &[TreeId]) {
+    put_varint(out, to_u64(trees.len()));
+    for tree in trees {
+        put_varint(out, tree.0);
     }
 }
 

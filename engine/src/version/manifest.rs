@@ -242,35 +242,35 @@ pub type PlacedEdit = (u64, Edit);
 ///
 /// [`Error::Corruption`] where a record that was durable is damaged.
 pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<(Vec<PlacedEdit>, u64)> {
+    let (edits, end, damage) = read_manifest_prefix(path, bytes);
+    damage.map_or(Ok((edits, end)), Err)
+}
+
+/// Every edit up to the first damage, where the last whole record ends, and the damage.
+pub fn read_manifest_prefix(path: &Path, bytes: &[u8]) -> (Vec<PlacedEdit>, u64, Option<Error>) {
     let mut edits = Vec::new();
     let mut at = 0;
     while let Some(payload) = read_record(bytes, at) {
         let mut d = Decoder::new(payload);
         while !d.is_empty() {
             let Some(edit) = Edit::decode(&mut d) else {
-                return Err(Error::corruption(
-                    path,
-                    to_u64(at + HEADER_BYTES + d.position()),
-                    "an edit with a valid checksum does not decode: another version of the format \
-                     wrote it",
-                ));
+                let offset = to_u64(at + HEADER_BYTES + d.position());
+                let what = "an edit with a valid checksum does not decode: another version of the \
+                            format wrote it";
+                return (edits, to_u64(at), Some(Error::corruption(path, offset, what)));
             };
             edits.push((to_u64(at), edit));
         }
         at += HEADER_BYTES + payload.len();
     }
     let behind = (at + 1..bytes.len()).find(|p| read_record(bytes, *p).is_some());
-    if let Some(valid) = behind {
-        return Err(Error::corruption(
-            path,
-            to_u64(at),
-            format!("a bad record, although one at byte {valid} is whole"),
-        ));
-    }
-    if edits.is_empty() {
-        return Err(Error::corruption(path, 0, "the first record is not whole"));
-    }
-    Ok((edits, to_u64(at)))
+    let damage = match behind {
+        Some(valid) => Some((at, format!("a bad record, although one at byte {valid} is whole"))),
+        None if edits.is_empty() => Some((0, "the first record is not whole".to_owned())),
+        None => None,
+    };
+    let damage = damage.map(|(at, what)| Error::corruption(path, to_u64(at), what));
+    (edits, to_u64(at), damage)
 }
 
 /// The number of the live manifest, from CURRENT; `None` where there is no database yet.

@@ -258,18 +258,16 @@ impl State {
             self.branches.remove(&id).ok_or_else(|| format!("branch {id} is dropped unknown"))?;
         branch.set_dropped(true);
         self.tenants.remove(&branch.tenant);
-        if self.layout == Layout::PerTenant {
-            for (tree, _) in &branch.places {
-                let live = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
-                if live > 1 {
-                    continue;
-                }
-                if let Some(tree) = self.trees.remove(&tree.id) {
-                    tree.mark_dropped();
-                    let view = tree.view();
-                    applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
-                    applied.dropped_trees.push(tree);
-                }
+        for (tree, _) in &branch.places {
+            let others = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed) > 1;
+            if others || self.layout != Layout::PerTenant {
+                continue;
+            }
+            if let Some(tree) = self.trees.remove(&tree.id) {
+                tree.mark_dropped();
+                let view = tree.view();
+                applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
+                applied.dropped_trees.push(tree);
             }
         }
         Ok(())

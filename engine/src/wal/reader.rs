@@ -30,6 +30,17 @@ pub fn read_segment(
     bytes: &Bytes,
     limit_bytes: Option<u64>,
 ) -> Result<SegmentRecords> {
+    let (records, damage) = read_segment_prefix(path, segment, bytes, limit_bytes);
+    damage.map_or(Ok(records), Err)
+}
+
+/// As [`read_segment`], with the whole records before the damage, if there is any.
+pub fn read_segment_prefix(
+    path: &Path,
+    segment: u64,
+    bytes: &Bytes,
+    limit_bytes: Option<u64>,
+) -> (SegmentRecords, Option<Error>) {
     let number = low32(segment);
     let end = limit_bytes.map_or(bytes.len(), |l| to_usize(l).min(bytes.len()));
     let within = bytes.slice(..end);
@@ -65,12 +76,9 @@ pub fn read_segment(
         at = frame.end;
         if let Some((start, payload)) = whole {
             let Some(record) = decode_record(&payload) else {
-                return Err(Error::corruption(
-                    path,
-                    to_u64(start),
-                    "a record with a valid checksum \
-                     does not decode: another version of the format wrote it",
-                ));
+                let what = "a record with a valid checksum does not decode: another version of \
+                            the format wrote it";
+                return (out, Some(Error::corruption(path, to_u64(start), what)));
             };
             out.records.push((to_u64(start), record));
             out.valid_bytes = to_u64(at);
@@ -80,27 +88,27 @@ pub fn read_segment(
         Some(limit) => limit,
         None => durable.max(durable_behind(bytes, to_usize(out.valid_bytes), number)),
     };
-    if out.valid_bytes < promised {
-        return Err(Error::corruption(
-            path,
-            out.valid_bytes,
-            format!("no whole record, although the first {promised} bytes were known durable"),
-        ));
-    }
-    Ok(out)
+    let damage = (out.valid_bytes < promised).then(|| {
+        let what = format!("no whole record, although the first {promised} bytes were durable");
+        Error::corruption(path, out.valid_bytes, what)
+    });
+    (out, damage)
 }
 
-/// The highest durable offset that valid frames behind a bad one name.
+/// The highest durable offset that valid frames behind a bad one name. Within the bad frame's block
+/// they may begin at any byte.
 fn durable_behind(bytes: &Bytes, from: usize, number: u32) -> u64 {
     let mut highest = 0;
-    let mut block = next_block(from);
-    while block < bytes.len() {
-        let mut at = block;
-        while let Some(frame) = read_frame(bytes, at, number) {
-            highest = highest.max(u64::from(frame.durable_bytes));
-            at = skip_padding(frame.end);
+    let mut at = from + 1;
+    while at < bytes.len() {
+        match read_frame(bytes, at, number) {
+            Some(frame) => {
+                highest = highest.max(u64::from(frame.durable_bytes));
+                at = skip_padding(frame.end);
+            }
+            None if at < next_block(from) => at += 1,
+            None => at = next_block(at),
         }
-        block = next_block(block);
     }
     highest
 }
@@ -159,6 +167,9 @@ mod tests {
         let (mut bytes, ends) = segment(&sizes, 500);
         bytes[ends[1] + HEADER_BYTES + 3] ^= 1;
         assert!(matches!(read(bytes, None), Err(Error::Corruption { .. })));
+        let (mut bytes, ends) = segment(&sizes[..20], 500);
+        bytes[ends[1] + HEADER_BYTES + 3] ^= 1;
+        assert!(read(bytes, None).is_err(), "the frames behind it in its block tell");
         let (mut bytes, ends) = segment(&sizes, 500);
         bytes[ends[300] + HEADER_BYTES + 3] ^= 1;
         assert_eq!(read(bytes, None).unwrap().records.len(), 301);

@@ -201,7 +201,7 @@ impl<E: Env> Leader<'_, E> {
                 let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
                 let insert =
                     |m: &Memtable| (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment);
-                let (bytes, anchor) = match tree.with_memtable(&insert) {
+                let (bytes, anchor) = match tree.with_memtable(insert) {
                     Some(done) => done,
                     None => insert(&open_memtable(shared, tree, segment)),
                 };
@@ -287,8 +287,17 @@ fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
     }
 }
 
+/// Seals whom the flush policy names now.
+pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
+    let trees = flush_victims(shared);
+    if !trees.is_empty() {
+        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
+        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+    }
+}
+
 /// Whom the flush policy names now.
-pub(crate) fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
     let wal = (shared.log.bytes(), shared.log.oldest());
     let (trees, looked) = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
     if looked > 0 {

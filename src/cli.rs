@@ -1,0 +1,216 @@
+//! The command line: names, flags, exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{self, Stop, inspect, shell};
+use crate::experiment::Seeds;
+use crate::progress::ProgressMode;
+use crate::record::World;
+
+/// Compares memtable flush and stall policies of multi-tenant LSM engines.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, propagate_version = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// How results are printed on stdout
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub format: Format,
+    /// Whether output is coloured
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub color: Color,
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_enum, default_value_t, env = "FOREBAY_PROGRESS")]
+    pub progress: ProgressMode,
+    /// No progress
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// A line on stderr for each run
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Print the resolved settings with the origin of each, and do nothing else
+    #[arg(long, global = true)]
+    pub print_config: bool,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// One compact object a line, the summary last.
+    Json,
+    /// A header and a line for each run.
+    Csv,
+}
+
+/// Whether output is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// Where stdout is a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the shipped experiment: a table, then a page
+    Demo {
+        /// The same path in seconds: fewer tenants, fills and arms
+        #[arg(long)]
+        quick: bool,
+        /// What `run` takes too.
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Run an experiment file
+    Run {
+        /// The experiment
+        file: PathBuf,
+        /// What `demo` takes too.
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Run lines on stdin against a database on disk, one JSON object each
+    Shell(shell::ShellArgs),
+    /// Print what lies in a database directory, damaged or not
+    Inspect(inspect::InspectArgs),
+    /// List what settings may name
+    List {
+        /// What to list
+        #[arg(value_enum)]
+        what: ListKind,
+    },
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `run` and `demo`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Where results go; default target/forebay/NAME
+    #[arg(long, value_name = "DIR", env = "FOREBAY_OUT")]
+    pub out: Option<PathBuf>,
+    /// Seeds instead of the file's
+    #[arg(long, value_name = "A..B", env = "FOREBAY_SEEDS")]
+    pub seeds: Option<Seeds>,
+    /// A setting instead of the file's; an axis becomes that one value
+    #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+    /// Where the engine runs
+    #[arg(long, value_enum, default_value_t)]
+    pub world: WorldArg,
+    /// Runs at once; default one per processor, on a real disk one
+    #[arg(short, long, value_name = "N", env = "FOREBAY_JOBS", value_parser = jobs)]
+    pub jobs: Option<usize>,
+    /// Keep the runs that the folder already holds
+    #[arg(long)]
+    pub resume: bool,
+    /// Of the seeds only these
+    #[arg(long, value_name = "A..B")]
+    pub only_seeds: Option<Seeds>,
+    /// Compare with the stored rows beside the file, or in DIR, and write nothing
+    #[arg(long)]
+    pub check_raw: bool,
+    /// Show what would run, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where the engine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WorldArg {
+    /// Simulated: virtual time.
+    #[default]
+    Sim,
+    /// A temporary folder on a real disk.
+    Os,
+}
+
+impl From<WorldArg> for World {
+    fn from(world: WorldArg) -> Self {
+        match world {
+            WorldArg::Sim => Self::Sim,
+            WorldArg::Os => Self::Os,
+        }
+    }
+}
+
+/// What `list` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListKind {
+    /// Flush policies.
+    Flush,
+    /// Stall policies.
+    Stall,
+    /// Compaction policies.
+    Compaction,
+    /// Layouts.
+    Layout,
+    /// Workloads.
+    Workload,
+    /// Device presets.
+    Device,
+    /// Planted bugs.
+    Bug,
+}
+
+/// The result of a command that said everything itself.
+fn ended(code: u8) -> Result<(), Stop> {
+    if code == 0 { Ok(()) } else { Err(Stop { code, line: None }) }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("allowed: KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse::<usize>().ok().filter(|jobs| (1..=1024).contains(jobs));
+    jobs.ok_or_else(|| "allowed: 1 to 1024".to_owned())
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let result = match &cli.command {
+        Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
+        Command::Run { file, run } => commands::run::run_file(global, run, file),
+        Command::Shell(args) => ended(shell::run(args)),
+        Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
+        Command::List { what } => commands::list::list(global, *what),
+        Command::Completions { shell } => commands::completions::completions(*shell),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop { code, line }) => {
+            if let Some(line) = line {
+                commands::complain(&line);
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What each command does. stdout carries results, stderr everything else.
+
+pub mod completions;
+pub mod demo;
+pub mod failure;
+mod files;
+pub mod inspect;
+mod interrupt;
+pub mod list;
+mod print;
+pub mod run;
+pub mod shell;
+mod store;
+
+use std::io::{self, Write};
+
+/// Nothing was found wrong with the engine, but a row or a check differs.
+pub const EXIT_FOUND: u8 = 1;
+/// The command line or a file is wrong. Nothing was run or written.
+pub const EXIT_USAGE: u8 = 2;
+/// The selection holds no run.
+pub const EXIT_NOTHING: u8 = 4;
+/// Interrupted, to be resumed.
+pub const EXIT_INCOMPLETE: u8 = 6;
+
+/// Why a command ends with another code than 0, and what it says about it on stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The exit code.
+    pub code: u8,
+    /// One line; `None` where everything was said.
+    pub line: Option<String>,
+}
+
+impl Stop {
+    /// The command line or a file is wrong.
+    pub fn usage(line: impl core::fmt::Display) -> Self {
+        Self { code: EXIT_USAGE, line: Some(line.to_string()) }
+    }
+
+    /// Ends with a code and a line.
+    pub fn with(code: u8, line: impl core::fmt::Display) -> Self {
+        Self { code, line: Some(line.to_string()) }
+    }
+}
+
+/// A line on stderr. A closed stderr loses it and nothing else.
+pub fn complain(line: &str) {
+    writeln!(io::stderr(), "{line}").unwrap_or_default();
+}
+
+/// Text on stdout; a reader that went away has seen enough.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+}

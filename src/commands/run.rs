@@ -1,0 +1,320 @@
+//! `forebay run`: every arm of an experiment on every seed, then a table and a page.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::print::{self, Results};
+use super::store::Store;
+use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, files, interrupt};
+use crate::cli::{Format, Global, RunArgs};
+use crate::experiment::{Experiment, ExperimentFile, Overrides};
+use crate::number::Thousandths;
+use crate::outcome::{RunOutput, Task};
+use crate::output::{OutputError, create_folder};
+use crate::progress::{Progress, ProgressMode};
+use crate::record::{Outcome, RunRow, World};
+use crate::report::{Provenance, ReportInput};
+use crate::scale::{self, ScaleFact};
+
+/// Where an experiment's text comes from, and how its command is called.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) label: String,
+    pub(super) name: String,
+    pub(super) text: String,
+    /// The command without folders, as replay lines begin.
+    pub(super) command: String,
+    /// The file's folder, where stored rows may lie.
+    pub(super) folder: Option<PathBuf>,
+    pub(super) quick: bool,
+}
+
+/// Runs an experiment file.
+///
+/// # Errors
+///
+/// What to say and the exit code: 2 where nothing was run or written, 1 where a run did not pass, 4
+/// where no run is selected, 6 where it was interrupted.
+pub fn run_file(global: &Global, args: &RunArgs, file: &Path) -> Result<(), Stop> {
+    let shown = if file.is_absolute() { file.file_name().map(Path::new) } else { Some(file) };
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let source = Source {
+        label: file.display().to_string(),
+        text: files::text(file)?,
+        command: format!("forebay run {}", shown.unwrap_or(file).display()),
+        folder: file.parent().map(Path::to_owned),
+        name,
+        quick: false,
+    };
+    run(global, args, &source)
+}
+
+/// Everything that a command line and a file decide.
+struct Job<'a> {
+    global: &'a Global,
+    args: &'a RunArgs,
+    source: &'a Source,
+    experiment: Experiment,
+    world: World,
+    /// Every run of the experiment, in order.
+    plan: Vec<Task>,
+    /// Those that `--only-seeds` leaves.
+    selected: Vec<Task>,
+    folder: PathBuf,
+}
+
+/// Runs an experiment.
+pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<(), Stop> {
+    let job = Job::new(global, args, source)?;
+    if global.print_config {
+        return print::config(global.format, &job.experiment, &source.label);
+    }
+    if args.dry_run {
+        let facts = job.facts(None)?;
+        let lines = print::scale_lines(&facts);
+        return print::plan(global.format, &job.experiment, &job.selected, &lines);
+    }
+    interrupt::listen();
+    if args.check_raw {
+        return job.check_raw();
+    }
+    create_folder(&job.folder).map_err(|error| Stop::usage(one_line(&error)))?;
+    let order = job.plan.iter().map(|task| task.row.run_id.clone()).collect();
+    let mut store = Store::new(&job.folder, job.world, order);
+    if args.resume {
+        store.resume().map_err(|error| Stop::usage(one_line(&error)))?;
+    }
+    let todo: Vec<Task> =
+        job.selected.iter().filter(|task| !store.holds(&task.row.run_id)).cloned().collect();
+    let store = Mutex::new(store);
+    let broken: Mutex<Option<OutputError>> = Mutex::new(None);
+    job.execute(&todo, |output| {
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = store.add(output) {
+            broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    });
+    if let Some(error) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(Stop::with(EXIT_FOUND, one_line(&error)));
+    }
+    job.finish(store.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl<'a> Job<'a> {
+    fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
+        let overrides = Overrides {
+            settings: args.settings.clone(),
+            seeds: args.seeds,
+            quick: source.quick,
+        };
+        let experiment = ExperimentFile::parse(&source.label, &source.text)
+            .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
+            .map_err(Stop::usage)?;
+        let world = World::from(args.world);
+        let mut command = source.command.clone();
+        for (key, value) in &args.settings {
+            let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
+            if !on_axis {
+                command.push_str(&format!(" -s {key}={value}"));
+            }
+        }
+        let mut plan = Vec::new();
+        for seed in experiment.seeds.iter() {
+            for arm in &experiment.arms {
+                plan.push(Task::new(&experiment, arm, (seed, world), &command));
+            }
+        }
+        let chosen = |task: &&Task| args.only_seeds.is_none_or(|only| only.contains(task.row.seed));
+        let selected: Vec<Task> = plan.iter().filter(chosen).cloned().collect();
+        if selected.is_empty() {
+            let line = format!("--only-seeds selects none of the seeds {}", experiment.seeds);
+            return Err(Stop::with(EXIT_NOTHING, line));
+        }
+        let default = || Path::new("target/forebay").join(&source.name);
+        let folder = args.out.clone().unwrap_or_else(default);
+        Ok(Self { global, args, source, experiment, world, plan, selected, folder })
+    }
+
+    /// The scale block, with the write amplification of the arm that others are compared with.
+    fn facts(&self, rows: Option<&[RunRow]>) -> Result<Vec<ScaleFact>, Stop> {
+        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm()) else {
+            return Ok(Vec::new());
+        };
+        let row = rows.and_then(|rows| {
+            rows.iter().find(|row| row.arm == arm.name && row.outcome == Outcome::Pass)
+        });
+        let amplification = row.map(|row| {
+            let written = row.written_bytes.flush.saturating_add(row.written_bytes.compaction);
+            Thousandths::ratio(u128::from(written), u128::from(row.user_bytes)).to_f64()
+        });
+        scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
+    }
+
+    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all are
+    /// done or somebody wants to stop.
+    fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
+        let total = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+        let mode = if self.global.quiet { ProgressMode::None } else { self.global.progress };
+        let progress = Progress::new(mode, total, "runs");
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while !interrupt::asked() {
+                let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                progress.note(&task.arm);
+                let output = task.run();
+                if self.global.verbose > 0 || output.failure.is_some() {
+                    progress.line(&told(&output));
+                }
+                each(output);
+                progress.add(1);
+            }
+        };
+        let threads = self.threads().min(tasks.len());
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        progress.finish();
+    }
+
+    fn threads(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        // Runs on a real disk beside each other would measure each other.
+        let default = || if self.world == World::Os { 1 } else { processors() };
+        self.args.jobs.unwrap_or_else(default)
+    }
+
+    /// Writes what there is and says it.
+    fn finish(&self, mut store: Store) -> Result<(), Stop> {
+        let failed = |error: OutputError| Stop::with(EXIT_FOUND, one_line(&error));
+        store.save().map_err(failed)?;
+        let outputs = store.outputs();
+        let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();
+        let facts = self.facts(Some(&rows))?;
+        let page = store.page(self.report(&facts)).map_err(failed)?;
+        let results = Results {
+            experiment: &self.experiment,
+            world: self.world,
+            outputs: &outputs,
+            planned: self.plan.len(),
+            facts: &facts,
+            folder: &self.folder,
+            page: &page,
+        };
+        print::results(self.global.format, &results)?;
+        let missing = self.selected.iter().filter(|task| !store.holds(&task.row.run_id)).count();
+        if missing > 0 {
+            let line = format!("interrupted: {missing} runs left; --resume goes on from here");
+            return Err(Stop::with(EXIT_INCOMPLETE, line));
+        }
+        if rows.iter().any(|row| row.outcome != Outcome::Pass) {
+            return Err(Stop { code: EXIT_FOUND, line: None });
+        }
+        Ok(())
+    }
+
+    fn report(&self, facts: &[ScaleFact]) -> ReportInput {
+        ReportInput {
+            title: self.experiment.title.clone(),
+            question: self.experiment.question.clone(),
+            scale_lines: if facts.is_empty() { Vec::new() } else { print::scale_lines(facts) },
+            baseline_arm: self.experiment.baseline.clone(),
+            provenance: Provenance {
+                commit: option_env!("FOREBAY_COMMIT").unwrap_or("unknown").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer").to_owned(),
+                seeds: self.experiment.seeds.to_string(),
+                config_hash: self.experiment.config_hash(),
+                command: self.source.command.clone(),
+            },
+            ..ReportInput::default()
+        }
+    }
+
+    /// Runs the selection again and compares with stored rows.
+    fn check_raw(&self) -> Result<(), Stop> {
+        let mut places = vec![self.folder.join("runs.jsonl")];
+        if let Some(folder) = &self.source.folder {
+            places.insert(0, folder.join("raw/runs.jsonl"));
+            places.insert(0, folder.join("raw/runs.jsonl.gz"));
+        }
+        let names = || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        let stored = files::first_there(&places)
+            .ok_or_else(|| Stop::usage(format!("no stored rows; looked for {}", names())))?;
+        let stored = files::rows(stored)?;
+        let fresh: Mutex<Vec<RunOutput>> = Mutex::default();
+        self.execute(&self.selected, |output| {
+            fresh.lock().unwrap_or_else(PoisonError::into_inner).push(output);
+        });
+        let fresh = fresh.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if fresh.len() < self.selected.len() {
+            return Err(Stop::with(EXIT_INCOMPLETE, "interrupted before all rows were compared"));
+        }
+        let mut differing = 0;
+        for task in &self.selected {
+            let run_id = &task.row.run_id;
+            let new = fresh.iter().find(|output| output.row.run_id == *run_id);
+            let old = stored.iter().find(|row| row.run_id == *run_id);
+            let told = differences(old, new.map(|output| &output.row));
+            differing += usize::from(!told.is_empty());
+            for line in told {
+                super::say(&format!("{} seed {}: {line}\n", task.arm, task.row.seed));
+            }
+        }
+        if differing > 0 {
+            let line = format!("{differing} of {} rows differ", self.selected.len());
+            return Err(Stop::with(EXIT_FOUND, line));
+        }
+        if self.global.format == Format::Human {
+            super::say(&format!("{} rows are the same\n", self.selected.len()));
+        }
+        Ok(())
+    }
+}
+
+/// The fields in which two rows differ: `write_latency_ns.p99 25 -> 31`.
+fn differences(old: Option<&RunRow>, new: Option<&RunRow>) -> Vec<String> {
+    let (Some(old), Some(new)) = (old, new) else {
+        return vec!["no stored row of this configuration".to_owned()];
+    };
+    let mut lines = Vec::new();
+    if old != new {
+        let value = |row: &RunRow| serde_json::to_value(row).unwrap_or_default();
+        compare("", &value(old), &value(new), &mut lines);
+    }
+    lines.truncate(20);
+    lines
+}
+
+fn compare(path: &str, old: &serde_json::Value, new: &serde_json::Value, out: &mut Vec<String>) {
+    if old == new {
+        return;
+    }
+    match (old, new) {
+        (serde_json::Value::Object(a), serde_json::Value::Object(b)) => {
+            for (key, value) in a {
+                let other = b.get(key).unwrap_or(&serde_json::Value::Null);
+                let dot = if path.is_empty() { "" } else { "." };
+                compare(&format!("{path}{dot}{key}"), value, other, out);
+            }
+        }
+        (serde_json::Value::Array(_), serde_json::Value::Array(_)) => {
+            out.push(format!("{path} differ"));
+        }
+        _ => out.push(format!("{path} {old} -> {new}")),
+    }
+}
+
+fn told(output: &RunOutput) -> String {
+    let row = &output.row;
+    let failure = output.failure.as_deref().unwrap_or_default();
+    let text = format!("{} {} seed {} {failure}", row.outcome.name(), row.arm, row.seed);
+    one_line(&text)
+}
+
+fn one_line(text: &dyn core::fmt::Display) -> String {
+    text.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,315 @@
+//! `forebay shell`: lines on stdin against a real database, one JSON object on stdout for each.
+//!
+//! Fields of a line are separated by one space; the value of `put` is the rest of its line. So a
+//! tenant and a key hold no space, a value may, and any of them may be empty where the engine
+//! allows it. Keys and values are bytes; [`Text`] says how those that are not UTF-8 are shown. An
+//! empty line is skipped. A failure is an answer like another: the lines behind it are run.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use core::ops::Bound;
+use forebay_engine::env::BlockingEnv as _;
+use forebay_engine::env::os::OsEnv;
+use forebay_engine::layout::check_name;
+use forebay_engine::{Db, Error, Options, Snapshot, Tenant, WriteOptions};
+use serde::Serialize;
+
+use super::failure::{Failure, Text};
+
+const HELP: &str = "lines: put T K V, del T K, get T K, scan T [FROM TO], prefix T P, snapshot T, \
+                    flush [T], compact [T], drop T; T is TENANT or TENANT@main";
+
+/// Arguments of `forebay shell`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShellArgs {
+    /// The directory of the database; made where there is none
+    pub dir: PathBuf,
+    /// An option of the engine; the last one of a key counts
+    #[arg(short = 's', value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Pair {
+    key: Text,
+    value: Text,
+}
+
+#[derive(Debug, Serialize)]
+struct ScanCost {
+    /// Tables of the tree.
+    tables: u64,
+    /// Of them, those that keys or sequence numbers ruled out.
+    pruned_bounds: u64,
+    /// Of them, those that a filter ruled out.
+    pruned_filter: u64,
+    /// Data blocks needed before the first entry could be told, from disk or cache.
+    blocks_at_start: u64,
+    /// Data blocks needed in all.
+    blocks: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Done { ok: bool },
+    Seq { seq: u64 },
+    Value { found: bool, value: Option<Text> },
+    Entries { entries: Vec<Pair>, stats: ScanCost },
+}
+
+const DONE: Answer = Answer::Done { ok: true };
+
+type Answered = Result<Answer, Failure>;
+
+/// Runs the command and returns its exit code: 1 where a line met an error, 2 for options or a
+/// directory that cannot be used.
+pub fn run(args: &ShellArgs) -> u8 {
+    let mut out = io::stdout().lock();
+    let opened = options(&args.settings)
+        .and_then(|options| OsEnv.block_on(Db::open(OsEnv, &args.dir, options)));
+    let db = match opened {
+        Ok(db) => db,
+        Err(error) if is_usage(&error) => {
+            // Without stderr there is nobody to tell.
+            writeln!(io::stderr(), "error: {error}").unwrap_or_default();
+            return 2;
+        }
+        Err(error) => {
+            tell(&mut out, &Err(error.into())).unwrap_or_default();
+            return 1;
+        }
+    };
+    let mut shell = Shell { db, snapshots: Vec::new() };
+    // Where stdout is closed nobody reads answers any more: the lines that were read are done.
+    let served = shell.serve(&mut io::stdin().lock(), &mut out);
+    shell.snapshots.clear();
+    let closed = OsEnv.block_on(shell.db.close()).map_err(Failure::from);
+    if let Err(failure) = closed {
+        tell(&mut out, &Err(failure)).unwrap_or_default();
+        return 1;
+    }
+    u8::from(!served.unwrap_or(false))
+}
+
+fn options(settings: &[String]) -> Result<Options, Error> {
+    let mut options = Options::default();
+    for setting in settings {
+        let Some((key, value)) = setting.split_once('=') else {
+            return Err(Error::InvalidArgument(format!("-s {setting:?} is not key=value")));
+        };
+        options.set(key.trim(), value.trim())?;
+    }
+    options.validate()?;
+    Ok(options)
+}
+
+/// Whether an open failed by what was asked for, and not by what the directory holds.
+fn is_usage(error: &Error) -> bool {
+    match error {
+        Error::InvalidArgument(_) => true,
+        Error::Io { op, .. } => matches!(*op, "create_dir" | "lock"),
+        _ => false,
+    }
+}
+
+fn tell(out: &mut impl Write, answer: &Answered) -> io::Result<()> {
+    match answer {
+        Ok(answer) => serde_json::to_writer(&mut *out, answer)?,
+        Err(failure) => serde_json::to_writer(&mut *out, failure)?,
+    }
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+struct Shell {
+    db: Db<OsEnv>,
+    snapshots: Vec<Snapshot<OsEnv>>,
+}
+
+impl Shell {
+    /// Answers every line; says whether none failed.
+    fn serve(&mut self, lines: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
+        let mut clean = true;
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            if !text.is_empty() {
+                let answer = OsEnv.block_on(self.answer(text));
+                clean &= answer.is_ok();
+                tell(out, &answer)?;
+            }
+            line.clear();
+        }
+        Ok(clean)
+    }
+
+    async fn answer(&mut self, line: &[u8]) -> Answered {
+        let (verb, rest) = first_field(line);
+        if verb == b"put" {
+            return self.put(rest).await;
+        }
+        let fields: Vec<&[u8]> =
+            rest.map_or_else(Vec::new, |rest| rest.split(|byte| *byte == b' ').collect());
+        match (verb, &fields[..]) {
+            (b"del", [tenant, key]) => {
+                let seq = self.tenant(tenant)?.delete(key, WriteOptions::default()).await?;
+                Ok(Answer::Seq { seq })
+            }
+            (b"get", [tenant, key]) => {
+                let value = self.tenant(tenant)?.get(key).await?;
+                Ok(Answer::Value { found: value.is_some(), value: value.map(Text) })
+            }
+            (b"scan", [tenant]) => {
+                scan(&self.tenant(tenant)?, (Bound::Unbounded, Bound::Unbounded)).await
+            }
+            (b"scan", [_, b"reverse"] | [_, _, _, b"reverse"]) => {
+                Err(Failure::invalid("reverse scans are not there yet: scan T [FROM TO]"))
+            }
+            (b"scan", [tenant, from, to]) => {
+                scan(&self.tenant(tenant)?, (Bound::Included(from), Bound::Excluded(to))).await
+            }
+            (b"prefix", [tenant, prefix]) => {
+                let end = end_of(prefix);
+                let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                scan(&self.tenant(tenant)?, (Bound::Included(prefix), upper)).await
+            }
+            (b"snapshot", [tenant]) => {
+                let snapshot = self.tenant(tenant)?.snapshot();
+                let seq = snapshot.seq();
+                self.snapshots.push(snapshot);
+                Ok(Answer::Seq { seq })
+            }
+            (b"flush" | b"compact", [] | [_]) => {
+                for tenant in self.one_of_each_tree(fields.first().copied())? {
+                    match verb {
+                        b"flush" => tenant.flush().await?,
+                        _ => tenant.compact().await?,
+                    }
+                }
+                Ok(DONE)
+            }
+            (b"drop", [tenant]) => {
+                self.db.drop_tenant(name_of(tenant)?).await?;
+                Ok(DONE)
+            }
+            (b"fork", _) => Err(Failure::invalid("forks are not there yet")),
+            (b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact", _)
+            | (b"drop", _) => Err(Failure::invalid(format!(
+                "{} takes other fields, separated by one space; {HELP}",
+                String::from_utf8_lossy(verb)
+            ))),
+            _ => {
+                let verb: String = String::from_utf8_lossy(verb).chars().take(40).collect();
+                Err(Failure::invalid(format!("{verb:?} is no command; {HELP}")))
+            }
+        }
+    }
+
+    async fn put(&self, rest: Option<&[u8]>) -> Answered {
+        let (tenant, rest) = rest.map_or((&[][..], None), first_field);
+        let (key, value) = rest.map_or((&[][..], None), first_field);
+        let Some(value) = value else {
+            return Err(Failure::invalid(format!("put takes a tenant, a key and a value; {HELP}")));
+        };
+        let name = name_of(tenant)?;
+        let tenant = match self.db.tenant(name) {
+            Some(tenant) => tenant,
+            None => self.db.create_tenants(&[name]).await?.pop().ok_or(Error::Dropped)?,
+        };
+        let seq = tenant.put(key, value, WriteOptions::default()).await?;
+        Ok(Answer::Seq { seq })
+    }
+
+    fn tenant(&self, field: &[u8]) -> Result<Tenant<OsEnv>, Failure> {
+        let name = name_of(field)?;
+        Ok(self.db.tenant(name).ok_or_else(|| Error::UnknownTenant(name.to_owned()))?)
+    }
+
+    /// The tenant that is named, or for each tree one tenant that lives in it.
+    fn one_of_each_tree(&self, field: Option<&[u8]>) -> Result<Vec<Tenant<OsEnv>>, Failure> {
+        if let Some(field) = field {
+            return Ok(vec![self.tenant(field)?]);
+        }
+        let mut seen = BTreeSet::new();
+        let tenants = self.db.tenants().into_iter().filter_map(|name| self.db.tenant(&name));
+        Ok(tenants.filter(|tenant| seen.insert(tenant.tree_id())).collect())
+    }
+}
+
+/// The bytes up to the first space, and those behind it.
+fn first_field(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut fields = text.splitn(2, |byte| *byte == b' ');
+    (fields.next().unwrap_or_default(), fields.next())
+}
+
+/// The tenant of `TENANT` or `TENANT@main`.
+fn name_of(field: &[u8]) -> Result<&str, Failure> {
+    let Ok(text) = core::str::from_utf8(field) else {
+        return Err(Failure::invalid("a tenant's name is UTF-8"));
+    };
+    let (name, branch) = text.split_once('@').unwrap_or((text, "main"));
+    check_name(name)?;
+    if branch != "main" {
+        let shown: String = branch.chars().take(40).collect();
+        return Err(Failure::invalid(format!(
+            "branch {shown:?} does not exist: forks are not there yet, the one branch is main"
+        )));
+    }
+    Ok(name)
+}
+
+/// The first key behind all keys that begin with `prefix`; `None` for the end.
+fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
+    let keep = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=keep)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
+async fn scan(tenant: &Tenant<OsEnv>, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Answered {
+    let mut scan = tenant.scan(range)?;
+    scan.start().await?;
+    let blocks = |stats: &forebay_engine::table::ReadStats| {
+        stats.data_blocks_read + stats.data_blocks_cached
+    };
+    let blocks_at_start = blocks(scan.stats());
+    let mut entries = Vec::new();
+    while let Some((key, value)) = scan.next().await? {
+        entries.push(Pair { key: Text(key), value: Text(Bytes::clone(&value)) });
+    }
+    let stats = scan.stats();
+    let stats = ScanCost {
+        tables: stats.tables_considered,
+        pruned_bounds: stats.tables_ruled_out_by_bounds,
+        pruned_filter: stats.tables_ruled_out_by_filter,
+        blocks_at_start,
+        blocks: blocks(stats),
+    };
+    Ok(Answer::Entries { entries, stats })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_behind_its_last_key() {
+        assert_eq!(end_of(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(end_of(b"a\xff"), Some(b"b".to_vec()));
+        assert_eq!(end_of(b"\xff\xff"), None);
+        assert_eq!(end_of(b""), None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_apart_from_text_that_looks_like_them() {
+        let show =
+            |bytes: &'static [u8]| serde_json::to_string(&Text(Bytes::from_static(bytes))).unwrap();
+        assert_eq!(show(b"a\"b"), r#""a\"b""#);
+        assert_eq!(show(b"\xff\x00"), r#"{"base64":"/wA="}"#);
+        assert_eq!(show(br#"{"base64":"/wA="}"#), r#""{\"base64\":\"/wA=\"}""#);
+    }
+}

@@ -1,0 +1,133 @@
+//! The keys that are not the engine's: names, units, bounds, defaults.
+
+use forebay_sim::disk::device::DeviceSpec;
+
+use super::{Config, Refused};
+
+const DAY_NS: u64 = 86_400_000_000_000;
+
+/// One key of the workload, the device, the stop rule or the measuring.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnKey {
+    /// Its name in files and on the command line.
+    pub name: &'static str,
+    /// `count`, `ns`, `ratio` or `name`.
+    pub unit: &'static str,
+    /// The value where none is given.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    pub(super) bounds: (u64, u64),
+    pub(super) set: fn(&mut Config, &OwnKey, &str) -> Result<(), Refused>,
+    pub(super) get: fn(&Config) -> String,
+}
+
+/// One value of a device that an experiment may replace.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceKey {
+    /// Its name; the key is `device.` and this.
+    pub name: &'static str,
+    pub(super) field: fn(&mut DeviceSpec) -> &mut u64,
+}
+
+macro_rules! counted {
+    ($name:ident, $unit:literal, $default:literal, $bounds:expr, $about:literal) => {
+        OwnKey {
+            name: stringify!($name),
+            unit: $unit,
+            default: $default,
+            about: $about,
+            bounds: $bounds,
+            set: |config, key, text| {
+                config.$name = whole(key.name, text, key.bounds)?;
+                Ok(())
+            },
+            get: |config| config.$name.to_string(),
+        }
+    };
+}
+
+/// Every key that is not the engine's, in the order in which it is printed.
+#[rustfmt::skip]
+pub const OWN_KEYS: &[OwnKey] = &[
+    OwnKey {
+        name: "workload", unit: "name", default: "steady-zipf", bounds: (0, 0),
+        about: "the scenario",
+        set: set_workload, get: |config| config.workload.clone(),
+    },
+    counted!(tenant_count, "count", "100", (1, 1_000_000), "tenants"),
+    counted!(offered_ops_per_s, "count", "0", (0, 1_000_000_000),
+        "operations that arrive each second, answered or not; 0 = a closed loop"),
+    counted!(client_count, "count", "16", (1, 100_000), "clients of a closed loop"),
+    counted!(lane_count, "count", "0", (0, 64),
+        "tasks that share the arrivals; 0 = 1 in a simulation, 4 on a real disk"),
+    OwnKey {
+        name: "device", unit: "name", default: "nvme", bounds: (0, 0),
+        about: "the preset of the modelled device",
+        set: set_preset, get: |config| config.device.clone(),
+    },
+    counted!(device_scale, "count", "1", (1, 1_000_000_000),
+        "what the device's bandwidth is divided by; latency and IOPS are not"),
+    counted!(core_count, "count", "8", (1, 1_024), "virtual cores"),
+    counted!(cpu_cost_multiplier, "count", "1", (0, 1_000), "modelled CPU costs times this"),
+    counted!(fill_count, "count", "4", (0, 1_000_000),
+        "budgets of user bytes to write; 0 = no end by bytes"),
+    counted!(warmup_fill_count, "count", "1", (0, 1_000_000), "of them, those not measured"),
+    counted!(op_count, "count", "0", (0, u64::MAX), "operations that end a run; 0 = no end by them"),
+    counted!(duration_ns, "ns", "0", (0, DAY_NS * 365), "time that ends a run; 0 = no end by time"),
+    counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
+        "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
+];
+
+/// The values of a device that may be replaced, at full size.
+pub const DEVICE_KEYS: &[DeviceKey] = &[
+    DeviceKey { name: "read_bytes_per_s", field: |spec| &mut spec.read_bytes_per_s },
+    DeviceKey { name: "write_bytes_per_s", field: |spec| &mut spec.write_bytes_per_s },
+    DeviceKey { name: "read_ns", field: |spec| &mut spec.read_ns },
+    DeviceKey { name: "write_ns", field: |spec| &mut spec.write_ns },
+    DeviceKey { name: "sync_ns", field: |spec| &mut spec.sync_ns },
+    DeviceKey { name: "iops", field: |spec| &mut spec.iops },
+    DeviceKey { name: "depth", field: |spec| &mut spec.depth },
+    DeviceKey { name: "writeback_bytes", field: |spec| &mut spec.writeback_bytes },
+];
+
+fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
+    forebay_workloads::library::find(text).map_err(|error| error.to_string())?;
+    text.clone_into(&mut config.workload);
+    Ok(())
+}
+
+fn set_preset(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
+    if DeviceSpec::preset(text).is_none() {
+        let names = DeviceSpec::NAMES.join(", ");
+        return Err(format!("device {text:?} does not exist; allowed: {names}"));
+    }
+    text.clone_into(&mut config.device);
+    Ok(())
+}
+
+pub(super) fn set_device(config: &mut Config, name: &str, text: &str) -> Result<(), Refused> {
+    let Some(key) = DEVICE_KEYS.iter().find(|key| key.name == name) else {
+        let names: Vec<&str> = DEVICE_KEYS.iter().map(|key| key.name).collect();
+        return Err(format!("a device has no {name:?}; allowed: {}", names.join(", ")));
+    };
+    let value = whole(&format!("device.{name}"), text, (0, u64::MAX))?;
+    if key.name == "depth" && value == 0 {
+        return Err("device.depth = 0 is not a whole number from 1".to_owned());
+    }
+    config.device_values.insert(key.name, value);
+    Ok(())
+}
+
+pub(super) fn fraction(key: &str, text: &str) -> Result<f64, Refused> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| format!("{key} = {text:?} is not a number"))
+}
+
+fn whole(key: &str, text: &str, bounds: (u64, u64)) -> Result<u64, Refused> {
+    let digits: String = text.chars().filter(|letter| *letter != '_').collect();
+    let number = digits.parse::<u64>().ok().filter(|n| (bounds.0..=bounds.1).contains(n));
+    number.ok_or_else(|| {
+        format!("{key} = {text:?} is not a whole number from {} to {}", bounds.0, bounds.1)
+    })
+}

@@ -1,0 +1,297 @@
+//! The resolved settings of one arm: every key of files and of `-s`, with its value.
+//!
+//! The engine's options keep their own list of keys; the keys here are those of the workload, the
+//! device, the stop rule and the measuring. [`Config::set`] is the only way in, [`Config::entries`]
+//! the only way out, so that printing, hashing and storing can never disagree with what runs.
+
+mod keys;
+
+use std::collections::BTreeMap;
+
+use forebay_engine::options::{KEYS, Options};
+use forebay_engine::types::Nanos;
+use forebay_sim::disk::device::DeviceSpec;
+use forebay_workloads::{Arrival, Pacing, WorkloadSpec};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::number::{Thousandths, from_f64};
+use crate::record::Param;
+
+pub use keys::{DEVICE_KEYS, OWN_KEYS, OwnKey};
+
+/// What is wrong with a setting, in one line without a place.
+pub type Refused = String;
+
+/// Everything that decides what a run does, but for its seed and its world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The engine's options.
+    pub options: Options,
+    /// The scenario.
+    pub workload: String,
+    /// Parameters of the scenario that differ from their defaults.
+    pub workload_params: BTreeMap<String, f64>,
+    /// Tenants.
+    pub tenant_count: u64,
+    /// Operations that arrive each second; 0 is a closed loop.
+    pub offered_ops_per_s: u64,
+    /// Clients of a closed loop.
+    pub client_count: u64,
+    /// Tasks that share the arrivals of an open loop; 0 is 1 in a simulation and 4 on a real disk.
+    pub lane_count: u64,
+    /// The device's preset.
+    pub device: String,
+    /// The device's bandwidth is divided by this.
+    pub device_scale: u64,
+    /// Values that replace the preset's, before it is scaled.
+    pub device_values: BTreeMap<&'static str, u64>,
+    /// Virtual cores.
+    pub core_count: u64,
+    /// Modelled CPU costs times this.
+    pub cpu_cost_multiplier: u64,
+    /// Budgets of user bytes to write; 0 is no end by bytes.
+    pub fill_count: u64,
+    /// Of them, those that are not measured.
+    pub warmup_fill_count: u64,
+    /// Operations after which a run ends; 0 is no end by operations.
+    pub op_count: u64,
+    /// Time after which a run ends; 0 is no end by time.
+    pub duration_ns: Nanos,
+    /// Time between two samples of the series; 0 is a twentieth of a fill.
+    pub sample_interval_ns: Nanos,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self {
+            options: Options::default(),
+            workload: String::new(),
+            workload_params: BTreeMap::new(),
+            tenant_count: 0,
+            offered_ops_per_s: 0,
+            client_count: 0,
+            lane_count: 0,
+            device: String::new(),
+            device_scale: 1,
+            device_values: BTreeMap::new(),
+            core_count: 0,
+            cpu_cost_multiplier: 0,
+            fill_count: 0,
+            warmup_fill_count: 0,
+            op_count: 0,
+            duration_ns: 0,
+            sample_interval_ns: 0,
+        };
+        for key in OWN_KEYS {
+            // The defaults in the list are within the bounds beside them: a test.
+            (key.set)(&mut config, key, key.default).unwrap_or_default();
+        }
+        config
+    }
+}
+
+impl Config {
+    /// Sets one key from text.
+    ///
+    /// # Errors
+    ///
+    /// One line: for an unknown key all there are, for a value what is allowed. Nothing was changed.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), Refused> {
+        if let Some(own) = OWN_KEYS.iter().find(|own| own.name == key) {
+            return (own.set)(self, own, value);
+        }
+        if let Some(name) = key.strip_prefix("device.") {
+            return keys::set_device(self, name, value);
+        }
+        if let Some(name) = key.strip_prefix("workload.") {
+            let number = keys::fraction(key, value)?;
+            self.workload_params.insert(name.to_owned(), number);
+            return Ok(());
+        }
+        let policy = ["flush.", "stall.", "compaction."].iter().any(|kind| key.starts_with(kind));
+        if policy || KEYS.iter().any(|info| info.name == key) {
+            return self.options.set(key, value).map_err(|error| plain(&error));
+        }
+        Err(format!("unknown key {key:?}; allowed: {}", key_names().join(", ")))
+    }
+
+    /// Every key with its value, in the order in which keys are printed: the engine's options, its
+    /// policies' parameters, then the rest.
+    pub fn entries(&self) -> Vec<(String, String)> {
+        let mut entries = Vec::new();
+        let mut push = |key: &str, value: String| entries.push((key.to_owned(), value));
+        for info in KEYS {
+            push(info.name, self.options.get(info.name).unwrap_or_default());
+        }
+        for (key, value) in &self.options.policy_params {
+            push(key, value.to_string());
+        }
+        for own in OWN_KEYS {
+            push(own.name, (own.get)(self));
+        }
+        for (key, value) in &self.device_values {
+            push(&format!("device.{key}"), value.to_string());
+        }
+        for (key, value) in &self.workload_params {
+            push(&format!("workload.{key}"), value.to_string());
+        }
+        entries
+    }
+
+    /// The entries as a row stores them.
+    pub fn params(&self) -> BTreeMap<String, Param> {
+        self.entries().into_iter().map(|(key, value)| (key, param(&value))).collect()
+    }
+
+    /// xxh3 over all entries, 16 hex digits.
+    pub fn hash(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.entries() {
+            text.push_str(&key);
+            text.push('=');
+            text.push_str(&value);
+            text.push('\n');
+        }
+        format!("{:016x}", xxh3_64(text.as_bytes()))
+    }
+
+    /// The workload with this seed.
+    pub fn workload_spec(&self, seed: u64) -> WorkloadSpec {
+        let arrival = match self.offered_ops_per_s {
+            0 => Arrival::Closed,
+            ops_per_s => Arrival::Open { ops_per_s, pacing: Pacing::Poisson, on_off: None },
+        };
+        WorkloadSpec {
+            tenant_count: u32::try_from(self.tenant_count).unwrap_or(u32::MAX),
+            budget_bytes: self.options.budget_bytes,
+            seed,
+            arrival,
+            params: self.workload_params.clone(),
+            ..WorkloadSpec::named(&self.workload)
+        }
+    }
+
+    /// The device at full size: the preset with the values that replace the preset's.
+    pub fn device_full(&self) -> DeviceSpec {
+        let mut spec = DeviceSpec::preset(&self.device).unwrap_or(DeviceSpec::NONE);
+        for (name, value) in &self.device_values {
+            if let Some(key) = DEVICE_KEYS.iter().find(|key| key.name == *name) {
+                *(key.field)(&mut spec) = *value;
+            }
+        }
+        // Blocks and pages do not shrink with the machine: a read of one pays latency alone.
+        DeviceSpec { read_pays_latency_only: true, ..spec }
+    }
+
+    /// The device as run.
+    pub fn device_spec(&self) -> DeviceSpec {
+        self.device_full().scaled(self.device_scale)
+    }
+
+    /// Refuses values that do not go together.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the keys. Nothing was changed.
+    pub fn validate(&self) -> Result<(), Refused> {
+        self.options.validate().map_err(|error| plain(&error))?;
+        self.workload_spec(0).check().map_err(|error| error.to_string())?;
+        if self.fill_count == 0 && self.op_count == 0 && self.duration_ns == 0 {
+            return Err("nothing ends a run: set fill_count, op_count or duration_ns".to_owned());
+        }
+        if self.fill_count > 0 && self.warmup_fill_count >= self.fill_count {
+            return Err(format!(
+                "warmup_fill_count = {} leaves nothing of fill_count = {} to measure",
+                self.warmup_fill_count, self.fill_count
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Every key there is; those with a policy's or a scenario's parameters as patterns.
+pub fn key_names() -> Vec<String> {
+    let mut names: Vec<String> = KEYS.iter().map(|info| info.name.to_owned()).collect();
+    names.extend(OWN_KEYS.iter().map(|own| own.name.to_owned()));
+    names.extend(["flush.PARAM", "stall.PARAM", "workload.PARAM"].map(str::to_owned));
+    names.extend(DEVICE_KEYS.iter().map(|key| format!("device.{}", key.name)));
+    names
+}
+
+/// The engine's refusal without its kind: the line that names the key is enough.
+fn plain(error: &forebay_engine::Error) -> Refused {
+    match error {
+        forebay_engine::Error::InvalidArgument(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn param(value: &str) -> Param {
+    if let Ok(switch) = value.parse::<bool>() {
+        return Param::Switch(switch);
+    }
+    if let Ok(integer) = value.parse::<u64>() {
+        return Param::Integer(integer);
+    }
+    let thousandths = value.parse::<f64>().ok().and_then(|value| from_f64(value * 1000.0));
+    thousandths
+        .map_or_else(|| Param::Text(value.to_owned()), |n| Param::Fraction(Thousandths(n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_accepted_and_comes_back() {
+        let config = Config::default();
+        for own in OWN_KEYS {
+            assert_eq!((own.get)(&config), own.default, "{}", own.name);
+        }
+        let mut copy = Config::default();
+        for (key, value) in config.entries() {
+            copy.set(&key, &value).unwrap();
+        }
+        assert_eq!(copy, config);
+    }
+
+    #[test]
+    fn every_entry_changes_the_hash_and_survives_text() {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("flush.largest.trigger_ratio", "0.5"),
+            ("device.sync_ns", "7"),
+            ("workload.write_ratio", "0.25"),
+            ("tenant_count", "1_000"),
+            ("memtable_bytes_max", "256 KiB"),
+        ] {
+            let before = config.hash();
+            config.set(key, value).unwrap();
+            assert_ne!(config.hash(), before, "{key}");
+        }
+        let mut copy = Config::default();
+        for (key, value) in config.entries() {
+            copy.set(&key, &value).unwrap();
+        }
+        assert_eq!(copy, config);
+        assert_eq!(copy.device_spec().sync_ns, 7);
+    }
+
+    #[test]
+    fn refusals_name_the_key_and_what_is_allowed() {
+        let mut config = Config::default();
+        let refused = |config: &mut Config, key: &str, value: &str| config.set(key, value).unwrap_err();
+        assert!(refused(&mut config, "budget", "1").contains("allowed: layout, flush_policy"));
+        assert!(refused(&mut config, "device", "tape").contains("nvme, sata-ssd"));
+        assert!(refused(&mut config, "device.speed", "1").contains("read_bytes_per_s"));
+        assert!(refused(&mut config, "workload", "x").contains("twitter-53"));
+        assert!(refused(&mut config, "flush_policy", "oldest").contains("oldest-write"));
+        assert!(refused(&mut config, "fill_count", "-1").contains("from 0 to"));
+        config.set("fill_count", "2").unwrap();
+        config.set("warmup_fill_count", "2").unwrap();
+        assert!(config.validate().unwrap_err().contains("warmup_fill_count"));
+        config.set("warmup_fill_count", "0").unwrap();
+        config.set("workload.nonsense", "1").unwrap();
+        assert!(config.validate().unwrap_err().contains("nonsense"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Who issues operations: lanes of an open loop, clients of a closed one.
+
+use core::future::{Future, poll_fn};
+use core::ops::Bound;
+use core::pin::{Pin, pin};
+use core::task::Poll;
+use std::sync::Arc;
+
+use forebay_engine::env::Env;
+use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::{Error, WriteOptions};
+use forebay_workloads::{Op, OpKind};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::Driver;
+
+/// Operations of one lane that may wait at once. Further arrivals wait for one of them; their latency
+/// counts from their arrival all the same.
+const WAITING_MAX: usize = 10_000;
+
+/// An answered operation.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) tenant: u32,
+    pub(super) is_write: bool,
+    /// User bytes of a write.
+    pub(super) bytes: u64,
+    /// Intended arrival.
+    pub(super) at: Nanos,
+    /// The answer.
+    pub(super) end: Nanos,
+    pub(super) error: Option<Error>,
+}
+
+type Running = Pin<Box<dyn Future<Output = Done>>>;
+
+/// One lane of an open loop: takes operations in the order of their arrival, each at its time, and
+/// goes on while earlier ones wait.
+pub(super) async fn open<E: Env>(driver: Arc<Driver<E>>) {
+    let mut waiting: FuturesUnordered<Running> = FuturesUnordered::new();
+    while let Some((number, op, at)) = driver.next_op() {
+        if driver.env.now() < at {
+            wait_until(&driver, at, &mut waiting).await;
+        }
+        let mut running: Running = Box::pin(run(Arc::clone(&driver), number, op, at));
+        let done = poll_fn(|cx| match running.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await;
+        match done {
+            Some(done) => driver.answered(&done),
+            None => waiting.push(running),
+        }
+        while waiting.len() >= WAITING_MAX {
+            if let Some(done) = waiting.next().await {
+                driver.answered(&done);
+            }
+        }
+    }
+    while let Some(done) = waiting.next().await {
+        driver.answered(&done);
+    }
+}
+
+/// Waits for the next arrival, and takes the answers that come before.
+async fn wait_until<E: Env>(
+    driver: &Driver<E>,
+    at: Nanos,
+    waiting: &mut FuturesUnordered<Running>,
+) {
+    let mut sleep = pin!(driver.env.sleep_until(at));
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(done)) = waiting.poll_next_unpin(cx) {
+            driver.answered(&done);
+        }
+        sleep.as_mut().poll(cx)
+    })
+    .await;
+}
+
+/// One client of a closed loop: asks, waits for the answer, asks again.
+pub(super) async fn closed<E: Env>(driver: Arc<Driver<E>>) {
+    while let Some((number, op, _)) = driver.next_op() {
+        // Every call of a world whose disk is free could be ready at once: time must pass.
+        let at = driver.env.now();
+        driver.env.sleep_until(at).await;
+        let done = run(Arc::clone(&driver), number, op, at).await;
+        driver.answered(&done);
+    }
+}
+
+async fn run<E: Env>(driver: Arc<Driver<E>>, number: u64, op: Op, at: Nanos) -> Done {
+    let result = perform(&driver, number, op).await;
+    let (bytes, error) = match result {
+        Ok(bytes) => (bytes, None),
+        Err(error) => (0, Some(error)),
+    };
+    let end = driver.env.now();
+    Done { tenant: op.tenant, is_write: op.is_write(), bytes, at, end, error }
+}
+
+/// Asks the engine; gives back the user bytes that were written.
+async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64, Error> {
+    let at = usize::try_from(op.tenant).unwrap_or(usize::MAX);
+    let Some(tenant) = driver.tenants.get(at) else {
+        return Err(Error::UnknownTenant(op.tenant.to_string()));
+    };
+    let mut key = Vec::new();
+    driver.workload.fill_key(op.tenant, op.key(), &mut key);
+    match op.kind {
+        OpKind::Put { key: index } => {
+            let mut value = Vec::new();
+            driver.workload.fill_value(op.tenant, index, number, &mut value);
+            tenant.put(&key, &value, WriteOptions::default()).await?;
+            Ok(to_u64(key.len()).saturating_add(to_u64(value.len())))
+        }
+        OpKind::Delete { .. } => {
+            tenant.delete(&key, WriteOptions::default()).await?;
+            Ok(to_u64(key.len()))
+        }
+        OpKind::Get { .. } => {
+            tenant.get(&key).await?;
+            Ok(0)
+        }
+        OpKind::Scan { limit, .. } => {
+            let mut scan = tenant.scan((Bound::Included(key.as_slice()), Bound::Unbounded))?;
+            for _ in 0..limit {
+                if scan.next().await?.is_none() {
+                    break;
+                }
+            }
+            Ok(0)
+        }
+    }
+}

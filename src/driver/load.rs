@@ -1,0 +1,44 @@
+//! The load: every key of every tenant once, before anything is measured.
+
+use forebay_engine::env::Env;
+use forebay_engine::{Db, Error, Tenant, WriteBatch, WriteOptions};
+use forebay_workloads::Workload;
+
+/// Entries of one batch of the load.
+const BATCH_ENTRIES: u64 = 64;
+
+/// Creates the workload's tenants, puts every key once and waits until no flush and no compaction is
+/// due.
+///
+/// # Errors
+///
+/// The engine's; part of the keys may be there.
+pub async fn load<E: Env>(db: &Db<E>, workload: &Workload, batch_bytes: u64) -> Result<(), Error> {
+    let names: Vec<&str> = workload.tenants().iter().map(|t| t.name.as_str()).collect();
+    let tenants = db.create_tenants(&names).await?;
+    let mut batch = WriteBatch::new();
+    let (mut entries, mut bytes) = (0, 0);
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    for (number, op) in (0..).zip(workload.load_ops()) {
+        let Some(tenant) = tenant_of(&tenants, op.tenant) else { continue };
+        workload.fill_key(op.tenant, op.key(), &mut key);
+        workload.fill_value(op.tenant, op.key(), number, &mut value);
+        let size = forebay_engine::types::to_u64(key.len() + value.len());
+        // A quarter of what a batch may charge leaves room for what the engine adds to each entry.
+        if entries > 0 && (entries >= BATCH_ENTRIES || bytes + size > batch_bytes >> 2) {
+            db.write(core::mem::take(&mut batch), WriteOptions::default()).await?;
+            (entries, bytes) = (0, 0);
+        }
+        tenant.put_in(&mut batch, &key, &value)?;
+        entries += 1;
+        bytes += size;
+    }
+    if entries > 0 {
+        db.write(batch, WriteOptions::default()).await?;
+    }
+    db.wait_idle().await
+}
+
+fn tenant_of<E: Env>(tenants: &[Tenant<E>], number: u32) -> Option<&Tenant<E>> {
+    tenants.get(usize::try_from(number).unwrap_or(usize::MAX))
+}

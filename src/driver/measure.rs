@@ -1,0 +1,240 @@
+//! What a run recorded: latencies, counts for each tenant, samples, and the engine's own counters.
+
+use std::collections::BTreeMap;
+
+use forebay_engine::metrics::Metrics;
+use forebay_engine::types::{Nanos, TreeId};
+use forebay_workloads::{Class, TenantProfile};
+use hdrhistogram::Histogram;
+
+use super::lane::Done;
+use super::tally::Sums;
+use crate::histogram::SIGFIG;
+
+/// Decimal digits of a tenant's own histogram: a thousand of them must fit beside each other.
+const TENANT_SIGFIG: u8 = 2;
+
+/// One sample of the series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Its end, since measuring began.
+    pub at_ns: Nanos,
+    /// Operations answered in it.
+    pub ops: u64,
+    /// Time that writes waited, of waits that ended in it.
+    pub stall_ns: u64,
+    /// Bytes in memtables at its end.
+    pub memtable_bytes: u64,
+    /// Immutable memtables at its end.
+    pub immutable_count: u64,
+    /// L0 tables of all trees at its end.
+    pub l0_count: u64,
+    /// 99th percentile of the latency of the writes answered in it.
+    pub p99_ns: u64,
+}
+
+/// What one tenant saw.
+#[derive(Clone, Debug)]
+pub struct TenantTally {
+    /// Its number in the workload.
+    pub tenant: usize,
+    /// Operations that arrived.
+    pub issued: u64,
+    /// Of them, those answered before the last arrival.
+    pub in_time: u64,
+    /// Operations answered.
+    pub ops: u64,
+    /// User bytes that it wrote.
+    pub bytes: u64,
+    /// Latency of all its operations, to two digits; `None` where it had none.
+    pub latency: Option<Histogram<u32>>,
+    /// Time that its writes waited.
+    pub stall_ns: u64,
+    /// Time that writes waited on its account.
+    pub stall_caused_ns: u64,
+}
+
+/// What lanes record as they go.
+pub(super) struct Recorder {
+    write: Histogram<u64>,
+    read: Histogram<u64>,
+    pub(super) interval: Histogram<u64>,
+    interval_ops: u64,
+    ops: u64,
+    tenants: Vec<TenantTally>,
+    classes: BTreeMap<Class, Histogram<u64>>,
+    class_of: Vec<Class>,
+    pub(super) intervals: Vec<Interval>,
+}
+
+/// A histogram of nanoseconds that grows as it must.
+#[expect(clippy::expect_used, reason = "three digits are within the histogram's bounds")]
+fn histogram() -> Histogram<u64> {
+    Histogram::new(SIGFIG).expect("three digits are allowed")
+}
+
+/// Records a latency; an auto-resizing histogram refuses nothing.
+fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
+    histogram.saturating_record(ns);
+}
+
+impl Recorder {
+    pub(super) fn new(profiles: &[TenantProfile]) -> Self {
+        let tally = |tenant: usize| TenantTally {
+            tenant,
+            issued: 0,
+            in_time: 0,
+            ops: 0,
+            bytes: 0,
+            latency: None,
+            stall_ns: 0,
+            stall_caused_ns: 0,
+        };
+        let class_of: Vec<Class> = profiles.iter().map(|profile| profile.class).collect();
+        Self {
+            write: histogram(),
+            read: histogram(),
+            interval: histogram(),
+            interval_ops: 0,
+            ops: 0,
+            tenants: (0..profiles.len()).map(tally).collect(),
+            classes: class_of.iter().map(|class| (*class, histogram())).collect(),
+            class_of,
+            intervals: Vec::new(),
+        }
+    }
+
+    fn tenant(&mut self, tenant: u32) -> Option<&mut TenantTally> {
+        self.tenants.get_mut(usize::try_from(tenant).unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn issued(&mut self, tenant: u32) {
+        if let Some(tally) = self.tenant(tenant) {
+            tally.issued = tally.issued.saturating_add(1);
+        }
+    }
+
+    pub(super) fn answered(&mut self, done: &Done, in_time: bool) {
+        let ns = done.end.saturating_sub(done.at);
+        self.ops = self.ops.saturating_add(1);
+        self.interval_ops = self.interval_ops.saturating_add(1);
+        if done.is_write {
+            record(&mut self.write, ns);
+            record(&mut self.interval, ns);
+        } else {
+            record(&mut self.read, ns);
+        }
+        let class = self.class_of.get(usize::try_from(done.tenant).unwrap_or(usize::MAX)).copied();
+        if let Some(histogram) = class.and_then(|class| self.classes.get_mut(&class)) {
+            record(histogram, ns);
+        }
+        let Some(tally) = self.tenant(done.tenant) else { return };
+        tally.ops = tally.ops.saturating_add(1);
+        tally.in_time = tally.in_time.saturating_add(u64::from(in_time));
+        tally.bytes = tally.bytes.saturating_add(done.bytes);
+        if tally.latency.is_none() {
+            tally.latency = Histogram::new(TENANT_SIGFIG).ok();
+        }
+        if let Some(latency) = &mut tally.latency {
+            record(latency, ns);
+        }
+    }
+
+    pub(super) fn has_interval(&self) -> bool {
+        self.interval_ops > 0
+    }
+
+    /// Operations and p99 of writes since the last call.
+    pub(super) fn take_interval(&mut self) -> (u64, u64) {
+        let p99 = self.interval.value_at_quantile(0.99);
+        self.interval.reset();
+        (core::mem::take(&mut self.interval_ops), p99)
+    }
+}
+
+/// Everything that one run measured.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Operations answered.
+    pub ops: u64,
+    /// From the begin of measuring to the last answer.
+    pub elapsed_ns: Nanos,
+    /// Latency of writes.
+    pub write: Histogram<u64>,
+    /// Latency of reads.
+    pub read: Histogram<u64>,
+    /// Latency of all operations by class of tenants.
+    pub classes: BTreeMap<Class, Histogram<u64>>,
+    /// Every tenant, in the workload's order.
+    pub tenants: Vec<TenantTally>,
+    /// The series.
+    pub intervals: Vec<Interval>,
+    /// The engine's counters when measuring began.
+    pub before: Metrics,
+    /// The engine's counters at the end.
+    pub after: Metrics,
+    /// Bytes of every table that a flush installed, in ascending order.
+    pub table_bytes: Vec<u64>,
+    /// Bytes in memtables of idle trees, mean over samples.
+    pub stranded_bytes: u64,
+}
+
+impl Measured {
+    pub(super) fn new(
+        recorder: Recorder,
+        counters: (Metrics, Metrics),
+        (mut sums, trees): (Sums, Vec<TreeId>),
+    ) -> Self {
+        sums.table_bytes.sort_unstable();
+        let mut tenants = recorder.tenants;
+        for (tally, ns) in tenants.iter_mut().zip(&sums.stall_ns) {
+            tally.stall_ns = *ns;
+        }
+        share_causes(&mut tenants, &trees, &sums.caused_ns);
+        Self {
+            ops: recorder.ops,
+            elapsed_ns: 0,
+            write: recorder.write,
+            read: recorder.read,
+            classes: recorder.classes,
+            tenants,
+            intervals: recorder.intervals,
+            before: counters.0,
+            after: counters.1,
+            table_bytes: sums.table_bytes,
+            stranded_bytes: 0,
+        }
+    }
+}
+
+/// Charges what a tree caused to its tenants, by the bytes they wrote; what rounding leaves goes to
+/// the last of them, so that the sum stays.
+fn share_causes(
+    tenants: &mut [TenantTally],
+    trees: &[TreeId],
+    caused_ns: &BTreeMap<TreeId, u64>,
+) {
+    let mut members: BTreeMap<TreeId, Vec<usize>> = BTreeMap::new();
+    for (tenant, tree) in trees.iter().enumerate() {
+        members.entry(*tree).or_default().push(tenant);
+    }
+    for (tree, ns) in caused_ns {
+        let Some(members) = members.get(tree) else { continue };
+        let bytes_of = |at: &usize| tenants.get(*at).map_or(0, |t| u128::from(t.bytes));
+        let all: u128 = members.iter().map(bytes_of).sum();
+        let shares: Vec<u64> = members
+            .iter()
+            .map(|at| u128::from(*ns).saturating_mul(bytes_of(at)).checked_div(all).unwrap_or(0))
+            .map(|share| u64::try_from(share).unwrap_or(u64::MAX))
+            .collect();
+        let rest = shares.iter().fold(*ns, |rest, share| rest.saturating_sub(*share));
+        for (at, share) in members.iter().zip(shares) {
+            if let Some(tenant) = tenants.get_mut(*at) {
+                tenant.stall_caused_ns = tenant.stall_caused_ns.saturating_add(share);
+            }
+        }
+        if let Some(tenant) = members.last().and_then(|at| tenants.get_mut(*at)) {
+            tenant.stall_caused_ns = tenant.stall_caused_ns.saturating_add(rest);
+        }
+    }
+}

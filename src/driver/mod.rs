@@ -1,0 +1,163 @@
+//! Feeds a workload to a database and times every operation from its intended arrival.
+//!
+//! The same driver runs in every world: it knows time and tasks only through the world's
+//! [`Env`]. In an open loop operations arrive whether or not earlier ones were answered, and one
+//! that waits is put aside, so that a stalled tenant holds up nobody but itself; in a closed loop each
+//! client waits for its answer. A run is cut by user bytes into fills of the budget, of which the
+//! first are not measured.
+
+mod lane;
+mod load;
+mod measure;
+mod state;
+mod tally;
+
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forebay_engine::env::Env;
+use forebay_engine::types::Nanos;
+use forebay_engine::{Db, Error, Tenant};
+use forebay_workloads::Workload;
+
+use crate::config::Config;
+use state::State;
+
+pub use load::load;
+pub use measure::{Interval, Measured, TenantTally};
+pub use tally::Tally;
+
+/// A tenant without a write for this long holds its memtable's bytes for nothing.
+const IDLE_NS: Nanos = 10_000_000_000;
+
+/// Samples in the time that a fill takes, where nothing else is asked for.
+const SAMPLES_PER_FILL: u64 = 20;
+
+/// What lanes and clients share.
+pub(crate) struct Driver<E: Env> {
+    pub(crate) env: E,
+    pub(crate) db: Db<E>,
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) tenants: Vec<Tenant<E>>,
+    pub(crate) tally: Arc<Tally>,
+    state: Mutex<State>,
+}
+
+/// What a run is made of, beside its database.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The arm's configuration.
+    pub config: Config,
+    /// The workload with the run's seed.
+    pub workload: Arc<Workload>,
+    /// Tasks that share the arrivals of an open loop.
+    pub lane_count: u64,
+}
+
+impl<E: Env> Driver<E> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs a plan's workload against a loaded database whose listener is `tally`.
+///
+/// # Errors
+///
+/// The first error that an operation met; the others were stopped and waited for.
+pub async fn measure<E: Env>(
+    env: E,
+    db: Db<E>,
+    plan: &Plan,
+    tally: Arc<Tally>,
+) -> Result<Measured, Error> {
+    let find = |name: &str| db.tenant(name).ok_or_else(|| Error::UnknownTenant(name.to_owned()));
+    let profiles = plan.workload.tenants();
+    let tenants = profiles.iter().map(|p| find(&p.name)).collect::<Result<Vec<_>, _>>()?;
+    tally.know(&tenants);
+    let state = State::new(plan, env.now());
+    let driver = Arc::new(Driver {
+        env: env.clone(),
+        db,
+        workload: Arc::clone(&plan.workload),
+        tenants,
+        tally,
+        state: Mutex::new(state),
+    });
+    driver.begin_if_warm();
+    let tasks = start(&driver, plan);
+    let sample_every = sample_interval(plan);
+    let mut ended = pin!(async {
+        for task in tasks {
+            task.await;
+        }
+    });
+    let mut next = env.now().saturating_add(sample_every);
+    loop {
+        let mut sleep = pin!(env.sleep_until(next));
+        let over = poll_fn(|cx| {
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            sleep.as_mut().poll(cx).map(|()| false)
+        })
+        .await;
+        if over {
+            return driver.finish();
+        }
+        next = driver.sample().max(env.now()).saturating_add(sample_every);
+    }
+}
+
+fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan) -> Vec<E::Task> {
+    let open = plan.config.offered_ops_per_s > 0;
+    let count = if open { plan.lane_count } else { plan.config.client_count };
+    let mut tasks = Vec::new();
+    for _ in 0..count.max(1) {
+        let driver = Arc::clone(driver);
+        let env = driver.env.clone();
+        tasks.push(if open {
+            env.spawn("lane", move || lane::open(driver))
+        } else {
+            env.spawn("client", move || lane::closed(driver))
+        });
+    }
+    tasks
+}
+
+/// Time between two samples: as asked for, else a part of the time that a fill is meant to take.
+fn sample_interval(plan: &Plan) -> Nanos {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let config = &plan.config;
+    if config.sample_interval_ns > 0 {
+        return config.sample_interval_ns;
+    }
+    let bytes_per_s = write_bytes_per_s(&plan.workload, config.offered_ops_per_s);
+    let fill_ns = u128::from(config.options.budget_bytes)
+        .saturating_mul(u128::from(SECOND_NS))
+        .checked_div(u128::from(bytes_per_s));
+    let fill_ns = fill_ns.and_then(|ns| u64::try_from(ns).ok()).unwrap_or(0);
+    let derived = fill_ns.div_euclid(SAMPLES_PER_FILL);
+    if derived == 0 { SECOND_NS } else { derived.max(1_000_000) }
+}
+
+/// User bytes that an open loop's writes bring each second in the long run.
+pub fn write_bytes_per_s(workload: &Workload, ops_per_s: u64) -> u64 {
+    // Write fractions in millionths, so that every machine rounds alike.
+    let mut weights = 0_u128;
+    let mut bytes = 0_u128;
+    for tenant in workload.tenants() {
+        let millionths = crate::number::from_f64(tenant.write_fraction * 1e6).unwrap_or(0);
+        weights += u128::from(tenant.weight);
+        bytes = bytes.saturating_add(
+            u128::from(tenant.weight)
+                .saturating_mul(u128::from(millionths))
+                .saturating_mul(u128::from(tenant.entry_bytes())),
+        );
+    }
+    // An operation's mean bytes in 2^-20 bytes: weights of 2^40 and more leave no room for the rate.
+    let mean = bytes.checked_div(weights.saturating_mul(1_000_000) >> 20).unwrap_or(0);
+    u64::try_from(mean.saturating_mul(u128::from(ops_per_s)) >> 20).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,84 @@
+//! What the engine's events add up to: who waited, on whose account, and how large tables became.
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use forebay_engine::Tenant;
+use forebay_engine::env::Env;
+use forebay_engine::events::{Event, Listener};
+use forebay_engine::types::{BranchId, Nanos, TreeId};
+
+/// Sums of events since the last reset.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums {
+    /// Bytes of each table that a flush installed.
+    pub(super) table_bytes: Vec<u64>,
+    /// Time that each tenant's writes waited.
+    pub(super) stall_ns: Vec<u64>,
+    /// Time that writes waited on each tree's account.
+    pub(super) caused_ns: BTreeMap<TreeId, u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    sums: Sums,
+    /// Tenants by branch, in the workload's order.
+    tenants: BTreeMap<BranchId, usize>,
+}
+
+/// A listener that adds up events.
+#[derive(Default)]
+pub struct Tally {
+    inner: Mutex<Inner>,
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally").finish_non_exhaustive()
+    }
+}
+
+impl Tally {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which tenants events speak of.
+    pub(super) fn know<E: Env>(&self, tenants: &[Tenant<E>]) {
+        let mut inner = self.inner();
+        inner.tenants = tenants.iter().map(Tenant::branch_id).zip(0..).collect();
+        inner.sums.stall_ns = vec![0; tenants.len()];
+    }
+
+    /// Begins again at zero.
+    pub(super) fn reset(&self) {
+        let mut inner = self.inner();
+        let stall_ns = vec![0; inner.sums.stall_ns.len()];
+        inner.sums = Sums { stall_ns, ..Sums::default() };
+    }
+
+    pub(super) fn sums(&self) -> Sums {
+        self.inner().sums.clone()
+    }
+}
+
+impl Listener for Tally {
+    fn event(&self, _: Nanos, event: &Event) {
+        match event {
+            Event::FlushEnd { table: Some((_, bytes)), .. } => {
+                self.inner().sums.table_bytes.push(*bytes);
+            }
+            Event::StallEnd { branch, caused_by, elapsed_ns, .. } => {
+                let mut inner = self.inner();
+                let tenant = inner.tenants.get(branch).copied();
+                if let Some(ns) = tenant.and_then(|at| inner.sums.stall_ns.get_mut(at)) {
+                    *ns = ns.saturating_add(*elapsed_ns);
+                }
+                let caused = inner.sums.caused_ns.entry(*caused_by).or_default();
+                *caused = caused.saturating_add(*elapsed_ns);
+            }
+            _ => {}
+        }
+    }
+}

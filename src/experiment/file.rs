@@ -1,0 +1,334 @@
+//! The text of an experiment file, read with the line of every key.
+//!
+//! Reading checks each key and each value by itself, so that a slip is told with file, line, key and
+//! what is allowed; whether values go together is the grid's business.
+
+use std::collections::BTreeMap;
+
+use forebay_engine::options::KEYS;
+use toml::de::{DeTable, DeValue};
+
+use super::{ExperimentError, Seeds};
+use crate::config::{Config, DEVICE_KEYS};
+
+type Spanned<T> = toml::Spanned<T>;
+type Result<T> = core::result::Result<T, ExperimentError>;
+
+/// A key of a file with its values: several make an axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key as `-s` names it.
+    pub key: String,
+    /// Its values as text.
+    pub values: Vec<String>,
+    /// The line it stands in, counted from 1.
+    pub line: usize,
+}
+
+/// Values of several keys that change together.
+pub type Assignment = BTreeMap<String, Vec<String>>;
+
+/// What a file says, each value checked by itself.
+#[derive(Clone, Debug, Default)]
+pub struct ExperimentFile {
+    /// What to call the file in messages.
+    pub label: String,
+    /// Its heading.
+    pub title: String,
+    /// What it asks.
+    pub question: String,
+    /// The arm that others are compared with, and the line.
+    pub baseline: Option<(String, usize)>,
+    /// The seeds.
+    pub seeds: Option<Seeds>,
+    /// Values that all arms share.
+    pub settings: Vec<Setting>,
+    /// The grid's axes, in the order of the file.
+    pub axes: Vec<Setting>,
+    /// Axes whose keys change together: one list of assignments each.
+    pub coupled: Vec<Vec<Assignment>>,
+    /// Arms to leave out: those that agree with one of these in every key it names.
+    pub exclude: Vec<Assignment>,
+    /// Arms outside the grid, by name.
+    pub named: Vec<(String, Vec<Setting>)>,
+    /// What a quick run changes.
+    pub quick: Vec<Setting>,
+    /// The machine that the question is about, where the run is a smaller one.
+    pub full: Vec<Setting>,
+}
+
+struct Reader<'a> {
+    label: &'a str,
+    text: &'a str,
+}
+
+const TOP_KEYS: [&str; 13] = [
+    "title", "question", "baseline", "seeds", "options", "workload", "device", "stop", "measure",
+    "arms", "arm", "quick", "full",
+];
+const WORKLOAD_KEYS: [&str; 6] =
+    ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "params"];
+const STOP_KEYS: [&str; 4] = ["fill_count", "warmup_fill_count", "op_count", "duration_ns"];
+const HARDWARE_KEYS: [&str; 4] = ["preset", "scale", "core_count", "cpu_cost_multiplier"];
+
+impl ExperimentFile {
+    /// Reads a file's text; `label` names it in messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ExperimentError`] with file, line, key and what is allowed.
+    pub fn parse(label: &str, text: &str) -> Result<Self> {
+        let reader = Reader { label, text };
+        let table = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            reader.error(at, error.message())
+        })?;
+        let mut file = Self { label: label.to_owned(), ..Self::default() };
+        for (key, value) in in_order(table.get_ref()) {
+            reader.top(&mut file, key, value)?;
+        }
+        Ok(file)
+    }
+}
+
+impl Reader<'_> {
+    fn error(&self, offset: usize, detail: impl core::fmt::Display) -> ExperimentError {
+        let line = self.line(offset);
+        ExperimentError(format!("{}:{line}: {}", self.label, one_line(&detail.to_string())))
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1)
+    }
+
+    fn top(
+        &self,
+        file: &mut ExperimentFile,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<()> {
+        let at = key.span().start;
+        match key.get_ref().as_ref() {
+            "title" => file.title = self.scalar("title", value)?,
+            "question" => file.question = self.scalar("question", value)?,
+            "baseline" => file.baseline = Some((self.scalar("baseline", value)?, self.line(at))),
+            "seeds" => {
+                let seeds = self.scalar("seeds", value)?.parse::<Seeds>();
+                file.seeds = Some(seeds.map_err(|error| self.error(at, error.0))?);
+            }
+            "options" => self.section(value, "options", option_key, &mut file.settings)?,
+            "workload" => self.section(value, "workload", workload_key, &mut file.settings)?,
+            "device" => self.section(value, "device", device_key, &mut file.settings)?,
+            "stop" => self.section(value, "stop", stop_key, &mut file.settings)?,
+            "measure" => self.section(value, "measure", measure_key, &mut file.settings)?,
+            "arms" => self.arms(file, value)?,
+            "arm" => self.named(file, value)?,
+            "quick" => self.section(value, "quick", any_key, &mut file.quick)?,
+            "full" => self.section(value, "full", any_key, &mut file.full)?,
+            other => {
+                let allowed = TOP_KEYS.join(", ");
+                return Err(self.error(at, format!("unknown key {other:?}; allowed: {allowed}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn arms(&self, file: &mut ExperimentFile, value: &Spanned<DeValue<'_>>) -> Result<()> {
+        for (key, value) in in_order(self.table("arms", value)?) {
+            match key.get_ref().as_ref() {
+                "exclude" => file.exclude = self.assignments("exclude", value)?,
+                "coupled" => {
+                    let Some(axes) = value.get_ref().as_array() else {
+                        return Err(self.wrong(value, "coupled", "a list of lists of tables"));
+                    };
+                    for axis in axes {
+                        file.coupled.push(self.assignments("coupled", axis)?);
+                    }
+                }
+                name => self.settings(name, value, &mut file.axes)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, file: &mut ExperimentFile, value: &Spanned<DeValue<'_>>) -> Result<()> {
+        for (name, value) in in_order(self.table("arm", value)?) {
+            let mut settings = Vec::new();
+            self.section(value, name.get_ref(), any_key, &mut settings)?;
+            if let Some(axis) = settings.iter().find(|setting| setting.values.len() != 1) {
+                let detail = format!("{} of one arm takes one value", axis.key);
+                return Err(self.error(value.span().start, detail));
+            }
+            file.named.push((name.get_ref().to_string(), settings));
+        }
+        Ok(())
+    }
+
+    fn section(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        name: &str,
+        map: fn(&str) -> core::result::Result<String, String>,
+        out: &mut Vec<Setting>,
+    ) -> Result<()> {
+        for (path, value) in self.flat(String::new(), self.table(name, value)?) {
+            let key = map(&path)
+                .map_err(|allowed| {
+                    format!("unknown key {path:?} in [{name}]; allowed: {allowed}")
+                })
+                .map_err(|detail| self.error(value.span().start, detail))?;
+            let lists = name == "quick";
+            if !lists && value.get_ref().is_array() {
+                let detail = format!("{key} is a list; only [arms] and [quick] take lists");
+                return Err(self.error(value.span().start, detail));
+            }
+            self.settings(&key, value, out)?;
+        }
+        Ok(())
+    }
+
+    /// One key with its value or values, each checked; a table is taken apart.
+    fn settings(&self, key: &str, value: &Spanned<DeValue<'_>>, out: &mut Vec<Setting>) -> Result<()> {
+        if let Some(table) = value.get_ref().as_table() {
+            for (path, value) in self.flat(format!("{key}."), table) {
+                self.settings(&path, value, out)?;
+            }
+            return Ok(());
+        }
+        let at = value.span().start;
+        let values = self.values(key, value)?;
+        if values.is_empty() {
+            return Err(self.error(at, format!("{key} is an empty list")));
+        }
+        for value in &values {
+            Config::default().set(key, value).map_err(|detail| self.error(at, detail))?;
+        }
+        out.push(Setting { key: key.to_owned(), values, line: self.line(at) });
+        Ok(())
+    }
+
+    fn assignments(&self, name: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<Assignment>> {
+        let Some(list) = value.get_ref().as_array() else {
+            return Err(self.wrong(value, name, "a list of tables"));
+        };
+        let mut assignments = Vec::new();
+        for entry in list {
+            let mut settings = Vec::new();
+            for (path, value) in self.flat(String::new(), self.table(name, entry)?) {
+                self.settings(&path, value, &mut settings)?;
+            }
+            assignments.push(settings.into_iter().map(|s| (s.key, s.values)).collect());
+        }
+        Ok(assignments)
+    }
+
+    /// The values of a table by dotted path, in the order of the file.
+    fn flat<'v, 'i>(
+        &self,
+        prefix: String,
+        table: &'v DeTable<'i>,
+    ) -> Vec<(String, &'v Spanned<DeValue<'i>>)> {
+        let mut flat = Vec::new();
+        for (key, value) in in_order(table) {
+            let path = format!("{prefix}{}", key.get_ref());
+            match value.get_ref().as_table() {
+                Some(table) => flat.extend(self.flat(format!("{path}."), table)),
+                None => flat.push((path, value)),
+            }
+        }
+        flat
+    }
+
+    fn table<'v, 'i>(&self, name: &str, value: &'v Spanned<DeValue<'i>>) -> Result<&'v DeTable<'i>> {
+        value.get_ref().as_table().ok_or_else(|| self.wrong(value, name, "a table"))
+    }
+
+    fn values(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>> {
+        match value.get_ref().as_array() {
+            Some(list) => list.iter().map(|value| self.scalar(key, value)).collect(),
+            None => Ok(vec![self.scalar(key, value)?]),
+        }
+    }
+
+    fn scalar(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Result<String> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+                .map(|number| number.to_string())
+                .map_err(|error| self.error(value.span().start, format!("{key}: {error}"))),
+            DeValue::Float(number) => Ok(number.as_str().to_owned()),
+            DeValue::Boolean(switch) => Ok(switch.to_string()),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                Err(self.wrong(value, key, "a string, a number, true or false"))
+            }
+        }
+    }
+
+    fn wrong(&self, value: &Spanned<DeValue<'_>>, key: &str, allowed: &str) -> ExperimentError {
+        let kind = value.get_ref().type_str();
+        self.error(value.span().start, format!("{key} is of type {kind}; allowed: {allowed}"))
+    }
+}
+
+/// A table's entries as the file has them, not as the map sorts them.
+fn in_order<'v, 'i>(
+    table: &'v DeTable<'i>,
+) -> Vec<(&'v Spanned<std::borrow::Cow<'i, str>>, &'v Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+fn option_key(path: &str) -> core::result::Result<String, String> {
+    let policy = ["flush.", "stall.", "compaction."].iter().any(|kind| path.starts_with(kind));
+    if policy || KEYS.iter().any(|info| info.name == path) {
+        return Ok(path.to_owned());
+    }
+    let mut names: Vec<&str> = KEYS.iter().map(|info| info.name).collect();
+    names.extend(["flush.PARAM", "stall.PARAM"]);
+    Err(names.join(", "))
+}
+
+fn workload_key(path: &str) -> core::result::Result<String, String> {
+    if let Some(param) = path.strip_prefix("params.") {
+        return Ok(format!("workload.{param}"));
+    }
+    match path {
+        "name" => Ok("workload".to_owned()),
+        "params" => Err(WORKLOAD_KEYS.join(", ")),
+        path if WORKLOAD_KEYS.contains(&path) => Ok(path.to_owned()),
+        _ => Err(WORKLOAD_KEYS.join(", ")),
+    }
+}
+
+fn device_key(path: &str) -> core::result::Result<String, String> {
+    match path {
+        "preset" => Ok("device".to_owned()),
+        "scale" => Ok("device_scale".to_owned()),
+        "core_count" | "cpu_cost_multiplier" => Ok(path.to_owned()),
+        path if DEVICE_KEYS.iter().any(|key| key.name == path) => Ok(format!("device.{path}")),
+        _ => {
+            let mut names = HARDWARE_KEYS.to_vec();
+            names.extend(DEVICE_KEYS.iter().map(|key| key.name));
+            Err(names.join(", "))
+        }
+    }
+}
+
+fn stop_key(path: &str) -> core::result::Result<String, String> {
+    if STOP_KEYS.contains(&path) { Ok(path.to_owned()) } else { Err(STOP_KEYS.join(", ")) }
+}
+
+fn measure_key(path: &str) -> core::result::Result<String, String> {
+    if path == "sample_interval_ns" { Ok(path.to_owned()) } else { Err("sample_interval_ns".to_owned()) }
+}
+
+/// [`Config::set`] knows all keys and refuses the others by itself.
+#[expect(clippy::unnecessary_wraps, reason = "one of several maps that may refuse")]
+fn any_key(path: &str) -> core::result::Result<String, String> {
+    Ok(path.to_owned())
+}
+
+fn one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,248 @@
+//! From axes to arms: every combination but the excluded ones, then the arms with a name of their own.
+
+use std::collections::BTreeMap;
+
+use super::file::{Assignment, ExperimentFile, Setting};
+use super::{ExperimentError, Origin, Overrides, Resolved};
+use crate::config::{Config, OWN_KEYS};
+
+/// Most arms of one experiment.
+const ARMS_MAX: usize = 10_000;
+
+/// One way to run the engine, and its whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// Its values on the axes: `per-tenant/oldest-write/stop=4`.
+    pub name: String,
+    /// Everything that decides what it does.
+    pub config: Config,
+    /// Its values on the axes by key.
+    pub values: BTreeMap<String, String>,
+}
+
+/// One step of the grid: keys that change together, and whether arms are named after them.
+struct Step {
+    choices: Vec<Vec<(String, String)>>,
+    origin: Origin,
+}
+
+/// All values with their origins, the grid's steps apart from the rest.
+pub(super) struct Layers {
+    base: Vec<(String, String, Origin)>,
+    steps: Vec<Step>,
+    flags: Vec<(String, String)>,
+    label: String,
+}
+
+fn scalar(setting: &Setting) -> String {
+    setting.values.first().cloned().unwrap_or_default()
+}
+
+impl Layers {
+    pub(super) fn new(
+        file: &ExperimentFile,
+        overrides: &Overrides,
+    ) -> Result<Self, ExperimentError> {
+        for (key, value) in &overrides.settings {
+            Config::default()
+                .set(key, value)
+                .map_err(|detail| ExperimentError(format!("-s {key}={value}: {detail}")))?;
+        }
+        let set = |s: &Setting| (s.key.clone(), scalar(s), Origin::File(s.line));
+        let mut layers = Self {
+            base: file.settings.iter().map(set).collect(),
+            steps: Vec::new(),
+            flags: overrides.settings.clone(),
+            label: file.label.clone(),
+        };
+        for axis in &file.axes {
+            layers.steps.push(Step::new(axis, Origin::File(axis.line)));
+        }
+        for axis in &file.coupled {
+            layers.steps.push(Step::coupled(axis));
+        }
+        for setting in file.quick.iter().filter(|_| overrides.quick) {
+            layers.replace(setting, Origin::Quick(setting.line));
+        }
+        for (key, value) in &overrides.settings {
+            let setting = Setting { key: key.clone(), values: vec![value.clone()], line: 0 };
+            layers.replace(&setting, Origin::Flag);
+        }
+        Ok(layers)
+    }
+
+    /// An axis takes the new values; elsewhere the value replaces the file's.
+    fn replace(&mut self, setting: &Setting, origin: Origin) {
+        let mut found = false;
+        for step in &mut self.steps {
+            if step.choices.iter().flatten().all(|(key, _)| *key == setting.key) {
+                *step = Step::new(setting, origin);
+                found = true;
+            } else {
+                for (key, value) in step.choices.iter_mut().flatten() {
+                    if *key == setting.key {
+                        *value = scalar(setting);
+                        found = true;
+                    }
+                }
+            }
+        }
+        if found {
+            return;
+        }
+        if setting.values.len() > 1 {
+            self.steps.push(Step::new(setting, origin));
+        } else {
+            self.base.retain(|(key, _, _)| *key != setting.key);
+            self.base.push((setting.key.clone(), scalar(setting), origin));
+        }
+    }
+
+    pub(super) fn arms(&self, file: &ExperimentFile) -> Result<Vec<Arm>, ExperimentError> {
+        let mut combinations: Vec<Vec<(String, String)>> = vec![Vec::new()];
+        for step in &self.steps {
+            let mut longer = Vec::new();
+            for combination in &combinations {
+                for choice in &step.choices {
+                    longer.push([combination.as_slice(), choice.as_slice()].concat());
+                }
+            }
+            if longer.len() > ARMS_MAX {
+                let detail = format!("{}: more than {ARMS_MAX} arms", self.label);
+                return Err(ExperimentError(detail));
+            }
+            combinations = longer;
+        }
+        let kept = |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
+        // What is asked for by name on the command line is run, even where the file would leave it out.
+        if combinations.iter().any(kept) {
+            combinations.retain(kept);
+        }
+        if self.steps.is_empty() && !file.named.is_empty() {
+            combinations.clear();
+        }
+        let mut arms = Vec::new();
+        for values in combinations {
+            arms.push(self.arm(&self.name(&values), &values)?);
+        }
+        for (name, settings) in &file.named {
+            let mut values: Vec<(String, String)> =
+                settings.iter().map(|s| (s.key.clone(), scalar(s))).collect();
+            values.extend(self.flags.clone());
+            arms.push(self.arm(name, &values)?);
+        }
+        self.distinct(arms)
+    }
+
+    /// Arms that came out equal are one: the first.
+    fn distinct(&self, arms: Vec<Arm>) -> Result<Vec<Arm>, ExperimentError> {
+        let mut kept: Vec<Arm> = Vec::new();
+        for arm in arms {
+            if kept.iter().any(|other| other.config == arm.config) {
+                continue;
+            }
+            if kept.iter().any(|other| other.name == arm.name) {
+                let detail = format!("{}: two arms are called {:?}", self.label, arm.name);
+                return Err(ExperimentError(detail));
+            }
+            kept.push(arm);
+        }
+        Ok(kept)
+    }
+
+    fn arm(&self, name: &str, values: &[(String, String)]) -> Result<Arm, ExperimentError> {
+        let refused =
+            |detail: String| ExperimentError(format!("{}: arm {name}: {detail}", self.label));
+        let mut config = Config::default();
+        for (key, value, _) in &self.base {
+            config.set(key, value).map_err(refused)?;
+        }
+        for (key, value) in values {
+            config.set(key, value).map_err(refused)?;
+        }
+        config.validate().map_err(refused)?;
+        Ok(Arm { name: name.to_owned(), config, values: values.iter().cloned().collect() })
+    }
+
+    fn name(&self, values: &[(String, String)]) -> String {
+        let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
+        if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
+    }
+
+    pub(super) fn full(
+        &self,
+        file: &ExperimentFile,
+        like: Option<&Arm>,
+    ) -> Result<Option<Config>, ExperimentError> {
+        let Some(arm) = like.filter(|_| !file.full.is_empty()) else { return Ok(None) };
+        let mut config = Config { device_scale: 1, ..arm.config.clone() };
+        for setting in &file.full {
+            config.set(&setting.key, &scalar(setting)).map_err(|detail| {
+                ExperimentError(format!("{}:{}: {detail}", self.label, setting.line))
+            })?;
+        }
+        Ok(Some(config))
+    }
+
+    /// Every key: those of the grid with all their values.
+    pub(super) fn resolved(&self) -> Vec<Resolved> {
+        let mut resolved: Vec<Resolved> = Vec::new();
+        for step in &self.steps {
+            for (key, value) in step.choices.iter().flatten() {
+                match resolved.iter_mut().find(|r| r.key == *key) {
+                    Some(known) if known.values.contains(value) => {}
+                    Some(known) => known.values.push(value.clone()),
+                    None => resolved.push(Resolved {
+                        key: key.clone(),
+                        values: vec![value.clone()],
+                        origin: step.origin,
+                    }),
+                }
+            }
+        }
+        for (key, value, origin) in &self.base {
+            if !resolved.iter().any(|r| r.key == *key) {
+                let values = vec![value.clone()];
+                resolved.push(Resolved { key: key.clone(), values, origin: *origin });
+            }
+        }
+        for (key, value) in Config::default().entries() {
+            if !resolved.iter().any(|r| r.key == key) {
+                resolved.push(Resolved { key, values: vec![value], origin: Origin::Default });
+            }
+        }
+        resolved
+    }
+}
+
+impl Step {
+    fn new(setting: &Setting, origin: Origin) -> Self {
+        let choice = |value: &String| vec![(setting.key.clone(), value.clone())];
+        Self { choices: setting.values.iter().map(choice).collect(), origin }
+    }
+
+    fn coupled(assignments: &[Assignment]) -> Self {
+        let first = |values: &Vec<String>| values.first().cloned().unwrap_or_default();
+        let choice = |assignment: &Assignment| {
+            assignment.iter().map(|(key, values)| (key.clone(), first(values))).collect()
+        };
+        Self { choices: assignments.iter().map(choice).collect(), origin: Origin::File(0) }
+    }
+}
+
+/// Whether an arm agrees with an exclusion in every key that it names.
+fn matches(exclude: &Assignment, values: &[(String, String)]) -> bool {
+    exclude.iter().all(|(key, out)| values.iter().any(|(k, v)| k == key && out.contains(v)))
+}
+
+/// How an arm's name tells one value: names by themselves, the commonest counts in short.
+fn part(key: &str, value: &str) -> String {
+    let named = forebay_engine::options::KEYS.iter().map(|info| (info.name, info.unit));
+    let mut named = named.chain(OWN_KEYS.iter().map(|own| (own.name, own.unit)));
+    match key {
+        "memtable_stop_count" => format!("stop={value}"),
+        "memtable_slowdown_count" => format!("delay={value}"),
+        _ if named.any(|(name, unit)| name == key && unit == "name") => value.to_owned(),
+        _ => format!("{key}={value}"),
+    }
+}

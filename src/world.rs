@@ -1,0 +1,211 @@
+//! The worlds a run can be in, and how a run is set up in each.
+//!
+//! In the simulation the load runs in a world of its own, on a device that takes no time; the run gets
+//! its disk at time zero. On a real disk everything happens in a temporary folder that goes away with
+//! the run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use forebay_engine::Db;
+use forebay_engine::env::os::OsEnv;
+use forebay_engine::env::{BlockingEnv, Env};
+use forebay_sim::cpu::CpuCosts;
+use forebay_sim::disk::device::DeviceSpec;
+use forebay_sim::{RunEnd, Sim, SimConfig};
+use forebay_workloads::Workload;
+
+use crate::driver::{Measured, Plan, Tally, load, measure};
+use crate::record::{Outcome, World};
+
+/// Lanes of an open loop on a real disk, where a call keeps its thread until it is done.
+const OS_LANES: u64 = 4;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What it measured.
+    pub measured: Result<Measured, (Outcome, String)>,
+    /// Hash over everything that happened; 0 on a real disk.
+    pub trace_hash: u64,
+}
+
+impl Ended {
+    fn failed(outcome: Outcome, detail: impl core::fmt::Display) -> Self {
+        Self { measured: Err((outcome, detail.to_string())), trace_hash: 0 }
+    }
+}
+
+/// Runs one configuration with one seed.
+pub fn run(world: World, config: &crate::config::Config, seed: u64) -> Ended {
+    let workload = match Workload::new(config.workload_spec(seed)) {
+        Ok(workload) => Arc::new(workload),
+        Err(error) => return Ended::failed(Outcome::Fail, error),
+    };
+    let default_lanes = if world == World::Os { OS_LANES } else { 1 };
+    let lane_count = if config.lane_count == 0 { default_lanes } else { config.lane_count };
+    let plan = Plan { config: config.clone(), workload, lane_count };
+    match world {
+        World::Sim => run_sim(&plan, seed),
+        World::Os => run_os(&plan),
+    }
+}
+
+async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), forebay_engine::Error> {
+    let options = plan.config.options.clone();
+    let batch_bytes = options.batch_limit_bytes();
+    let db = Db::open(env, dir, options).await?;
+    load(&db, &plan.workload, batch_bytes).await?;
+    db.close().await
+}
+
+async fn drive<E: Env>(
+    env: E,
+    dir: &Path,
+    plan: &Plan,
+) -> Result<Measured, forebay_engine::Error> {
+    let tally = Arc::new(Tally::default());
+    let listener = Arc::<Tally>::clone(&tally);
+    let options = plan.config.options.clone();
+    let db = Db::open_with_listener(env.clone(), dir, options, Some(listener)).await?;
+    let measured = measure(env, db.clone(), plan, tally).await;
+    let closed = db.close().await;
+    let measured = measured?;
+    closed.map(|()| measured)
+}
+
+fn run_sim(plan: &Plan, seed: u64) -> Ended {
+    let fast = SimConfig {
+        costs: CpuCosts::free(),
+        ..SimConfig::experiment(seed, DeviceSpec::NONE)
+    };
+    let loading = Sim::new(&fast);
+    let (env, plan_of_load) = (loading.env(), plan.clone());
+    let end = loading.run(async move { fill(env, Path::new("/db"), &plan_of_load).await });
+    if let Err(failed) = ended(end, "the load") {
+        return failed;
+    }
+    let (disk, _) = loading.disk().crash_kill(loading.choices());
+    drop(loading);
+    let costs = CpuCosts { multiplier: plan.config.cpu_cost_multiplier, ..CpuCosts::default() };
+    let cores = usize::try_from(plan.config.core_count).unwrap_or(usize::MAX);
+    let device = plan.config.device_spec();
+    let sim = Sim::new(&SimConfig { costs, cores, ..SimConfig::experiment(seed, device) });
+    *sim.disk_mut() = disk;
+    let (env, plan) = (sim.env(), plan.clone());
+    let end = sim.run(async move { drive(env, Path::new("/db"), &plan).await });
+    match ended(end, "the run") {
+        Ok(measured) => Ended { measured: Ok(measured), trace_hash: sim.trace_hash() },
+        Err(failed) => Ended { trace_hash: sim.trace_hash(), ..failed },
+    }
+}
+
+fn ended<T>(end: RunEnd<Result<T, forebay_engine::Error>>, what: &str) -> Result<T, Ended> {
+    let failed = |outcome, detail: String| Err(Ended::failed(outcome, format!("{what} {detail}")));
+    match end {
+        RunEnd::Done(Ok(value)) => Ok(value),
+        RunEnd::Done(Err(error)) => failed(Outcome::Fail, format!("failed: {error}")),
+        RunEnd::Deadlock { mut waiting } => {
+            waiting.dedup();
+            let text = format!("hangs; waiting: {}", waiting.join(", "));
+            failed(Outcome::Timeout, text)
+        }
+        RunEnd::Livelock { polls, .. } => {
+            failed(Outcome::Timeout, format!("makes no progress in {polls} polls"))
+        }
+        RunEnd::Crashed => failed(Outcome::Fail, "crashed though no crash was planned".to_owned()),
+    }
+}
+
+fn run_os(plan: &Plan) -> Ended {
+    let folder = match tempfile::Builder::new().prefix("forebay-").tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return Ended::failed(Outcome::Fail, error),
+    };
+    let env = OsEnv;
+    let dir = folder.path().join("db");
+    let result = env.block_on(async {
+        fill(env.clone(), &dir, plan).await?;
+        drive(env.clone(), &dir, plan).await
+    });
+    match result {
+        Ok(measured) => Ended { measured: Ok(measured), trace_hash: 0 },
+        Err(error) => Ended::failed(Outcome::Fail, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn small(settings: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("workload", "twitter-53"),
+            ("tenant_count", "30"),
+            ("budget_bytes", "512KiB"),
+            ("memtable_bytes_max", "64KiB"),
+            ("wal_segment_bytes", "64KiB"),
+            ("block_cache_bytes", "128KiB"),
+            ("table_bytes_max", "32KiB"),
+            ("device_scale", "20000"),
+            ("offered_ops_per_s", "200"),
+            ("fill_count", "2"),
+        ]
+        .into_iter()
+        .chain(settings.iter().copied())
+        {
+            config.set(key, value).unwrap();
+        }
+        config.validate().unwrap();
+        config
+    }
+
+    fn measured(world: World, config: &Config, seed: u64) -> (Measured, u64) {
+        let ended = run(world, config, seed);
+        (ended.measured.unwrap(), ended.trace_hash)
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_run_in_every_layout() {
+        for layout in ["per-tenant", "grouped-4", "shared"] {
+            let config = small(&[("layout", layout)]);
+            let (a, hash_a) = measured(World::Sim, &config, 1);
+            let (b, hash_b) = measured(World::Sim, &config, 1);
+            assert_eq!((hash_a, a.ops, a.elapsed_ns), (hash_b, b.ops, b.elapsed_ns));
+            assert_eq!(a.intervals, b.intervals);
+            assert_ne!(hash_a, measured(World::Sim, &config, 2).1);
+            assert!(a.after.flush_count > 0 && a.ops > 100, "{layout}: {:?}", a.after);
+            let budget = config.options.budget_bytes;
+            assert!(a.after.user_bytes - a.before.user_bytes >= budget - (budget >> 3));
+            assert!(a.after.memtable_bytes_max_seen <= budget, "{layout}");
+            assert_eq!(a.tenants.iter().map(|t| t.ops).sum::<u64>(), a.ops);
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_ends_by_operations() {
+        let config = small(&[
+            ("offered_ops_per_s", "0"),
+            ("fill_count", "0"),
+            ("warmup_fill_count", "0"),
+            ("op_count", "500"),
+        ]);
+        let (closed, _) = measured(World::Sim, &config, 1);
+        assert!((500..500 + 16).contains(&closed.ops), "{}", closed.ops);
+    }
+
+    #[test]
+    fn the_same_driver_runs_on_a_real_disk() {
+        let config = small(&[
+            ("offered_ops_per_s", "20000"),
+            ("fill_count", "0"),
+            ("warmup_fill_count", "0"),
+            ("op_count", "4000"),
+        ]);
+        let (real, hash) = measured(World::Os, &config, 1);
+        assert!(real.ops >= 4000);
+        assert_eq!(hash, 0);
+    }
+}
