@@ -81,7 +81,9 @@ pub(crate) async fn replay<E: Env>(
             valid_bytes: records.valid_bytes,
             last_seq: out.last_seq,
         };
-        harden(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
+        if limit.is_none() {
+            settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
+        }
     }
     out.newest.last_seq = out.last_seq;
     if !chain.is_empty() {
@@ -90,9 +92,11 @@ pub(crate) async fn replay<E: Env>(
     Ok(out)
 }
 
-/// Makes what was replayed survive a crash. A sync that failed may have left its pages clean, with
-/// bytes that only the page cache has: they are written again first.
-async fn harden<E: Env>(env: &E, path: &Path, valid: &Bytes) -> Result<()> {
+/// Makes the newest segment durable as it was read. Those before it were synced before their
+/// successors began. The bytes are written again, since a sync alone may prove nothing: where the
+/// process that died had met a failed sync, the page cache still shows pages that it holds to be
+/// clean, and that are not on the disk.
+async fn settle_newest<E: Env>(env: &E, path: &Path, valid: &Bytes) -> Result<()> {
     const PIECE_BYTES: usize = 1024 * 1024;
     let file = env.open(path).await?;
     let mut at = 0;

@@ -8,13 +8,17 @@
 //! [`SimEnv`] that the engine runs in.
 
 pub mod bugs;
+pub mod check;
 pub mod choices;
+pub mod client;
 pub mod clock;
 pub mod cpu;
 pub mod disk;
 pub mod env;
 pub mod fault;
+pub mod run;
 pub mod runtime;
+pub mod scenario;
 pub mod sim;
 pub mod streams;
 pub mod suite;

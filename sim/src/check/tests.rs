@@ -1,0 +1,1 @@
+//! Broken models trip each rule.

@@ -1,0 +1,124 @@
+//! Values that say where they come from: tenant, incarnation, key, operation and length, so that any
+//! value that is read names the one write that may have put it there.
+
+use forebay_engine::types::{to_u64, to_usize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Shortest value.
+pub const VALUE_BYTES_MIN: usize = 28;
+
+/// What a value says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Number of the tenant's name.
+    pub tenant: u32,
+    /// Number of the incarnation: a name that was dropped and created again is another tenant.
+    pub incarnation: u32,
+    /// Number of the key.
+    pub key: u32,
+    /// Number of the operation, unique in a run.
+    pub op: u64,
+}
+
+/// The name of a tenant.
+pub fn tenant_name(tenant: usize) -> String {
+    format!("t{tenant}")
+}
+
+/// A key as text. Every fifth is long, so that keys share prefixes and blocks fill unevenly.
+pub fn key_text(key: u32) -> String {
+    if key.rem_euclid(5) == 4 {
+        format!("k{key:04}-a-key-that-is-long-enough-to-matter-to-a-block")
+    } else {
+        format!("k{key:04}")
+    }
+}
+
+/// The number of a key, or `None` where no key has this text.
+pub fn key_number(text: &[u8]) -> Option<u32> {
+    let text = core::str::from_utf8(text).ok()?;
+    let key = text.get(1..5)?.parse().ok()?;
+    (key_text(key) == text).then_some(key)
+}
+
+fn header(origin: Origin, len: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(len.max(VALUE_BYTES_MIN));
+    out.extend_from_slice(&origin.tenant.to_le_bytes());
+    out.extend_from_slice(&origin.incarnation.to_le_bytes());
+    out.extend_from_slice(&origin.key.to_le_bytes());
+    out.extend_from_slice(&origin.op.to_le_bytes());
+    let check = xxh3_64(&out) ^ to_u64(len);
+    out.extend_from_slice(&check.to_le_bytes());
+    out
+}
+
+fn pattern(op: u64, at: usize) -> u8 {
+    let [byte, ..] = (op.wrapping_mul(167).wrapping_add(to_u64(at).wrapping_mul(31))).to_le_bytes();
+    byte
+}
+
+/// A value of `len` bytes, at least [`VALUE_BYTES_MIN`].
+pub fn encode(origin: Origin, len: usize) -> Vec<u8> {
+    let len = len.max(VALUE_BYTES_MIN);
+    let mut out = header(origin, len);
+    out.extend((out.len()..len).map(|at| pattern(origin.op, at)));
+    out
+}
+
+/// What a value says of itself, or `None` where no operation writes such bytes.
+pub fn decode(bytes: &[u8]) -> Option<Origin> {
+    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let op = u64::from_le_bytes(bytes.get(12..20)?.try_into().ok()?);
+    let origin = Origin { tenant: word(0)?, incarnation: word(4)?, key: word(8)?, op };
+    let head = header(origin, bytes.len());
+    let tail = bytes.get(VALUE_BYTES_MIN..)?;
+    let sound = bytes.starts_with(&head)
+        && tail.iter().zip(VALUE_BYTES_MIN..).all(|(byte, at)| *byte == pattern(op, at));
+    sound.then_some(origin)
+}
+
+/// The number of one write: that of its batch and its place in it.
+pub fn op_number(tag: u64, index: usize) -> u64 {
+    (tag << 8) | to_u64(index.min(255))
+}
+
+/// The batch of a write.
+pub fn tag_of(op: u64) -> u64 {
+    op >> 8
+}
+
+/// A tenant's number in a list.
+pub fn tenant_index(origin: Origin) -> usize {
+    to_usize(u64::from(origin.tenant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_names_its_write_and_any_flipped_bit_shows() {
+        let origin = Origin { tenant: 3, incarnation: 1, key: 42, op: op_number(9, 2) };
+        for len in [0, 28, 29, 1000] {
+            let bytes = encode(origin, len);
+            assert_eq!(bytes.len(), len.max(VALUE_BYTES_MIN));
+            assert_eq!(decode(&bytes), Some(origin));
+            for at in 0..bytes.len() {
+                let mut bad = bytes.clone();
+                bad[at] ^= 4;
+                assert_eq!(decode(&bad), None, "byte {at} of {len}");
+            }
+            assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+
+    #[test]
+    fn keys_have_numbers_and_other_bytes_do_not() {
+        for key in [0, 4, 9, 123] {
+            assert_eq!(key_number(key_text(key).as_bytes()), Some(key));
+        }
+        assert_eq!(key_number(b"k0004"), None);
+        assert_eq!(key_number(b"x"), None);
+        assert_eq!(tag_of(op_number(77, 3)), 77);
+    }
+}

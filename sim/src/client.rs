@@ -1,0 +1,566 @@
+//! Clients: they do what a scenario says, tell the model what they asked and were told, and judge every
+//! answer at once.
+//!
+//! A client is a task of the simulated process and dies with it. Everything clients share is a [`Board`]
+//! behind a lock that is never held across an await.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use forebay_engine::env::Env;
+use forebay_engine::events::{Event, Listener};
+use forebay_engine::types::{Nanos, SeqNo};
+use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
+
+use crate::bugs::Bug;
+use crate::check::model::{Known, Model, Wanted};
+use crate::check::reads::{Window, c8_failed_unseen, c8_get, c8_scan};
+use crate::check::recovery::c3_invention;
+use crate::check::value::{self, Origin, key_text, op_number, tenant_name};
+use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
+use crate::env::SimEnv;
+use crate::scenario::{Op, Write};
+
+/// Snapshots that one client keeps.
+const SNAPSHOTS_MAX: usize = 3;
+
+/// A tenant as clients reach it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Which life of the name.
+    pub inc: usize,
+    /// The engine's handle.
+    pub tenant: Tenant<SimEnv>,
+}
+
+/// What clients share.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// What was promised.
+    pub model: Model,
+    /// Tenants that exist, by number of the name.
+    pub handles: BTreeMap<usize, Handle>,
+    /// Names that are being created or dropped.
+    busy: BTreeSet<usize>,
+    /// How often each rule was asked.
+    pub counts: RuleCounts,
+    /// The first broken rule.
+    pub violation: Option<Box<Violation>>,
+    /// Errors that need a fault as their cause: what was done, and the error.
+    pub errors: Vec<(String, Error)>,
+    /// The database takes no writes, or a part of it, until it is opened again.
+    pub reopen: bool,
+    /// What clients wait for, by client.
+    pub waiting: BTreeMap<usize, String>,
+    /// Operations that were answered.
+    pub ops: u64,
+    /// Rare things that happened.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl Board {
+    /// Counts a rare thing.
+    pub fn mark(&mut self, name: &'static str) {
+        *self.marks.entry(name).or_default() += 1;
+    }
+
+    fn keep(&mut self, checked: Checked, now: Nanos) {
+        if let Err(violation) = checked {
+            self.violation.get_or_insert_with(|| Box::new(violation.at(now)));
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.violation.is_some() || self.reopen
+    }
+
+    /// The process died: nobody waits, nothing is busy, errors told nobody.
+    pub fn forget_process(&mut self) {
+        self.busy.clear();
+        self.waiting.clear();
+        self.errors.clear();
+        self.reopen = false;
+    }
+
+    /// What waits, in one line.
+    pub fn waits(&self) -> String {
+        let all: Vec<String> = self.waiting.values().cloned().collect();
+        all.join("; ")
+    }
+}
+
+/// The board, shared by clients, the listener and the harness.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<Board>>);
+
+impl Shared {
+    /// Locks the board.
+    pub fn lock(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Shared {
+    fn event(&self, _now: Nanos, event: &Event) {
+        let mut board = self.lock();
+        match event {
+            Event::WriteSequenced { tag, first_seq, entry_count } => {
+                board.model.sequenced(*tag, *first_seq, *entry_count);
+            }
+            Event::FlushEnd { .. } => board.mark("flush"),
+            Event::CompactionEnd { .. } => board.mark("compaction"),
+            Event::JobFailed { .. } => board.mark("job-failed"),
+            Event::StallBegin { .. } => board.mark("stall"),
+            Event::PolicyOverride { .. } => board.mark("policy-override"),
+            Event::FileRemoved { .. } => board.mark("file-removed"),
+            _ => {}
+        }
+    }
+}
+
+struct Held {
+    handle: Handle,
+    snapshot: Snapshot<SimEnv>,
+}
+
+/// One client.
+pub struct Client {
+    env: SimEnv,
+    db: Db<SimEnv>,
+    board: Shared,
+    number: usize,
+    bug: Option<Bug>,
+    snapshots: VecDeque<Held>,
+}
+
+impl core::fmt::Debug for Client {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Client").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of an open database.
+    pub fn new(
+        env: SimEnv,
+        db: Db<SimEnv>,
+        board: Shared,
+        number: usize,
+        bug: Option<Bug>,
+    ) -> Self {
+        Self { env, db, board, number, bug, snapshots: VecDeque::new() }
+    }
+
+    /// Does operations one after another, until one finds a broken rule or the database must be opened
+    /// again.
+    pub async fn work(mut self, ops: Vec<Op>) {
+        for op in ops {
+            {
+                let mut board = self.board.lock();
+                if board.stops() {
+                    break;
+                }
+                board.waiting.insert(self.number, format!("{op:?}"));
+            }
+            self.act(&op).await;
+            let ops = {
+                let mut board = self.board.lock();
+                board.ops += 1;
+                board.waiting.remove(&self.number);
+                board.ops
+            };
+            self.env.note_progress(ops);
+        }
+    }
+
+    async fn act(&mut self, op: &Op) {
+        match op {
+            Op::Write { writes, sync } => self.write(writes, *sync).await,
+            Op::Get { tenant, key } => self.get(*tenant, *key).await,
+            Op::Scan { tenant, from, to } => self.scan(*tenant, *from, *to).await,
+            Op::Snapshot { tenant } => self.snapshot(*tenant),
+            Op::Reread { key } => self.reread(*key).await,
+            Op::Flush { tenant } => {
+                let Some(handle) = self.handle(*tenant) else { return };
+                if let Err(error) = handle.tenant.flush().await {
+                    self.error("flush", error, &[handle.inc]);
+                }
+            }
+            Op::Sync => self.sync().await,
+            Op::Drop { tenant } => self.drop_tenant(*tenant).await,
+            Op::Create { tenant } => self.create(*tenant).await,
+            Op::Sleep { ns } => {
+                self.env.sleep_until(self.env.now().saturating_add(*ns)).await;
+            }
+        }
+    }
+
+    fn handle(&self, tenant: usize) -> Option<Handle> {
+        self.board.lock().handles.get(&tenant).cloned()
+    }
+
+    /// Sorts an error: expected here, or in need of a fault as its cause.
+    fn error(&self, what: &str, error: Error, incs: &[usize]) {
+        let mut board = self.board.lock();
+        let dropped =
+            |inc: &usize| board.model.incs.get(*inc).is_none_or(|life| life.drop != Known::Not);
+        match &error {
+            Error::Dropped if incs.iter().any(dropped) => return,
+            Error::BatchTooLarge { bytes, bytes_max } if bytes > bytes_max => return,
+            Error::ReadOnly(_) | Error::TreeFailed { .. } | Error::Closed => board.reopen = true,
+            _ => {}
+        }
+        board.errors.push((what.to_owned(), error));
+    }
+
+    /// Writes a batch. Public so that the harness can ask whether the database takes writes.
+    pub async fn write(&self, writes: &[Write], sync: bool) {
+        let (tag, batch, incs, single) = self.begin_write(writes, sync);
+        if batch.is_empty() {
+            return;
+        }
+        let options = WriteOptions { sync, tag };
+        let result = match single {
+            Some((tenant, key, Some(value))) => tenant.put(key.as_bytes(), &value, options).await,
+            Some((tenant, key, None)) => tenant.delete(key.as_bytes(), options).await,
+            None => self.db.write(batch, options).await,
+        };
+        let now = self.env.now();
+        match result {
+            Ok(seq) => {
+                let mut board = self.board.lock();
+                board.model.acked(tag, now);
+                let last = board.model.batch(tag).map_or(0, |batch| batch.last);
+                if seq != last {
+                    let promised = format!("the write's last number, {last}");
+                    let wrong = Violation::new(Rule::C8, promised, format!("number {seq}"));
+                    board.keep(broken(wrong), now);
+                }
+            }
+            Err(error) => {
+                {
+                    let mut board = self.board.lock();
+                    let board = &mut *board;
+                    let checked = c8_failed_unseen(&mut board.model, &mut board.counts, tag);
+                    board.keep(checked, now);
+                    board.mark("write-failed");
+                }
+                self.error("write", error, &incs);
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "used once, one line below its name")]
+    fn begin_write(
+        &self,
+        writes: &[Write],
+        sync: bool,
+    ) -> (u64, WriteBatch, Vec<usize>, Option<(Tenant<SimEnv>, String, Option<Vec<u8>>)>) {
+        let mut board = self.board.lock();
+        let known: Vec<(Handle, &Write)> = writes
+            .iter()
+            .filter_map(|write| Some((board.handles.get(&write.tenant)?.clone(), write)))
+            .collect();
+        let wanted = |(handle, write): &(Handle, &Write)| Wanted {
+            inc: handle.inc,
+            key: write.key,
+            put: write.bytes.is_some(),
+        };
+        let tag = board.model.begin_write(known.iter().map(wanted).collect(), sync);
+        let mut batch = WriteBatch::new();
+        let mut single = None;
+        for (index, (handle, write)) in known.iter().enumerate() {
+            let number = board.model.incs.get(handle.inc).map_or(0, |inc| inc.number);
+            let key = key_text(write.key);
+            let origin = Origin {
+                tenant: u32::try_from(write.tenant).unwrap_or(u32::MAX),
+                incarnation: number,
+                key: write.key,
+                op: op_number(tag, index),
+            };
+            let value = write.bytes.map(|bytes| {
+                value::encode(origin, forebay_engine::types::to_usize(u64::from(bytes)))
+            });
+            let added = match &value {
+                Some(value) => handle.tenant.put_in(&mut batch, key.as_bytes(), value),
+                None => handle.tenant.delete_in(&mut batch, key.as_bytes()),
+            };
+            if let Err(error) = added {
+                board.errors.push(("batch".to_owned(), error));
+            }
+            single = Some((handle.tenant.clone(), key, value));
+        }
+        let incs = known.iter().map(|(handle, _)| handle.inc).collect();
+        // A single write takes the shorter way through the engine as often as the longer.
+        let short = known.len() == 1 && tag & 1 == 0;
+        (tag, batch, incs, single.filter(|_| short))
+    }
+
+    /// A planted bug: a read goes to another tenant now and then.
+    fn routed(&self, tenant: usize, handle: &Handle) -> Tenant<SimEnv> {
+        if self.bug == Some(Bug::CrossTenant) && self.env.choose("bug.cross-tenant", 16) == 15 {
+            let board = self.board.lock();
+            let other = board.handles.iter().find(|(other, _)| **other != tenant);
+            if let Some((_, other)) = other {
+                return other.tenant.clone();
+            }
+        }
+        handle.tenant.clone()
+    }
+
+    async fn get(&self, tenant: usize, key: u32) {
+        let Some(handle) = self.handle(tenant) else { return };
+        let low = self.board.lock().model.visible;
+        let read = self.routed(tenant, &handle).get(key_text(key).as_bytes()).await;
+        let high = self.board.lock().model.last;
+        self.judge_get((handle.inc, key), read, Window { low, high });
+    }
+
+    fn judge_get(
+        &self,
+        (inc, key): (usize, u32),
+        read: Result<Option<Bytes>, Error>,
+        window: Window,
+    ) {
+        let found = match read {
+            Ok(found) => found,
+            Err(error) => return self.error("get", error, &[inc]),
+        };
+        let now = self.env.now();
+        let mut board = self.board.lock();
+        let Board { model, counts, .. } = &mut *board;
+        let op = found.map(|bytes| c3_invention(model, counts, (inc, key), &bytes)).transpose();
+        let checked = op.and_then(|op| c8_get(model, counts, (inc, key), op, window));
+        board.keep(checked, now);
+    }
+
+    async fn scan(&self, tenant: usize, from: u32, to: u32) {
+        let Some(handle) = self.handle(tenant) else { return };
+        let (first, last) = (key_text(from), key_text(to));
+        let low = self.board.lock().model.visible;
+        let routed = self.routed(tenant, &handle);
+        let scan = routed.scan(first.as_bytes()..=last.as_bytes());
+        let high = self.board.lock().model.last;
+        match scan {
+            Ok(scan) => {
+                let all = drain(scan).await;
+                self.judge_scan((handle.inc, from, to), all, Window { low, high });
+            }
+            Err(error) => self.error("scan", error, &[handle.inc]),
+        }
+    }
+
+    fn judge_scan(
+        &self,
+        (inc, from, to): (usize, u32, u32),
+        all: Result<Vec<(Bytes, Bytes)>, Error>,
+        window: Window,
+    ) {
+        let all = match all {
+            Ok(all) => all,
+            Err(error) => return self.error("scan", error, &[inc]),
+        };
+        let now = self.env.now();
+        let mut board = self.board.lock();
+        let Board { model, counts, .. } = &mut *board;
+        let checked = read_entries(model, counts, (inc, from, to), &all).and_then(|found| {
+            let keys = model.incs.get(inc).map(|inc| inc.keys.range(from..=to).map(|(k, _)| *k));
+            let keys: Vec<u32> = keys.into_iter().flatten().collect();
+            c8_scan(model, counts, (inc, &keys), &found, window)
+        });
+        board.keep(checked, now);
+    }
+
+    fn snapshot(&mut self, tenant: usize) {
+        let Some(handle) = self.handle(tenant) else { return };
+        let snapshot = handle.tenant.snapshot();
+        self.snapshots.push_back(Held { handle, snapshot });
+        if self.snapshots.len() > SNAPSHOTS_MAX {
+            self.snapshots.pop_front();
+        }
+    }
+
+    async fn reread(&self, key: u32) {
+        for held in &self.snapshots {
+            let seq = held.snapshot.seq();
+            let read = held.handle.tenant.get_at(&held.snapshot, key_text(key).as_bytes()).await;
+            self.judge_get((held.handle.inc, key), read, Window { low: seq, high: seq });
+        }
+        let Some(held) = self.snapshots.front() else { return };
+        let seq = held.snapshot.seq();
+        match held.handle.tenant.scan_at(&held.snapshot, ..) {
+            Ok(scan) => {
+                let all = drain(scan).await;
+                let whole = (held.handle.inc, 0, u32::MAX);
+                self.judge_scan(whole, all, Window { low: seq, high: seq });
+                self.board.lock().mark("snapshot-reread");
+            }
+            Err(error) => self.error("scan_at", error, &[held.handle.inc]),
+        }
+    }
+
+    async fn sync(&self) {
+        let acked = self.board.lock().model.acked;
+        match self.db.sync().await {
+            Ok(()) => self.board.lock().model.promised(acked),
+            Err(error) => self.error("sync", error, &[]),
+        }
+    }
+
+    async fn drop_tenant(&self, tenant: usize) {
+        let handle = {
+            let mut board = self.board.lock();
+            let Some(handle) = board.handles.get(&tenant).cloned() else { return };
+            if !board.busy.insert(tenant) {
+                return;
+            }
+            board.model.set_drop(handle.inc, Known::UnderWay);
+            handle
+        };
+        let result = self.db.drop_tenant(&tenant_name(tenant)).await;
+        {
+            let mut board = self.board.lock();
+            board.busy.remove(&tenant);
+            let known = if result.is_ok() { Known::Acked } else { Known::Failed };
+            board.model.set_drop(handle.inc, known);
+            if result.is_ok() {
+                board.handles.remove(&tenant);
+                board.mark("tenant-dropped");
+            }
+        }
+        match result {
+            Ok(()) => {
+                if let Ok(found) = handle.tenant.get(b"k0000").await {
+                    let found = format!("a handle of it answers a get with {found:?}");
+                    let wrong = Violation::new(Rule::C4, "the tenant was dropped", found);
+                    self.board.lock().keep(broken(wrong.of(tenant, None)), self.env.now());
+                }
+            }
+            Err(error) => self.error("drop", error, &[]),
+        }
+    }
+
+    async fn create(&self, tenant: usize) {
+        let inc = {
+            let mut board = self.board.lock();
+            if board.handles.contains_key(&tenant) || !board.busy.insert(tenant) {
+                return;
+            }
+            board.model.begin_create(tenant)
+        };
+        let name = tenant_name(tenant);
+        let result = self.db.create_tenants(&[&name]).await;
+        let mut board = self.board.lock();
+        board.busy.remove(&tenant);
+        let made = match result {
+            Ok(made) => made.into_iter().next(),
+            Err(error) => {
+                board.model.end_create(inc, None);
+                drop(board);
+                return self.error("create", error, &[]);
+            }
+        };
+        board.model.end_create(inc, made.as_ref().map(|tenant| tenant.branch_id().0));
+        if let Some(made) = made {
+            board.handles.insert(tenant, Handle { inc, tenant: made });
+        }
+    }
+}
+
+/// Every entry of a scan.
+async fn drain(mut scan: forebay_engine::read::Scan<SimEnv>) -> Result<Vec<(Bytes, Bytes)>, Error> {
+    let mut all = Vec::new();
+    while let Some(entry) = scan.next().await? {
+        all.push(entry);
+    }
+    Ok(all)
+}
+
+/// C3 for every entry of a scan, and C8 for its order.
+fn read_entries(
+    model: &Model,
+    counts: &mut RuleCounts,
+    (inc, from, to): (usize, u32, u32),
+    all: &[(Bytes, Bytes)],
+) -> Checked<BTreeMap<u32, u64>> {
+    let mut found = BTreeMap::new();
+    let mut before: Option<&Bytes> = None;
+    for (text, bytes) in all {
+        let tenant = model.incs.get(inc).map_or(0, |inc| inc.tenant);
+        if before.is_some_and(|before| before >= text) {
+            let wrong = Violation::new(Rule::C8, "a scan in key order", format!("{text:?} late"));
+            return broken(wrong.of(tenant, None));
+        }
+        before = Some(text);
+        let key = value::key_number(text).filter(|key| (from..=to).contains(key));
+        let Some(key) = key else {
+            let found = format!("the key {text:?}, which nobody wrote or asked for");
+            return broken(Violation::new(Rule::C3, "keys in the range", found).of(tenant, None));
+        };
+        found.insert(key, c3_invention(model, counts, (inc, key), bytes)?);
+    }
+    Ok(found)
+}
+
+/// What a reading of the whole database found.
+#[derive(Debug, Default)]
+pub struct Everything {
+    /// By number of the name, the branch and each key's bytes.
+    pub tenants: BTreeMap<usize, (u64, BTreeMap<u32, Bytes>)>,
+    /// The last visible number.
+    pub last: Option<SeqNo>,
+}
+
+/// Reads all tenants by scan and by get.
+///
+/// # Errors
+///
+/// C8 where the two differ, C3 for a name or a key that nobody wrote, C2 where a value cannot be read
+/// since its table is damaged, C7 for any other error.
+pub async fn read_everything(
+    db: &Db<SimEnv>,
+    keys: BTreeMap<usize, BTreeSet<u32>>,
+) -> Checked<Everything> {
+    let mut out = Everything::default();
+    for name in db.tenants() {
+        let number = name.strip_prefix('t').and_then(|n| n.parse::<usize>().ok());
+        let (Some(number), Some(tenant)) = (number, db.tenant(&name)) else {
+            let found = format!("a tenant named {name:?}");
+            return broken(Violation::new(Rule::C3, "tenants that were created", found));
+        };
+        let failed = |key: Option<u32>, error: Error| {
+            let rule = if crate::check::reads::is_damage(&error) { Rule::C2 } else { Rule::C7 };
+            let promised = "what is there can be read: no fault was injected since the crash";
+            Box::new(Violation::new(rule, promised, error.to_string()).of(number, key))
+        };
+        let scan = tenant.scan(..).map_err(|error| failed(None, error))?;
+        let all = drain(scan).await.map_err(|error| failed(None, error))?;
+        let mut values = BTreeMap::new();
+        for (text, bytes) in all {
+            let Some(key) = value::key_number(&text) else {
+                let found = format!("the key {text:?}");
+                return broken(Violation::new(Rule::C3, "keys that were written", found));
+            };
+            values.insert(key, bytes);
+        }
+        let known = keys.get(&number).into_iter().flatten().copied();
+        let asked: BTreeSet<u32> = known.chain(values.keys().copied()).collect();
+        for key in asked {
+            let read = tenant.get(key_text(key).as_bytes()).await;
+            let read = read.map_err(|error| failed(Some(key), error))?;
+            if read.as_ref() != values.get(&key) {
+                let words = |found: Option<&Bytes>| match found.map(|b| value::decode(b)) {
+                    None => "no value".to_owned(),
+                    Some(origin) => format!("{origin:?}"),
+                };
+                let promised = format!("a scan gives {}", words(values.get(&key)));
+                let found = format!("a get gives {}", words(read.as_ref()));
+                return broken(Violation::new(Rule::C8, promised, found).of(number, Some(key)));
+            }
+        }
+        out.last = Some(tenant.snapshot().seq());
+        out.tenants.insert(number, (tenant.branch_id().0, values));
+    }
+    Ok(out)
+}
