@@ -14,4 +14,5 @@ pub mod record;
 pub mod report;
 pub mod scale;
 pub mod series;
+mod text;
 pub mod world;

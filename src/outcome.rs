@@ -15,6 +15,7 @@ use crate::record::{
     World, WrittenBytes, jain, run_id, tenant_rows,
 };
 use crate::series::SeriesRow;
+use crate::text::append;
 use crate::world;
 
 /// The generator behind every draw of a run.
@@ -46,13 +47,18 @@ pub struct Task {
 
 impl Task {
     /// A run of an experiment's arm; `command` is how the experiment is run, without folders.
-    pub fn new(experiment: &Experiment, arm: &Arm, (seed, world): (u64, World), command: &str) -> Self {
+    pub fn new(
+        experiment: &Experiment,
+        arm: &Arm,
+        (seed, world): (u64, World),
+        command: &str,
+    ) -> Self {
         let config_hash = arm.config.hash();
         let mut replay = command.to_owned();
         for (key, value) in &arm.values {
-            replay.push_str(&format!(" -s {key}={value}"));
+            append(&mut replay, format_args!(" -s {key}={value}"));
         }
-        replay.push_str(&format!(" --seeds {seed}..{}", seed.saturating_add(1)));
+        append(&mut replay, format_args!(" --seeds {seed}..{}", seed.saturating_add(1)));
         if world == World::Os {
             replay.push_str(" --world os");
         }
@@ -105,9 +111,11 @@ impl Task {
             HistRow::encode(&run_id, "", "write", &measured.write),
             HistRow::encode(&run_id, "", "read", &measured.read),
         ];
-        histograms.extend(busiest(&profiles, measured).into_iter().map(|(name, latency)| {
-            HistRow::encode(&run_id, name, "all", &latency)
-        }));
+        histograms.extend(
+            busiest(&profiles, measured)
+                .into_iter()
+                .map(|(name, latency)| HistRow::encode(&run_id, name, "all", &latency)),
+        );
         for histogram in histograms {
             match histogram {
                 Ok(histogram) => output.histograms.push(histogram),
@@ -219,7 +227,7 @@ fn busiest<'a>(
     let wide = |latency: &Histogram<u32>| {
         let mut wide = Histogram::<u64>::new(latency.sigfig()).ok()?;
         for step in latency.iter_recorded() {
-            wide.saturating_record_n(step.value_iterated_to(), step.count_at_value().into());
+            wide.record_n(step.value_iterated_to(), step.count_at_value().into()).ok()?;
         }
         Some(wide)
     };

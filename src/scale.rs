@@ -1,8 +1,8 @@
 //! What a smaller machine keeps of the one that the question is about, and what it does not.
 //!
-//! When a machine is divided, ratios decide whether its answers hold for the whole: how many times the
-//! memory is oversubscribed, how busy the device is, how long a fill takes. Each is computed for both
-//! machines; one that differs by more than a factor of two is *broken*, and said to be.
+//! When a machine is divided, ratios decide whether its answers hold for the whole: how many times
+//! the memory is oversubscribed, how busy the device is, how long a fill takes. Each is computed
+//! for both machines; one that differs by more than a factor of two is *broken*, and said to be.
 
 use forebay_engine::options::Options;
 use forebay_engine::types::to_u64;
@@ -96,8 +96,7 @@ impl Machine {
         let tenants = workload.tenants();
         let weights: f64 = tenants.iter().map(|t| to_f64(t.weight)).sum();
         let writes: f64 = tenants.iter().map(|t| to_f64(t.weight) * t.write_fraction).sum();
-        let data: f64 =
-            tenants.iter().map(|t| to_f64(t.key_count) * to_f64(t.entry_bytes())).sum();
+        let data: f64 = tenants.iter().map(|t| to_f64(t.key_count) * to_f64(t.entry_bytes())).sum();
         let ops_per_s = to_f64(config.offered_ops_per_s);
         let writes_per_s = ops_per_s * writes / weights;
         Ok(Self {
@@ -136,13 +135,17 @@ fn ratios(config: &Config, amplification: f64) -> Result<Vec<(&'static str, f64)
     let per_s = machine.bytes_per_s * (1.0 + amplification);
     Ok(vec![
         ("tenants n", machine.tenants),
-        ("n x cap / M: memory asked for over budget", machine.tenants * machine.cap / machine.budget),
+        (
+            "n x cap / M: memory asked for over budget",
+            machine.tenants * machine.cap / machine.budget,
+        ),
         ("R (1 + WA) / B: bytes written over bandwidth", share(per_s / bandwidth)),
         ("M / R: seconds to fill the budget", fill_s),
         ("sync time / fill time", to_f64(device.sync_ns) / 1e9 / fill_s),
         ("sync interval / fill time", sync_every_s / fill_s),
         ("device write-back / M: burst", to_f64(device.writeback_bytes) / machine.budget),
         ("flush: fixed cost / time to write M / n", fixed_s / (machine.memtable() / bandwidth)),
+        ("flush chunk / B: ms a log write waits", to_f64(device.chunk_bytes) / bandwidth * 1e3),
         ("entries in M / n", machine.memtable() / machine.entry),
         ("blocks in M / n", machine.memtable() / f64::from(options.block_bytes)),
         ("L / M: data over budget", machine.data / machine.budget),
@@ -183,7 +186,8 @@ mod tests {
         let run = &experiment.baseline_arm().unwrap().config;
         let facts = facts(&full, run, Some(3.0)).unwrap();
         let broken = |start: &str| facts.iter().find(|f| f.name.starts_with(start)).unwrap().broken;
-        for kept in ["n x cap", "R (1", "M / R", "L / M", "wal_bytes", "WAL seg", "cache", "sync i"] {
+        for kept in ["n x cap", "R (1", "M / R", "L / M", "wal_bytes", "WAL seg", "cache", "sync i"]
+        {
             assert!(!broken(kept), "{kept}: {facts:?}");
         }
         for lost in ["tenants", "flush: fixed", "entries", "writes per sync", "CPU"] {

@@ -1,8 +1,8 @@
 //! The worlds a run can be in, and how a run is set up in each.
 //!
-//! In the simulation the load runs in a world of its own, on a device that takes no time; the run gets
-//! its disk at time zero. On a real disk everything happens in a temporary folder that goes away with
-//! the run.
+//! In the simulation the load runs in a world of its own, on a device that takes no time; the run
+//! gets its disk at time zero. On a real disk everything happens in a temporary folder that goes
+//! away with the run.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const OS_LANES: u64 = 4;
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// What it measured.
-    pub measured: Result<Measured, (Outcome, String)>,
+    pub measured: Result<Box<Measured>, (Outcome, String)>,
     /// Hash over everything that happened; 0 on a real disk.
     pub trace_hash: u64,
 }
@@ -59,11 +59,7 @@ async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), forebay_eng
     db.close().await
 }
 
-async fn drive<E: Env>(
-    env: E,
-    dir: &Path,
-    plan: &Plan,
-) -> Result<Measured, forebay_engine::Error> {
+async fn drive<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<Measured, forebay_engine::Error> {
     let tally = Arc::new(Tally::default());
     let listener = Arc::<Tally>::clone(&tally);
     let options = plan.config.options.clone();
@@ -75,10 +71,8 @@ async fn drive<E: Env>(
 }
 
 fn run_sim(plan: &Plan, seed: u64) -> Ended {
-    let fast = SimConfig {
-        costs: CpuCosts::free(),
-        ..SimConfig::experiment(seed, DeviceSpec::NONE)
-    };
+    let fast =
+        SimConfig { costs: CpuCosts::free(), ..SimConfig::experiment(seed, DeviceSpec::NONE) };
     let loading = Sim::new(&fast);
     let (env, plan_of_load) = (loading.env(), plan.clone());
     let end = loading.run(async move { fill(env, Path::new("/db"), &plan_of_load).await });
@@ -95,7 +89,7 @@ fn run_sim(plan: &Plan, seed: u64) -> Ended {
     let (env, plan) = (sim.env(), plan.clone());
     let end = sim.run(async move { drive(env, Path::new("/db"), &plan).await });
     match ended(end, "the run") {
-        Ok(measured) => Ended { measured: Ok(measured), trace_hash: sim.trace_hash() },
+        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: sim.trace_hash() },
         Err(failed) => Ended { trace_hash: sim.trace_hash(), ..failed },
     }
 }
@@ -125,11 +119,11 @@ fn run_os(plan: &Plan) -> Ended {
     let env = OsEnv;
     let dir = folder.path().join("db");
     let result = env.block_on(async {
-        fill(env.clone(), &dir, plan).await?;
-        drive(env.clone(), &dir, plan).await
+        fill(env, &dir, plan).await?;
+        drive(env, &dir, plan).await
     });
     match result {
-        Ok(measured) => Ended { measured: Ok(measured), trace_hash: 0 },
+        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0 },
         Err(error) => Ended::failed(Outcome::Fail, error),
     }
 }
@@ -162,7 +156,7 @@ mod tests {
         config
     }
 
-    fn measured(world: World, config: &Config, seed: u64) -> (Measured, u64) {
+    fn measured(world: World, config: &Config, seed: u64) -> (Box<Measured>, u64) {
         let ended = run(world, config, seed);
         (ended.measured.unwrap(), ended.trace_hash)
     }

@@ -19,22 +19,33 @@ use crate::types::Nanos;
 use crate::version::tree::Tree;
 use crate::write::{admission, queue};
 
-/// Starts the background tasks.
-pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>) -> Vec<E::Task> {
+const RECLAIM_RETRY_NS: Nanos = 100_000_000;
+
+/// Starts the background tasks. Each holds the directory's lock until it has ended.
+pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>, lock: &Arc<E::Lock>) -> Vec<E::Task> {
     let mut tasks = Vec::new();
     for _ in 0..shared.options.flush_slots {
         let shared = Arc::clone(shared);
-        let env = shared.env.clone();
-        tasks.push(env.spawn("flush", move || async move { flush_worker(&shared).await }));
+        let (env, lock) = (shared.env.clone(), Arc::clone(lock));
+        tasks.push(env.spawn("flush", move || async move {
+            flush_worker(&shared).await;
+            drop(lock);
+        }));
     }
     for _ in 0..shared.options.compaction_slots {
         let shared = Arc::clone(shared);
-        let env = shared.env.clone();
-        tasks
-            .push(env.spawn("compaction", move || async move { compaction_worker(&shared).await }));
+        let (env, lock) = (shared.env.clone(), Arc::clone(lock));
+        tasks.push(env.spawn("compaction", move || async move {
+            compaction_worker(&shared).await;
+            drop(lock);
+        }));
     }
     let ticking = Arc::clone(shared);
-    tasks.push(shared.env.spawn("ticker", move || async move { ticker(&ticking).await }));
+    let lock = Arc::clone(lock);
+    tasks.push(shared.env.spawn("ticker", move || async move {
+        ticker(&ticking).await;
+        drop(lock);
+    }));
     tasks
 }
 
@@ -122,6 +133,10 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             return;
         }
         let now = shared.env.now();
+        if next_sync.is_none() {
+            // Cleared before the look: a write that comes after it raises the signal again.
+            shared.sync_due.swap(false, core::sync::atomic::Ordering::AcqRel);
+        }
         let unsynced =
             shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
         match next_sync {
@@ -133,6 +148,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             }
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
                 next_sync = Some(now + interval);
+                shared.sync_due.store(true, core::sync::atomic::Ordering::Release);
             }
             Some(_) | None => {}
         }
@@ -142,7 +158,11 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
         }
         let policy_at = shared.pressure.wake_at().filter(|at| *at > now);
         gc::collect(shared).await;
-        let at = [next_sync, policy_at].into_iter().flatten().min();
+        gc::reclaim_log(shared).await;
+        // Where the reclaim failed, it is tried again: writers may wait for it.
+        let lagging = shared.log.floor() > shared.log.oldest();
+        let retry_at = lagging.then(|| shared.env.now() + RECLAIM_RETRY_NS);
+        let at = [next_sync, policy_at, retry_at].into_iter().flatten().min();
         wait_until(&shared.env, listener, at).await;
     }
 }

@@ -7,17 +7,16 @@ use parking_lot::Mutex;
 use crate::env::{Env, IoClass, Work};
 use crate::error::Result;
 use crate::events::Event;
-use crate::flush::{TableWriter, is_gone};
+use crate::flush::{TableWriter, is_gone, remove_begun};
 use crate::gc;
 use crate::iter::{self, MergeIter, ScanBounds, SortedIter, TableIter};
 use crate::policy::view::CompactionPlan;
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{ReadContext, TableMeta};
-use crate::types::{Entry, TableId};
+use crate::types::{Entry, FileNumber, TableId};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
-use crate::version::set::Applied;
 use crate::version::tree::Tree;
 use crate::version::{LEVEL_COUNT, Version};
 
@@ -45,7 +44,9 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
             Some(plan) => execute(shared, tree, &plan).await,
             None => Ok(()),
         };
-        wishes.iter().for_each(|wish| wish.end(outcome.clone()));
+        for wish in &wishes {
+            wish.end(outcome.clone());
+        }
         return outcome;
     }
     let plan = {
@@ -78,7 +79,7 @@ pub(crate) async fn execute<E: Env>(
     tree: &Arc<Tree>,
     plan: &CompactionPlan,
 ) -> Result<()> {
-    let began = shared.env.now();
+    let start_ns = shared.env.now();
     let version = Arc::clone(&tree.view().version);
     let ids: Vec<TableId> = plan.inputs.iter().map(|(_, id)| *id).collect();
     // Newest data first: L0 as it stands, then deeper levels.
@@ -90,20 +91,23 @@ pub(crate) async fn execute<E: Env>(
         input_bytes: inputs.iter().map(|t| t.bytes).sum(),
     });
     let mut tally = Tally::default();
-    let added = if plan.trivial_move {
+    let added: Vec<(u32, TableMeta)> = if plan.trivial_move {
         inputs.iter().map(|t| (plan.level_to, TableMeta::clone(t))).collect()
     } else {
-        merge(shared, tree, (plan, &inputs, &version), &mut tally).await?
+        let mut begun = Vec::new();
+        match merge(shared, tree, (plan, &inputs, &version), (&mut tally, &mut begun)).await {
+            Ok(added) => added,
+            Err(error) => {
+                remove_begun(shared, &begun).await;
+                return Err(error);
+            }
+        }
     };
-    let outputs: Vec<(u32, TableMeta)> = added;
-    let edit = Edit::Compact { tree: tree.id, removed: ids, added: outputs.clone() };
-    let garbage = Arc::new(Mutex::new(Applied::default()));
-    shared.manifest.commit(vec![edit.clone()], Some(install(edit, &garbage))).await?;
-    let applied = core::mem::take(&mut *garbage.lock());
-    shared.garbage.lock().extend(applied.removed_tables);
-    if tree.is_dropped() && !plan.trivial_move {
-        shared.garbage.lock().extend(outputs.into_iter().map(|(_, t)| Arc::new(t)));
-    }
+    let edit = Edit::Compact { tree: tree.id, removed: ids, added };
+    let garbage = Arc::new(Mutex::new(Vec::new()));
+    let install = install(edit.clone(), tree, plan.trivial_move, &garbage);
+    shared.manifest.commit(vec![edit], Some(install)).await?;
+    shared.garbage.lock().extend(core::mem::take(&mut *garbage.lock()));
     shared.counters.compaction_count.add(1);
     shared.counters.compaction_bytes.add(tally.output_bytes);
     shared.pressure.on_compacted(tree);
@@ -114,20 +118,31 @@ pub(crate) async fn execute<E: Env>(
         input_entries: tally.input,
         output_entries: tally.output,
         dropped_entries: tally.dropped,
-        elapsed_ns: shared.env.now().saturating_sub(began),
+        elapsed_ns: shared.env.now().saturating_sub(start_ns),
     });
     drop((inputs, version));
     gc::collect(shared).await;
     Ok(())
 }
 
-fn install(edit: Edit, garbage: &Arc<Mutex<Applied>>) -> Install {
-    let garbage = Arc::clone(garbage);
+/// Swaps the tables in one step; tells which ones nobody needs any more.
+fn install(
+    edit: Edit,
+    tree: &Arc<Tree>,
+    trivial_move: bool,
+    garbage: &Arc<Mutex<Vec<Arc<TableMeta>>>>,
+) -> Install {
+    let (tree, garbage) = (Arc::clone(tree), Arc::clone(garbage));
     Box::new(move |set| {
-        // A compaction of a tree that was dropped meanwhile changes nothing; its outputs are
-        // orphans.
-        if let Ok(applied) = set.apply(&edit) {
-            *garbage.lock() = applied;
+        // Drops are installed by the same leader, so this does not change in between.
+        if tree.is_dropped() {
+            if let Edit::Compact { added, .. } = edit
+                && !trivial_move
+            {
+                *garbage.lock() = added.into_iter().map(|(_, t)| Arc::new(t)).collect();
+            }
+        } else if let Ok(applied) = set.apply(&edit) {
+            *garbage.lock() = applied.removed_tables;
         }
     })
 }
@@ -136,7 +151,7 @@ async fn merge<E: Env>(
     shared: &Arc<Shared<E>>,
     tree: &Tree,
     (plan, inputs, version): (&CompactionPlan, &[Arc<TableMeta>], &Version),
-    tally: &mut Tally,
+    (tally, begun): (&mut Tally, &mut Vec<FileNumber>),
 ) -> Result<Vec<(u32, TableMeta)>> {
     let sources = inputs.iter().map(|table| {
         let space = Arc::clone(&shared.space);
@@ -171,7 +186,8 @@ async fn merge<E: Env>(
         }
         let to = match &mut writer {
             Some(w) => w,
-            None => writer.insert(TableWriter::create(shared, tree.id, IoClass::Compaction).await?),
+            None => writer
+                .insert(TableWriter::create(shared, tree.id, IoClass::Compaction, begun).await?),
         };
         to.add(&entry).await?;
         last = Some(entry);

@@ -1,46 +1,39 @@
 //! A database: open, close, tenants. Wiring only.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
-use crate::budget::Budget;
-use crate::env::{Env, Site};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
 use crate::gc;
-use crate::group::GroupQueue;
-use crate::jobs::Jobs;
 use crate::layout;
-use crate::log_space::LogSpace;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
+use crate::open;
 use crate::options::Options;
-use crate::policy::{compaction, stall};
-use crate::pressure::Pressure;
 use crate::read;
-use crate::recovery::{self, ReplayTo};
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
-use crate::table::TableSpace;
+use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
 use crate::version::edit::Edit;
-use crate::version::manifest::Manifest;
-use crate::version::set::{Applied, VersionSet};
-use crate::version::tree::{Branch, Tree, TreeView};
-use crate::wal::writer::SegmentWriter;
+use crate::version::tree::Branch;
 use crate::write::{WriteOptions, admission, queue};
 
 /// The part of a database that user handles hold: its drop tells the background to end.
 struct Owner<E: Env> {
     shared: Arc<Shared<E>>,
-    lock: Mutex<Option<E::Lock>>,
+    /// Held by the background tasks too: the directory is free when all of them have ended.
+    lock: Mutex<Option<Arc<E::Lock>>>,
     tasks: Mutex<Vec<E::Task>>,
+    closed: Signal,
+    is_closed: AtomicBool,
 }
 
 impl<E: Env> Owner<E> {
@@ -78,134 +71,6 @@ impl<E: Env> core::fmt::Debug for Db<E> {
     }
 }
 
-/// Names that are being created, lest two calls write one name into the manifest.
-struct Claim<'a, E: Env> {
-    shared: &'a Shared<E>,
-    names: &'a [&'a str],
-}
-
-impl<'a, E: Env> Claim<'a, E> {
-    fn new(shared: &'a Shared<E>, names: &'a [&'a str]) -> Result<Self> {
-        let mut creating = shared.creating.lock();
-        if let Some(name) = names.iter().find(|n| creating.contains(**n)) {
-            return Err(Error::TenantExists((*name).to_owned()));
-        }
-        creating.extend(names.iter().map(|n| (*n).to_owned()));
-        drop(creating);
-        Ok(Self { shared, names })
-    }
-}
-
-impl<E: Env> Drop for Claim<'_, E> {
-    fn drop(&mut self) {
-        let mut creating = self.shared.creating.lock();
-        for name in self.names {
-            creating.remove(*name);
-        }
-    }
-}
-
-/// Makes a branch's tree known to the policies, with the cap that its tenants now give it.
-fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
-    for (tree, _) in &branch.places {
-        let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
-        if tree.slot.load(Ordering::Relaxed) == usize::MAX {
-            shared.pressure.add_tree(tree, cap);
-        } else {
-            shared.pressure.set_memtable_cap(tree, cap);
-        }
-    }
-}
-
-/// Gives back what a dropped tree held in memory and in the log.
-fn release<E: Env>(shared: &Shared<E>, tree: &Tree) {
-    let mut gone = TreeView::default();
-    tree.change(|view| {
-        gone.memtable = view.memtable.take();
-        gone.immutables = core::mem::take(&mut view.immutables);
-    });
-    shared.jobs.remove_tree(tree.id);
-    shared.pressure.remove_tree(tree);
-    shared.compaction_policy.lock().forget(tree.id);
-    for memtable in &gone.immutables {
-        shared.log.unpin(memtable.anchor_segment);
-        shared.budget.release_immutable(memtable.bytes());
-    }
-    if let Some(memtable) = &gone.memtable {
-        shared.log.unpin(memtable.anchor_segment);
-        shared.budget.release_mutable(memtable.bytes());
-    }
-    tree.released.raise();
-    shared.job_ended.raise();
-}
-
-async fn open_shared<E: Env>(
-    env: E,
-    dir: &Path,
-    options: Options,
-    listener: Option<Arc<dyn Listener>>,
-) -> Result<Arc<Shared<E>>> {
-    let recovered = recovery::read_versions(&env, dir, &options).await?;
-    let set = Arc::new(recovered.set);
-    let pressure = Pressure::new(&options, env.random_u64(Site("flush-policy")))?;
-    let budget = Arc::new(Budget::new(options.budget_bytes));
-    let log = LogSpace::default();
-    for tree in set.trees() {
-        let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
-        pressure.add_tree(&tree, cap);
-    }
-    let now = env.now();
-    let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now };
-    let replayed = recovery::replay(&env, dir, &recovered.names, &to).await?;
-    let counters = Arc::new(Counters::default());
-    let next_file = Arc::new(AtomicU64::new(recovered.next_file));
-    let facts = (Arc::clone(&counters), Arc::clone(&next_file));
-    let manifest = Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
-    // The first commit begins a new manifest, so that nothing is appended behind a torn tail.
-    manifest.commit(vec![Edit::WalFloor { segment: set.wal_floor() }], None).await?;
-    let segment = next_file.fetch_add(1, Ordering::Relaxed);
-    let preallocate = options.wal_segment_bytes;
-    let wal = SegmentWriter::create(&env, dir, segment, replayed.newest, preallocate).await?;
-    log.add_segment(segment, wal.valid_bytes());
-    let live = (&*set, &replayed.segments);
-    recovery::remove_orphans(&env, dir, &recovered.names, live).await;
-    let space =
-        TableSpace::new(env.clone(), dir, options.block_cache_bytes, options.open_tables_max);
-    let shared = Arc::new(Shared {
-        dir: dir.to_owned(),
-        listener,
-        counters,
-        manifest,
-        space: Arc::new(space),
-        budget,
-        pressure,
-        log,
-        jobs: Jobs::default(),
-        commits: GroupQueue::default(),
-        wal: Mutex::new(Some(wal)),
-        stall_policy: Mutex::new(stall::build(&options.stall_policy)?),
-        compaction_policy: Mutex::new(compaction::build(&options.compaction_policy)?),
-        next_file,
-        next_seq: AtomicU64::new(replayed.last_seq + 1),
-        published: AtomicU64::new(replayed.last_seq),
-        synced: AtomicU64::new(replayed.last_seq),
-        snapshots: Mutex::new(BTreeMap::new()),
-        garbage: Mutex::new(Vec::new()),
-        creating: Mutex::new(BTreeSet::new()),
-        read_only: Mutex::new(None),
-        closing: AtomicBool::new(false),
-        tick: Signal::new(),
-        job_ended: Signal::new(),
-        set,
-        options,
-        env,
-    });
-    for tree in shared.set.trees() {
-        shared.schedule_compaction(&tree, 0);
-    }
-    Ok(shared)
-}
-
 impl<E: Env> Db<E> {
     /// Opens the database in `dir`, which is created where it is missing, and recovers it.
     ///
@@ -229,11 +94,17 @@ impl<E: Env> Db<E> {
         listener: Option<Arc<dyn Listener>>,
     ) -> Result<Self> {
         options.validate()?;
-        env.create_dir(dir).await?;
-        let lock = env.lock(&dir.join("LOCK")).await?;
-        let shared = open_shared(env, dir, options, listener).await?;
-        let tasks = background::start(&shared);
-        let owner = Owner { shared, lock: Mutex::new(Some(lock)), tasks: Mutex::new(tasks) };
+        open::create_dir(&env, dir).await?;
+        let lock = Arc::new(env.lock(&dir.join("LOCK")).await?);
+        let shared = open::shared(env, dir, options, listener).await?;
+        let tasks = background::start(&shared, &lock);
+        let owner = Owner {
+            shared,
+            lock: Mutex::new(Some(lock)),
+            tasks: Mutex::new(tasks),
+            closed: Signal::new(),
+            is_closed: AtomicBool::new(false),
+        };
         Ok(Self { owner: Arc::new(owner) })
     }
 
@@ -249,18 +120,32 @@ impl<E: Env> Db<E> {
     /// The world's, from the last sync. The database is closed all the same.
     pub async fn close(&self) -> Result<()> {
         let shared = self.shared();
-        let synced = if shared.is_closing() || shared.read_only.lock().is_some() {
-            Ok(0)
-        } else {
-            queue::submit(shared, Request::Sync).await
-        };
+        let first = !shared.closing.load(Ordering::Acquire);
         self.owner.signal_end();
+        if !first {
+            loop {
+                let listener = self.owner.closed.listen();
+                if self.owner.is_closed.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                listener.await;
+            }
+        }
+        // Behind it in the queue nothing is written any more.
+        let synced = queue::submit(shared, Request::Close).await;
         let tasks = core::mem::take(&mut *self.owner.tasks.lock());
         for task in tasks {
             task.await;
         }
+        shared.manifest.close().await;
         drop(self.owner.lock.lock().take());
-        synced.map(|_| ())
+        self.owner.is_closed.store(true, Ordering::Release);
+        self.owner.closed.raise();
+        match synced {
+            // Its writers were told when it became read-only.
+            Ok(_) | Err(Error::ReadOnly(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Creates tenants, all in one durable edit: all of them exist afterwards, or none.
@@ -279,11 +164,12 @@ impl<E: Env> Db<E> {
         }
         for name in names {
             layout::check_name(name)?;
-            if shared.set.tenant(name).is_some() {
-                return Err(Error::TenantExists((*name).to_owned()));
-            }
         }
+        // First the claim, then the look: whoever claimed before has installed, or failed.
         let claim = Claim::new(shared, names)?;
+        if let Some(name) = names.iter().find(|n| shared.set.tenant(n).is_some()) {
+            return Err(Error::TenantExists((*name).to_owned()));
+        }
         let first = shared.set.take_ids(to_u64(names.len()));
         let tenants: Vec<(String, BranchId, TreeId)> = (first..)
             .zip(names)
@@ -292,13 +178,10 @@ impl<E: Env> Db<E> {
                 ((*name).to_owned(), BranchId(id), tree)
             })
             .collect();
-        shared.manifest.commit(vec![Edit::CreateTenants { tenants }], None).await?;
-        drop(claim);
-        let tenants: Vec<Tenant<E>> = names.iter().filter_map(|name| self.tenant(name)).collect();
-        for tenant in &tenants {
-            register(shared, &tenant.branch);
-        }
-        Ok(tenants)
+        let edit = Edit::CreateTenants { tenants };
+        let install = tenancy::install_create(shared, &edit, claim);
+        shared.manifest.commit(vec![edit], Some(install)).await?;
+        Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
     /// Drops a tenant: its handles get [`Error::Dropped`] from now on, scans that run finish, its
@@ -314,29 +197,16 @@ impl<E: Env> Db<E> {
         let unknown = || Error::UnknownTenant(name.to_owned());
         let branch = shared.set.tenant(name).ok_or_else(unknown)?;
         queue::submit(shared, Request::Drop(Arc::clone(&branch))).await?;
-        let applied = Arc::new(Mutex::new(Applied::default()));
-        let (edit, outcome) = (Edit::DropTenant { branch: branch.id }, Arc::clone(&applied));
-        let installed = edit.clone();
-        let install = Box::new(move |set: &VersionSet| {
-            if let Ok(applied) = set.apply(&installed) {
-                *outcome.lock() = applied;
-            }
-        });
+        let edit = Edit::DropTenant { branch: branch.id };
+        let install = tenancy::install_drop(shared, &edit, &branch);
         if let Err(error) = shared.manifest.commit(vec![edit], Some(install)).await {
             branch.set_dropped(false);
             return Err(error);
         }
-        let applied = core::mem::take(&mut *applied.lock());
-        for tree in &applied.dropped_trees {
-            release(shared, tree);
-        }
-        for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
-            let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
-            shared.pressure.set_memtable_cap(tree, cap);
-        }
+        // The queue's leader gives the memory back; where it refuses, the database is closed.
+        drop(queue::submit(shared, Request::Seal { trees: Vec::new(), overridden: false }).await);
         // Writers of the tenant that wait in line are told.
         shared.budget.wake_all();
-        shared.garbage.lock().extend(applied.removed_tables);
         gc::collect(shared).await;
         gc::reclaim_log(shared).await;
         Ok(())

@@ -70,6 +70,10 @@ pub enum Error {
         /// What the job met.
         cause: Arc<Error>,
     },
+    /// The task that did this request together with its own was dropped in the middle of it: the
+    /// request's outcome is unknown until the next open.
+    #[error("the request was interrupted: whether it was done is known at the next open")]
+    Interrupted,
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
@@ -121,6 +125,7 @@ impl Error {
             Self::BatchTooLarge { .. } => "batch-too-large",
             Self::ReadOnly(_) => "read-only",
             Self::TreeFailed { .. } => "tree-failed",
+            Self::Interrupted => "interrupted",
             Self::Closed => "closed",
             Self::Locked(_) => "locked",
         }
@@ -138,6 +143,7 @@ impl Error {
             | Self::TenantExists(_)
             | Self::Dropped
             | Self::BatchTooLarge { .. }
+            | Self::Interrupted
             | Self::Closed => (None, None),
         }
     }

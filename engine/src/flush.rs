@@ -36,9 +36,15 @@ pub(crate) struct TableWriter<E: Env> {
 }
 
 impl<E: Env> TableWriter<E> {
-    /// Creates the file.
-    pub(crate) async fn create(shared: &Shared<E>, tree: TreeId, class: IoClass) -> Result<Self> {
+    /// Creates the file. Its number goes to `begun` first, for whoever cleans up.
+    pub(crate) async fn create(
+        shared: &Shared<E>,
+        tree: TreeId,
+        class: IoClass,
+        begun: &mut Vec<FileNumber>,
+    ) -> Result<Self> {
         let number = shared.new_file_number();
+        begun.push(number);
         let file = shared.env.create(&table_path(&shared.dir, number)).await?;
         let builder = TableBuilder::new(tree, shared.table_format());
         Ok(Self { file, number, builder, class })
@@ -68,6 +74,14 @@ impl<E: Env> TableWriter<E> {
     }
 }
 
+/// Removes the outputs of a job that failed before any edit named them: on a full disk they would
+/// be in the way of the next try. One that stays behind is an orphan for the next open.
+pub(crate) async fn remove_begun<E: Env>(shared: &Shared<E>, begun: &[FileNumber]) {
+    for number in begun {
+        drop(shared.env.remove(&table_path(&shared.dir, *number)).await);
+    }
+}
+
 /// Whether an entry belongs to a branch that was dropped.
 pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
     if shared.set.layout() == Layout::PerTenant {
@@ -87,26 +101,32 @@ pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
 /// next open, since a failed edit that names it may still come back.
 pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
     let Some(memtable) = tree.view().immutables.last().cloned() else { return Ok(()) };
-    let began = shared.env.now();
+    let start_ns = shared.env.now();
     shared.emit(&Event::FlushBegin { tree: tree.id, bytes: memtable.bytes() });
     queue::sync_through(shared, memtable.max_seq()).await?;
-    let table = write_table(shared, tree, &memtable).await?;
+    let mut begun = Vec::new();
+    let table = match write_table(shared, tree, &memtable, &mut begun).await {
+        Ok(table) => table,
+        Err(error) => {
+            remove_begun(shared, &begun).await;
+            return Err(error);
+        }
+    };
     let edit = Edit::Flush {
         owners: vec![tree.id],
         flushed_upto: memtable.max_seq(),
         table: table.clone(),
     };
-    let released = Arc::new(Mutex::new(false));
-    let install = install(&edit, tree, &memtable, &released);
+    let installed = Arc::new(Mutex::new(Installed::default()));
+    let install = install(&edit, tree, &memtable, &installed);
     shared.manifest.commit(vec![edit], Some(install)).await?;
-    if *released.lock() {
+    let installed = core::mem::take(&mut *installed.lock());
+    if installed.released {
         shared.log.unpin(memtable.anchor_segment);
         shared.pressure.on_flushed(tree, memtable.bytes());
         shared.budget.release_immutable(memtable.bytes());
     }
-    if let (true, Some(orphan)) = (tree.is_dropped(), &table) {
-        shared.garbage.lock().push(Arc::new(orphan.clone()));
-    }
+    shared.garbage.lock().extend(installed.orphan);
     let bytes = table.as_ref().map_or(0, |t| t.bytes);
     shared.counters.flush_count.add(1);
     shared.counters.flush_bytes.add(bytes);
@@ -114,7 +134,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     shared.emit(&Event::FlushEnd {
         tree: tree.id,
         table: table.map(|t| (t.id, t.bytes)),
-        elapsed_ns: shared.env.now().saturating_sub(began),
+        elapsed_ns: shared.env.now().saturating_sub(start_ns),
     });
     shared.schedule_compaction(tree, 0);
     queue::seal_victims(shared).await;
@@ -122,24 +142,38 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     Ok(())
 }
 
-/// Swaps the memtable for its table in one step. Says whether the memtable was still there: a tree
-/// that was dropped meanwhile has released it already.
+/// What installing a flush came to.
+#[derive(Debug, Default)]
+struct Installed {
+    /// The memtable left the tree by this; a tree that was dropped has released it already.
+    released: bool,
+    /// The table, where the tree was dropped before: nobody reads it.
+    orphan: Option<Arc<TableMeta>>,
+}
+
+/// Swaps the memtable for its table in one step.
 fn install(
     edit: &Edit,
     tree: &Arc<Tree>,
     memtable: &Arc<Memtable>,
-    released: &Arc<Mutex<bool>>,
+    installed: &Arc<Mutex<Installed>>,
 ) -> Install {
     let (edit, tree, memtable) = (edit.clone(), Arc::clone(tree), Arc::clone(memtable));
-    let released = Arc::clone(released);
+    let installed = Arc::clone(installed);
     Box::new(move |_set| {
         let Edit::Flush { flushed_upto, table, .. } = edit else { return };
         let table = table.map(Arc::new);
+        let mut outcome = installed.lock();
+        // Drops are installed by the same leader, so this does not change in between.
+        if tree.is_dropped() {
+            outcome.orphan = table;
+            return;
+        }
         tree.raise_flushed_upto(flushed_upto);
         tree.change(|view| {
             let before = view.immutables.len();
             view.immutables.retain(|m| !Arc::ptr_eq(m, &memtable));
-            *released.lock() = view.immutables.len() < before;
+            outcome.released = view.immutables.len() < before;
             if let Some(table) = &table {
                 view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
             }
@@ -151,6 +185,7 @@ async fn write_table<E: Env>(
     shared: &Shared<E>,
     tree: &Tree,
     memtable: &Arc<Memtable>,
+    begun: &mut Vec<FileNumber>,
 ) -> Result<Option<TableMeta>> {
     let mut retention = Retention::new(shared.snapshot_seqs());
     let mut iter = MemtableIter::new(Arc::clone(memtable));
@@ -162,7 +197,9 @@ async fn write_table<E: Env>(
         }
         let writer = match &mut writer {
             Some(w) => w,
-            None => writer.insert(TableWriter::create(shared, tree.id, IoClass::Flush).await?),
+            None => {
+                writer.insert(TableWriter::create(shared, tree.id, IoClass::Flush, begun).await?)
+            }
         };
         writer.add(&entry).await?;
     }

@@ -13,7 +13,7 @@ use crate::version::edit::Edit;
 use crate::wal::segment_path;
 
 /// Removes the tables that left every version and that no scan and no job holds.
-pub(crate) async fn collect<E: Env>(shared: &Arc<Shared<E>>) {
+pub(crate) async fn collect<E: Env>(shared: &Shared<E>) {
     let mut free = Vec::new();
     shared.garbage.lock().retain(|table| {
         let unreached = Arc::strong_count(table) == 1;
@@ -34,7 +34,7 @@ pub(crate) async fn collect<E: Env>(shared: &Arc<Shared<E>>) {
 }
 
 /// Removes WAL segments that no memtable needs, after an edit says so.
-pub(crate) async fn reclaim_log<E: Env>(shared: &Arc<Shared<E>>) {
+pub(crate) async fn reclaim_log<E: Env>(shared: &Shared<E>) {
     let floor = shared.log.floor();
     if floor <= shared.log.oldest() {
         return;

@@ -132,7 +132,9 @@ pub async fn inspect<E: Env>(
     let set = VersionSet::new(Layout::PerTenant);
     match read_current(env, dir).await {
         Ok(Some(number)) => read_edits(env, dir, (number, &set), &mut out).await,
-        Ok(None) if !names.iter().any(|n| n.ends_with(".sst")) => return Ok(None),
+        Ok(None) if !names.iter().any(|n| matches!(numbered(n), Some((_, "sst")))) => {
+            return Ok(None);
+        }
         Ok(None) => {
             let what = "CURRENT is missing although there are tables";
             out.errors.push(Error::corruption(&current_path(dir), 0, what));

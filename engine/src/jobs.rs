@@ -189,7 +189,9 @@ impl Jobs {
         state.flushes.retain(|e| e.tree.id != tree);
         state.compactions.remove(&tree);
         let wishes = state.full.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes);
-        wishes.iter().for_each(|wish| wish.end(Err(Error::Dropped)));
+        for wish in &wishes {
+            wish.end(Err(Error::Dropped));
+        }
         state.failures.remove(&tree);
         drop(state);
         self.changed.raise();

@@ -17,7 +17,8 @@
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
-//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc`, `recovery`, [`inspect`] |
+//! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
+//! | verbs | `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 
@@ -42,15 +43,18 @@ pub mod layout;
 mod log_space;
 pub mod memtable;
 pub mod metrics;
+mod open;
 pub mod options;
 pub mod policy;
 pub mod pressure;
 pub mod read;
 mod recovery;
+mod replay;
 mod retain;
 mod shared;
 pub mod signal;
 pub mod table;
+mod tenancy;
 pub mod tenant;
 pub mod types;
 pub mod version;

@@ -125,7 +125,6 @@ impl Pressure {
     /// A tree's memtable became immutable.
     pub fn on_seal(&self, tree: &Tree) {
         let mut state = self.state.lock();
-        state.view.immutable_count += 1;
         if let Some(facts) = state.view.trees.get_mut(tree.slot.load(Ordering::Relaxed)) {
             facts.immutable_bytes += facts.memtable_bytes;
             facts.immutable_count += 1;
@@ -133,6 +132,7 @@ impl Pressure {
             facts.memtable_created_ns = 0;
             facts.first_write_ns = 0;
             facts.wal_anchor_segment = 0;
+            state.view.immutable_count += 1;
         }
     }
 

@@ -60,11 +60,12 @@ pub(crate) async fn get<E: Env>(
     key: &[u8],
     at: Option<SeqNo>,
 ) -> Result<(Option<Bytes>, ReadStats)> {
-    check_readable(shared, branch)?;
     shared.env.charge(Work::PointRead);
     let mut ctx = ReadContext::new(IoClass::Read);
     for (tree, place) in &branch.places {
         let view = tree.view();
+        // Behind the view: a drop empties it.
+        check_readable(shared, branch)?;
         let seq = at.unwrap_or_else(|| shared.visible_seq());
         let owned;
         let stored = if place.prefix.is_none() {
@@ -131,10 +132,10 @@ pub(crate) async fn entries<E: Env>(
     shared: &Arc<Shared<E>>,
     branch: &Branch,
 ) -> Result<Vec<Entry>> {
-    check_readable(shared, branch)?;
     let mut out = Vec::new();
     for (tree, place) in &branch.places {
         let view = tree.view();
+        check_readable(shared, branch)?;
         let from = place.key(&[]);
         let upper = place.end().map_or(Bound::Unbounded, Bound::Excluded);
         let bounds = ScanBounds { upper, seq: shared.visible_seq() };
@@ -169,9 +170,9 @@ impl<E: Env> Scan<E> {
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
         at: Option<SeqNo>,
     ) -> Result<Self> {
-        check_readable(shared, branch)?;
         let Some((tree, place)) = branch.places.first() else { return Err(Error::Dropped) };
         let view = Tree::view(tree);
+        check_readable(shared, branch)?;
         let seq = at.unwrap_or_else(|| shared.visible_seq());
         let from = match lower {
             Bound::Included(key) => place.key(key),

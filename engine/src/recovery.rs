@@ -5,27 +5,16 @@
 //! later power loss could take it from under newer writes; then a fresh manifest and a fresh
 //! segment begin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::budget::Budget;
-use crate::env::{Env, File, IoClass};
+use crate::env::{Env, IoClass};
 use crate::error::{Error, Result};
-use crate::log_space::LogSpace;
-use crate::memtable::{self, Memtable};
 use crate::options::{Layout, Options};
-use crate::pressure::Pressure;
-use crate::types::{FileNumber, SeqNo, TreeId};
+use crate::types::{FileNumber, TreeId};
 use crate::version::edit::Edit;
 use crate::version::manifest::{manifest_path, read_current, read_file, read_manifest};
 use crate::version::set::VersionSet;
-use crate::version::tree::Tree;
-use crate::wal::reader::{SegmentRecords, read_segment};
-use crate::wal::writer::Predecessor;
-use crate::wal::{Record, WalEntry, segment_path};
 
 /// What the manifest says.
 #[derive(Debug)]
@@ -37,15 +26,22 @@ pub(crate) struct Recovered {
     pub(crate) names: Vec<String>,
     /// A number above those of all files.
     pub(crate) next_file: FileNumber,
+    /// Files that any edit of the manifest names, live or not.
+    pub(crate) mentioned: BTreeSet<FileNumber>,
 }
 
-/// The number in a file name of the database, with what follows it.
+/// Numbers of files stay far below the end of their range.
+const FILE_NUMBER_MAX: FileNumber = 1 << 62;
+
+/// The number in a file name of the database, with what follows it. Names that the database would
+/// not have given are not its files.
 pub(crate) fn numbered(name: &str) -> Option<(FileNumber, &str)> {
-    if let Some(number) = name.strip_prefix("MANIFEST-") {
-        return Some((number.parse().ok()?, "manifest"));
-    }
-    let (number, kind) = name.split_once('.')?;
-    Some((number.parse().ok()?, kind))
+    let (number, kind) = match name.strip_prefix("MANIFEST-") {
+        Some(number) => (number, "manifest"),
+        None => name.split_once('.')?,
+    };
+    let parsed: FileNumber = number.parse().ok()?;
+    (format!("{parsed:06}") == number && parsed < FILE_NUMBER_MAX).then_some((parsed, kind))
 }
 
 /// Reads the manifest into a version set. Changes nothing on disk.
@@ -71,7 +67,8 @@ pub(crate) async fn read_versions<E: Env>(
         let trees = crate::layout::initial_trees(options.layout);
         let edit = Edit::CreateTrees { trees: (1..=trees).map(TreeId).collect() };
         set.apply(&edit).map_err(Error::InvalidArgument)?;
-        return Ok(Recovered { set, manifest, names, next_file: highest + 1 });
+        let mentioned = BTreeSet::new();
+        return Ok(Recovered { set, manifest, names, next_file: highest + 1, mentioned });
     };
     let path = manifest_path(dir, number);
     let bytes = match read_file(env, &path, IoClass::Manifest).await {
@@ -82,19 +79,64 @@ pub(crate) async fn read_versions<E: Env>(
         other => other?,
     };
     let (edits, _) = read_manifest(&path, &bytes)?;
+    let mut mentioned = BTreeSet::new();
     for (at, edit) in edits {
         check_layout(&edit, options.layout)?;
-        if let Edit::Flush { table: Some(table), .. } = &edit {
-            highest = highest.max(table.id.file);
-        }
+        mention(&edit, &mut mentioned);
         set.apply(&edit).map_err(|what| Error::corruption(&path, at, what))?;
     }
-    for tree in set.trees() {
-        for (_, table) in tree.view().version.tables() {
-            highest = highest.max(table.id.file);
-        }
+    let newest_file = mentioned.last().copied().unwrap_or(0);
+    highest = highest.max(newest_file).max(number).max(set.wal_floor());
+    if highest >= FILE_NUMBER_MAX {
+        let what = format!("it names a file with number {highest}, out of range");
+        return Err(Error::corruption(&path, 0, what));
     }
-    Ok(Recovered { next_file: highest.max(number).max(set.wal_floor()) + 1, set, manifest, names })
+    Ok(Recovered { set, manifest, names, next_file: highest + 1, mentioned })
+}
+
+fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
+    match edit {
+        Edit::Flush { table, .. } => files.extend(table.iter().map(|t| t.id.file)),
+        Edit::Compact { removed, added, .. } => {
+            files.extend(removed.iter().map(|id| id.file));
+            files.extend(added.iter().map(|(_, t)| t.id.file));
+        }
+        Edit::TreeState { tables, .. } => files.extend(tables.iter().map(|(_, t)| t.id.file)),
+        Edit::Begin { .. }
+        | Edit::CreateTrees { .. }
+        | Edit::CreateTenants { .. }
+        | Edit::DropTenant { .. }
+        | Edit::WalFloor { .. } => {}
+    }
+}
+
+/// Removes what no edit of the manifest ever named: outputs of jobs that did not end, and manifests
+/// that are not live. Nothing needs to be made durable for that but the names as they are.
+///
+/// # Errors
+///
+/// The world's, where the names cannot be made durable. Then nothing was removed.
+pub(crate) async fn remove_unmentioned<E: Env>(
+    env: &E,
+    dir: &Path,
+    recovered: &Recovered,
+) -> Result<()> {
+    let orphan = |name: &&String| match numbered(name) {
+        Some((number, "sst")) => !recovered.mentioned.contains(&number),
+        Some((number, "manifest")) => recovered.manifest != Some(number),
+        Some((_, "tmp")) => true,
+        Some(_) | None => false,
+    };
+    let orphans: Vec<&String> = recovered.names.iter().filter(orphan).collect();
+    if !orphans.is_empty() {
+        // A rename that is not durable could bring an older CURRENT back, with another manifest.
+        env.sync_dir(dir).await?;
+    }
+    for name in orphans {
+        // One that cannot be removed now is found again by the next open.
+        drop(env.remove(&dir.join(name)).await);
+    }
+    Ok(())
 }
 
 fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
@@ -105,186 +147,6 @@ fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
             "layout = {wanted}, but the database was created with layout {layout}"
         )));
     }
-    Ok(())
-}
-
-/// What the log said.
-#[derive(Debug, Default)]
-pub(crate) struct Replayed {
-    /// The highest sequence number anywhere.
-    pub(crate) last_seq: SeqNo,
-    /// What the next segment says of the newest valid one.
-    pub(crate) newest: Predecessor,
-    /// Segments that hold records.
-    pub(crate) segments: BTreeSet<u64>,
-}
-
-/// Where replayed entries go.
-pub(crate) struct ReplayTo<'a> {
-    pub(crate) set: &'a VersionSet,
-    pub(crate) budget: &'a Arc<Budget>,
-    pub(crate) log: &'a LogSpace,
-    pub(crate) pressure: &'a Pressure,
-    pub(crate) now: u64,
-}
-
-/// Replays the log into memtables and makes what was replayed durable.
-///
-/// # Errors
-///
-/// The world's, or `Corruption` of a segment. Memtables then hold a part of the log.
-pub(crate) async fn replay<E: Env>(
-    env: &E,
-    dir: &Path,
-    names: &[String],
-    to: &ReplayTo<'_>,
-) -> Result<Replayed> {
-    let floor = to.set.wal_floor();
-    let mut files = BTreeMap::new();
-    for (number, kind) in names.iter().filter_map(|n| numbered(n)) {
-        if kind == "wal" && number >= floor {
-            let bytes = read_file(env, &segment_path(dir, number), IoClass::Wal).await?;
-            files.insert(number, bytes);
-        }
-    }
-    if floor > 0 && !files.contains_key(&floor) {
-        let what = "the manifest needs the log from this segment on, but it does not exist";
-        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
-    }
-    let chain = chain(dir, &files, floor)?;
-    let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };
-    for (segment, records) in &chain {
-        to.log.add_segment(*segment, records.valid_bytes);
-        out.segments.insert(*segment);
-        for (at, record) in &records.records {
-            match record {
-                Record::Predecessor { last_seq, .. } => out.last_seq = out.last_seq.max(*last_seq),
-                Record::Batch { first_seq, entries } => {
-                    for (seq, entry) in (*first_seq..).zip(entries) {
-                        out.last_seq = out.last_seq.max(seq);
-                        apply(to, (*segment, seq), entry).map_err(|what| {
-                            Error::corruption(&segment_path(dir, *segment), *at, what)
-                        })?;
-                    }
-                }
-            }
-        }
-        out.newest = Predecessor {
-            segment: *segment,
-            valid_bytes: records.valid_bytes,
-            last_seq: out.last_seq,
-        };
-    }
-    if let Some((segment, records)) = chain.last() {
-        let valid = usize::try_from(records.valid_bytes).unwrap_or(usize::MAX);
-        let bytes = files.get(segment).map_or(&[][..], |b| b.get(..valid).unwrap_or(b));
-        settle_newest(env, &segment_path(dir, *segment), bytes).await?;
-    }
-    out.newest.last_seq = out.last_seq;
-    if !chain.is_empty() {
-        env.sync_dir(dir).await?;
-    }
-    Ok(out)
-}
-
-/// Makes the newest segment durable as it was read. Those before it were synced before their
-/// successors began. The bytes are written again, since a sync alone may prove nothing: where the
-/// process that died had met a failed sync, the page cache still shows pages that it holds to be
-/// clean, and that are not on the disk.
-async fn settle_newest<E: Env>(env: &E, path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = env.open(path).await?;
-    file.write_at(0, bytes, IoClass::Wal).await?;
-    file.sync_all(IoClass::Wal).await
-}
-
-/// The segments that make up the log, oldest first: from the newest whose first record is whole
-/// back along the predecessors. Any other segment was begun and never took an acknowledged record.
-fn chain(
-    dir: &Path,
-    files: &BTreeMap<u64, Bytes>,
-    floor: u64,
-) -> Result<Vec<(u64, SegmentRecords)>> {
-    let mut chain = Vec::new();
-    let mut next: Option<(u64, Option<u64>)> = None;
-    for (&segment, bytes) in files.iter().rev() {
-        let path = segment_path(dir, segment);
-        let limit = match next {
-            None => None,
-            Some((wanted, limit)) if wanted == segment => limit,
-            Some(_) => continue,
-        };
-        let records = read_segment(&path, segment, bytes, limit)?;
-        match records.records.first() {
-            Some((_, Record::Predecessor { segment: before, valid_bytes, .. })) => {
-                next = Some((*before, Some(*valid_bytes)));
-            }
-            Some((at, Record::Batch { .. })) => {
-                return Err(Error::corruption(&path, *at, "the first record names no predecessor"));
-            }
-            // The newest file may be one that was just begun; then the one before is the newest.
-            None if next.is_none() => continue,
-            None => {
-                return Err(Error::corruption(
-                    &path,
-                    0,
-                    "a later segment names it, but it is empty",
-                ));
-            }
-        }
-        chain.push((segment, records));
-    }
-    if let Some((missing, _)) = next
-        && missing > 0
-        && missing >= floor
-        && !files.contains_key(&missing)
-    {
-        let what = "a later segment names it as its predecessor, but it does not exist";
-        return Err(Error::corruption(&segment_path(dir, missing), 0, what));
-    }
-    chain.reverse();
-    Ok(chain)
-}
-
-fn highest_seq(set: &VersionSet) -> SeqNo {
-    let trees = set.trees();
-    let tables = |tree: &Arc<Tree>| {
-        let view = tree.view();
-        view.version.tables().map(|(_, t)| t.max_seq).max().unwrap_or(0)
-    };
-    trees.iter().map(|t| t.flushed_upto().max(tables(t))).max().unwrap_or(0)
-}
-
-/// Puts an entry into the memtable of every tree that takes it.
-fn apply(
-    to: &ReplayTo<'_>,
-    (segment, seq): (u64, SeqNo),
-    entry: &WalEntry,
-) -> core::result::Result<(), String> {
-    let Some(tree) = to.set.tree(entry.tree) else {
-        let known = entry.tree.0 < to.set.next_id();
-        let what = format!("tree {} was never created", entry.tree);
-        return if known { Ok(()) } else { Err(what) };
-    };
-    if to.set.is_gone(entry.branch)? {
-        return Ok(());
-    }
-    if !tree.lineage.takes(tree.id, tree.flushed_upto(), entry.tree, seq) {
-        return Ok(());
-    }
-    let key_bytes = usize::try_from(entry.key_bytes).unwrap_or(usize::MAX);
-    let bytes = memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
-    // A copy of its own: one small entry must not pin its whole segment in memory.
-    let data = Bytes::copy_from_slice(&entry.data);
-    let view = tree.view();
-    let memtable = view.memtable.clone().unwrap_or_else(|| {
-        let memtable = Arc::new(Memtable::new(to.now, segment));
-        to.log.pin(segment);
-        tree.change(|v| v.memtable = Some(Arc::clone(&memtable)));
-        memtable
-    });
-    memtable.insert(data, entry.key_bytes, seq, entry.kind);
-    to.budget.reserve(bytes).charge(bytes);
-    to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment);
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub(crate) enum Request {
     Sync,
     /// A branch takes no writes any more.
     Drop(Arc<Branch>),
+    /// Everything acknowledged becomes durable, and the log takes nothing more.
+    Close,
 }
 
 /// Live state of one database.
@@ -71,10 +73,15 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
+    /// Trees whose drop is durable and whose memory the queue's next leader gives back.
+    pub(crate) dropped: Mutex<Vec<Arc<Tree>>>,
     /// Tenant names on their way into the manifest.
     pub(crate) creating: Mutex<BTreeSet<String>>,
     pub(crate) read_only: Mutex<Option<Arc<Error>>>,
     pub(crate) closing: AtomicBool,
+    /// Whether the ticker knows that there is something to sync, so that only the first of many
+    /// writes wakes it.
+    pub(crate) sync_due: AtomicBool,
     /// Raised for the ticker: unsynced bytes, a new wake-up time, closing.
     pub(crate) tick: Signal,
     /// Raised when a job ended.
@@ -159,8 +166,9 @@ impl<E: Env> Shared<E> {
         if tree.is_dropped() || tree.failure().is_some() {
             return;
         }
-        let view = self.levels_view(tree);
-        let urgency = self.compaction_policy.lock().urgency(&view);
+        // Held from the look to the queue: who looks last has seen the newest levels.
+        let policy = self.compaction_policy.lock();
+        let urgency = policy.urgency(&self.levels_view(tree));
         self.jobs.set_compaction(tree, urgency, not_before);
     }
 

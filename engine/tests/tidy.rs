@@ -17,7 +17,22 @@ const ROWS: &[(&str, &[&str])] = &[
     ("parts", &["layout", "batch", "wal", "memtable", "budget", "cache", "table", "iter", "group"]),
     ("state", &["version"]),
     ("facts", &["pressure", "log_space", "jobs", "shared"]),
-    ("verbs", &["write", "read", "retain", "flush", "compaction", "gc", "recovery", "inspect"]),
+    (
+        "verbs",
+        &[
+            "write",
+            "read",
+            "retain",
+            "flush",
+            "compaction",
+            "gc",
+            "recovery",
+            "replay",
+            "open",
+            "tenancy",
+            "inspect",
+        ],
+    ),
     ("loop", &["background"]),
     ("face", &["db", "tenant", "branch", "blocking"]),
 ];

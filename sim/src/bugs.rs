@@ -1,7 +1,8 @@
 //! Bugs that can be planted in the simulated world, to show that the checker finds them.
 //!
-//! They live in the world, never in the engine: a device that forgets a sync, a scheduler that is not
-//! seeded, a client that reads its neighbour. `forebay fuzz --bug NAME` must fail with each of them.
+//! They live in the world, never in the engine: a device that forgets a sync, a scheduler that is
+//! not seeded, a client that reads its neighbour. `forebay fuzz --bug NAME` must fail with each of
+//! them.
 
 use core::fmt;
 

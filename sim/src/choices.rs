@@ -1,15 +1,15 @@
-//! Every decision of a world: drawn from the site's own stream, recorded on demand, and fed back from a
-//! recorded list.
+//! Every decision of a world: drawn from the site's own stream, recorded on demand, and fed back
+//! from a recorded list.
 //!
 //! Invariant: the value 0 is the simplest outcome at every site (no fault, the oldest task, nothing
-//! lost). A replay whose list runs out takes 0, so that cutting a list or zeroing a value can only make
-//! a case simpler; that is what makes shrinking work without the generator.
+//! lost). A replay whose list runs out takes 0, so that cutting a list or zeroing a value can only
+//! make a case simpler; that is what makes shrinking work without the generator.
 //!
 //! # Source
 //!
 //! D. `MacIver`, A. Donaldson, "Test-case reduction via test-case generation: insights from the
-//! Hypothesis reducer", ECOOP 2020. Departure: one queue a site, not one for all, so that a change at
-//! one site leaves the others alone.
+//! Hypothesis reducer", ECOOP 2020. Departure: one queue a site, not one for all, so that a change
+//! at one site leaves the others alone.
 
 use core::cell::RefCell;
 use core::fmt;

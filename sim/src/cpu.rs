@@ -1,8 +1,9 @@
-//! Virtual processors: work that the engine charges becomes virtual time in a queue for a few cores.
+//! Virtual processors: work that the engine charges becomes virtual time in a queue for a few
+//! cores.
 //!
-//! A charge only adds to the running task's debt; the debt is paid when the task next awaits a call on
-//! its world. A small debt is carried on, so that a memtable hit costs no task switch; what a task still
-//! owes when it ends occupies a core without making anybody wait.
+//! A charge only adds to the running task's debt; the debt is paid when the task next awaits a call
+//! on its world. A small debt is carried on, so that a memtable hit costs no task switch; what a
+//! task still owes when it ends occupies a core without making anybody wait.
 
 use forebay_engine::env::Work;
 use forebay_engine::types::Nanos;

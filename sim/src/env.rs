@@ -1,9 +1,9 @@
 //! The simulation's door to the engine: an [`Env`] that is a number.
 //!
-//! Each call pays the task's CPU debt, may crash, yield or fail by choice, changes the disk, and waits
-//! for the modelled device. Reads and writes take effect when they start, so that nothing is visible
-//! later than a caller could know; a sync takes effect when it ends, and covers what was pending when it
-//! started.
+//! Each call pays the task's CPU debt, may crash, yield or fail by choice, changes the disk, and
+//! waits for the modelled device. Reads and writes take effect when they start, so that nothing is
+//! visible later than a caller could know; a sync takes effect when it ends, and covers what was
+//! pending when it started.
 //!
 //! A call of a process that was killed fails and changes nothing.
 
@@ -93,8 +93,8 @@ impl SimEnv {
         Ok(world)
     }
 
-    /// Starts a call on a name, which may fail with or without effect: `true` says that it takes effect
-    /// and fails all the same.
+    /// Starts a call on a name, which may fail with or without effect: `true` says that it takes
+    /// effect and fails all the same.
     async fn call_name(self, op: &'static str, path: &str) -> Result<(Rc<World>, bool)> {
         let world = self.call(op, path).await?;
         world.trace.event(Code::Name, hash_text(op, path));

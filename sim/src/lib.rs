@@ -1,7 +1,8 @@
 //! A world that can be replayed: virtual time, a modelled disk, seeded faults.
 //!
-//! Everything that could go either way is a named choice drawn from one seed, so the same seed gives the
-//! same run, byte for byte, on every machine, and a list of choices replays without the seed.
+//! Everything that could go either way is a named choice drawn from one seed, so the same seed
+//! gives the same run, byte for byte, on every machine, and a list of choices replays without the
+//! seed.
 //!
 //! Start at [`Sim`]: it owns the runtime, the disk and the faults, and hands out the
 //! [`SimEnv`] that the engine runs in.

@@ -40,8 +40,8 @@ pub struct SimConfig {
     pub seed: u64,
     /// Drawn, recorded or replayed.
     pub mode: Mode,
-    /// Schedules, latencies, yields and crash points are drawn. Without it tasks run first come, first
-    /// served, and calls take what the device says.
+    /// Schedules, latencies, yields and crash points are drawn. Without it tasks run first come,
+    /// first served, and calls take what the device says.
     pub fuzz: bool,
     /// The disk at the start.
     pub disk: DiskConfig,
@@ -216,7 +216,8 @@ impl SimWorld {
         self.world.end_epoch();
     }
 
-    /// Goes on with what a kill leaves of the disk. The epoch must have ended and its tasks be gone.
+    /// Goes on with what a kill leaves of the disk. The epoch must have ended and its tasks be
+    /// gone.
     pub fn settle_kill(&self) -> CrashReport {
         let (after, report) = self.disk().crash_kill(self.choices());
         *self.disk_mut() = after;
@@ -224,8 +225,8 @@ impl SimWorld {
         report
     }
 
-    /// Goes on with what a power loss leaves of the disk. The epoch must have ended and its tasks be
-    /// gone.
+    /// Goes on with what a power loss leaves of the disk. The epoch must have ended and its tasks
+    /// be gone.
     pub fn settle_power_loss(&self) -> CrashReport {
         let (after, report) = self.disk().crash_power(self.choices());
         *self.disk_mut() = after;
@@ -280,8 +281,8 @@ impl Sim {
         self.runtime.alive()
     }
 
-    /// Kills the process: every task is dropped at once, handles and locks are void. The disk is left
-    /// as it is, with its handles and what was in flight, for [`SimDisk::crash_kill`] or
+    /// Kills the process: every task is dropped at once, handles and locks are void. The disk is
+    /// left as it is, with its handles and what was in flight, for [`SimDisk::crash_kill`] or
     /// [`SimDisk::crash_power`].
     pub fn kill_all(&self) {
         self.world.end_epoch();

@@ -1,8 +1,8 @@
-//! Named streams of chance: each is derived from (seed, name), so that one more draw from one stream
-//! does not shift any other.
+//! Named streams of chance: each is derived from (seed, name), so that one more draw from one
+//! stream does not shift any other.
 //!
-//! A scenario that gains a fault or a yield keeps every other decision of its seed, and an old failure
-//! keeps failing after an unrelated change.
+//! A scenario that gains a fault or a yield keeps every other decision of its seed, and an old
+//! failure keeps failing after an unrelated change.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -1,6 +1,7 @@
 //! What an engine must do in this world, whichever runtime drives it: one suite for all of them.
 //!
-//! Each part is a future over a [`SimEnv`], so that forebay's own runtime and madsim's run the same.
+//! Each part is a future over a [`SimEnv`], so that forebay's own runtime and madsim's run the
+//! same.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,8 +64,8 @@ fn pair(n: u64) -> (Vec<u8>, Vec<u8>) {
     (key, value)
 }
 
-/// Opens the database, creates its tenants where they are missing, and writes numbers `from..to`, each
-/// in one batch to all tenants and durable when it returns; `done` is told each number then.
+/// Opens the database, creates its tenants where they are missing, and writes numbers `from..to`,
+/// each in one batch to all tenants and durable when it returns; `done` is told each number then.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
-//! A running hash over everything that a world does, so that two runs can be compared by one number.
+//! A running hash over everything that a world does, so that two runs can be compared by one
+//! number.
 //!
-//! Same seed, same configuration, same build: same hash. When it differs, the optional log of both runs
-//! shows the first event in which they differ.
+//! Same seed, same configuration, same build: same hash. When it differs, the optional log of both
+//! runs shows the first event in which they differ.
 
 use core::cell::{Cell, RefCell};
 

@@ -1,12 +1,13 @@
 //! One world: a runtime, a disk, a device, cores, choices and faults, found by the number that a
 //! [`SimEnv`](crate::env::SimEnv) carries.
 //!
-//! A world lives in a thread-local list, so that an env is a `Copy` number and `Send + Sync` for free,
-//! while everything behind it is `Rc` and `Cell`. Worlds on several threads know nothing of each other.
+//! A world lives in a thread-local list, so that an env is a `Copy` number and `Send + Sync` for
+//! free, while everything behind it is `Rc` and `Cell`. Worlds on several threads know nothing of
+//! each other.
 //!
-//! A process that was killed is an *epoch* that ended: its envs, files and locks carry the old epoch,
-//! and what they call fails or does nothing. So destructors of a dying engine cannot touch the disk of
-//! the next one.
+//! A process that was killed is an *epoch* that ended: its envs, files and locks carry the old
+//! epoch, and what they call fails or does nothing. So destructors of a dying engine cannot touch
+//! the disk of the next one.
 
 use core::cell::{Cell, RefCell};
 use core::future::{Future, pending};

@@ -1,9 +1,9 @@
 #![cfg(test)]
-//! Strategy: the real engine on forebay's own runtime; a process dies, by power loss or kill, at many
-//! points of its life, and opens again.
+//! Strategy: the real engine on forebay's own runtime; a process dies, by power loss or kill, at
+//! many points of its life, and opens again.
 //!
-//! Invariants: what was acknowledged as durable is there, in order and whole; the same seed gives the
-//! same trace.
+//! Invariants: what was acknowledged as durable is there, in order and whole; the same seed gives
+//! the same trace.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -16,7 +16,8 @@ use forebay_sim::{RunEnd, Sim, SimConfig};
 const DIR: &str = "/db";
 const WRITES: u64 = 120;
 
-/// Writes until a crash at poll or call `point`, opens again and judges. Returns whether it crashed.
+/// Writes until a crash at poll or call `point`, opens again and judges. Returns whether it
+/// crashed.
 fn crash_and_judge(seed: u64, layout: Layout, point: u64, power: bool) -> bool {
     let sim = Sim::new(&SimConfig::fuzz(seed));
     sim.crash_at_point(Some(point));

@@ -1,5 +1,5 @@
-//! Strategy: a small writer under one fault class at a time, over many seeds. Invariants: each fault
-//! fires, is counted under its name, names its file, and leaves what its rule allows.
+//! Strategy: a small writer under one fault class at a time, over many seeds. Invariants: each
+//! fault fires, is counted under its name, names its file, and leaves what its rule allows.
 #![cfg(test)]
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Strategy: small programs on the simulation's env, run twice or with another seed.
-//! Invariants: the same seed gives the same trace; time moves only when nothing can run; a dead process
-//! changes nothing.
+//! Invariants: the same seed gives the same trace; time moves only when nothing can run; a dead
+//! process changes nothing.
 #![cfg(test)]
 
 use std::cell::RefCell;

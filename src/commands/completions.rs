@@ -10,7 +10,6 @@ use crate::cli::Cli;
 /// # Errors
 ///
 /// None.
-#[expect(clippy::unnecessary_wraps, reason = "every command ends the same way")]
 pub fn completions(shell: clap_complete::Shell) -> Result<(), Stop> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "forebay", &mut script);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Stop, say};
 use crate::cli::{Format, Global, ListKind};
+use crate::text::append;
 
 #[derive(Debug, Serialize)]
 struct Item {
@@ -43,12 +44,10 @@ pub fn list(global: &Global, kind: ListKind) -> Result<(), Stop> {
             for item in &items {
                 let params: Vec<&str> = item.params.iter().map(|p| p.name.as_str()).collect();
                 let source = item.source.replace('"', "\"\"");
-                text.push_str(&format!(
-                    "{},{},\"{source}\",{}\n",
-                    item.name,
-                    item.id,
-                    params.join(" ")
-                ));
+                append(
+                    &mut text,
+                    format_args!("{},{},\"{source}\",{}\n", item.name, item.id, params.join(" ")),
+                );
             }
             say(&text);
         }

@@ -12,6 +12,7 @@ use crate::record::{LatencyNs, Outcome, RunRow, World};
 use crate::report::summary::{ArmSummary, summaries, write_amplification};
 use crate::report::table;
 use crate::scale::{self, ScaleFact};
+use crate::text::append;
 
 /// The settings with the origin of each.
 pub(super) fn config(format: Format, experiment: &Experiment, label: &str) -> Result<(), Stop> {
@@ -27,7 +28,7 @@ pub(super) fn config(format: Format, experiment: &Experiment, label: &str) -> Re
             for resolved in &experiment.resolved {
                 let values = resolved.values.join(", ");
                 let line = format!("{} = {values}", resolved.key);
-                text.push_str(&format!("{line:<40} # {}\n", origin(resolved)));
+                append(&mut text, format_args!("{line:<40} # {}\n", origin(resolved)));
             }
             say(&text);
         }
@@ -35,7 +36,7 @@ pub(super) fn config(format: Format, experiment: &Experiment, label: &str) -> Re
             let mut text = "key,values,origin\n".to_owned();
             for resolved in &experiment.resolved {
                 let values = resolved.values.join(" ");
-                text.push_str(&format!("{},{values},{}\n", resolved.key, origin(resolved)));
+                append(&mut text, format_args!("{},{values},{}\n", resolved.key, origin(resolved)));
             }
             say(&text);
         }
@@ -116,7 +117,10 @@ pub(super) fn plan(
         Format::Csv => {
             let mut text = "run_id,arm,seed\n".to_owned();
             for task in tasks {
-                text.push_str(&format!("{},{},{}\n", task.row.run_id, task.arm, task.row.seed));
+                append(
+                    &mut text,
+                    format_args!("{},{},{}\n", task.row.run_id, task.arm, task.row.seed),
+                );
             }
             say(&text);
         }
@@ -126,7 +130,10 @@ pub(super) fn plan(
             text.push_str(&block(scale));
             for task in tasks {
                 let row = &task.row;
-                text.push_str(&format!("{}  seed {:<6} {}\n", row.run_id, row.seed, task.arm));
+                append(
+                    &mut text,
+                    format_args!("{}  seed {:<6} {}\n", row.run_id, row.seed, task.arm),
+                );
             }
             say(&text);
         }
@@ -181,11 +188,14 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     for output in results.outputs {
         if let Some(failure) = &output.failure {
             let row = &output.row;
-            text.push_str(&format!("{}  {}  {}\n", row.outcome.name(), row.arm, first_line(failure)));
-            text.push_str(&format!("Reproduce:  {}\n", row.replay));
+            append(
+                &mut text,
+                format_args!("{}  {}  {}\n", row.outcome.name(), row.arm, first_line(failure)),
+            );
+            append(&mut text, format_args!("Reproduce:  {}\n", row.replay));
         }
     }
-    text.push_str(&format!("\n{}\n", results.page.display()));
+    append(&mut text, format_args!("\n{}\n", results.page.display()));
     text
 }
 
@@ -226,29 +236,32 @@ fn csv(rows: &[RunRow]) -> String {
         .to_owned();
     for row in rows {
         let latency = |l: &LatencyNs| format!("{},{},{},{}", l.p50, l.p99, l.p999, l.max);
-        text.push_str(&format!(
-            "{},\"{}\",{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
-            row.run_id,
-            row.arm.replace('"', "\"\""),
-            row.seed,
-            row.world.name(),
-            row.outcome.name(),
-            row.ops,
-            row.elapsed_ns,
-            row.offered_ops_per_s,
-            row.ops_per_s,
-            latency(&row.write_latency_ns),
-            latency(&row.read_latency_ns),
-            row.stall_ns.total(),
-            row.flush_count,
-            row.table_bytes.p50,
-            row.user_bytes,
-            write_amplification(row),
-            row.wal_retained_bytes_max,
-            row.memtable_bytes_max_seen,
-            row.stranded_bytes,
-            row.jain,
-        ));
+        append(
+            &mut text,
+            format_args!(
+                "{},\"{}\",{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                row.run_id,
+                row.arm.replace('"', "\"\""),
+                row.seed,
+                row.world.name(),
+                row.outcome.name(),
+                row.ops,
+                row.elapsed_ns,
+                row.offered_ops_per_s,
+                row.ops_per_s,
+                latency(&row.write_latency_ns),
+                latency(&row.read_latency_ns),
+                row.stall_ns.total(),
+                row.flush_count,
+                row.table_bytes.p50,
+                row.user_bytes,
+                write_amplification(row),
+                row.wal_retained_bytes_max,
+                row.memtable_bytes_max_seen,
+                row.stranded_bytes,
+                row.jain,
+            ),
+        );
     }
     text
 }

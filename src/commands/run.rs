@@ -16,6 +16,7 @@ use crate::progress::{Progress, ProgressMode};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
+use crate::text::append;
 
 /// Where an experiment's text comes from, and how its command is called.
 #[derive(Debug)]
@@ -103,11 +104,8 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
 
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
-        let overrides = Overrides {
-            settings: args.settings.clone(),
-            seeds: args.seeds,
-            quick: source.quick,
-        };
+        let overrides =
+            Overrides { settings: args.settings.clone(), seeds: args.seeds, quick: source.quick };
         let experiment = ExperimentFile::parse(&source.label, &source.text)
             .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
             .map_err(Stop::usage)?;
@@ -116,7 +114,7 @@ impl<'a> Job<'a> {
         for (key, value) in &args.settings {
             let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
             if !on_axis {
-                command.push_str(&format!(" -s {key}={value}"));
+                append(&mut command, format_args!(" -s {key}={value}"));
             }
         }
         let mut plan = Vec::new();
@@ -138,7 +136,8 @@ impl<'a> Job<'a> {
 
     /// The scale block, with the write amplification of the arm that others are compared with.
     fn facts(&self, rows: Option<&[RunRow]>) -> Result<Vec<ScaleFact>, Stop> {
-        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm()) else {
+        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm())
+        else {
             return Ok(Vec::new());
         };
         let row = rows.and_then(|rows| {
@@ -151,8 +150,8 @@ impl<'a> Job<'a> {
         scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
     }
 
-    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all are
-    /// done or somebody wants to stop.
+    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all
+    /// are done or somebody wants to stop.
     fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
         let total = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
         let mode = if self.global.quiet { ProgressMode::None } else { self.global.progress };
@@ -225,7 +224,8 @@ impl<'a> Job<'a> {
             provenance: Provenance {
                 commit: option_env!("FOREBAY_COMMIT").unwrap_or("unknown").to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer").to_owned(),
+                toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer")
+                    .to_owned(),
                 seeds: self.experiment.seeds.to_string(),
                 config_hash: self.experiment.config_hash(),
                 command: self.source.command.clone(),
@@ -241,7 +241,8 @@ impl<'a> Job<'a> {
             places.insert(0, folder.join("raw/runs.jsonl"));
             places.insert(0, folder.join("raw/runs.jsonl.gz"));
         }
-        let names = || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+        let names =
+            || places.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         let stored = files::first_there(&places)
             .ok_or_else(|| Stop::usage(format!("no stored rows; looked for {}", names())))?;
         let stored = files::rows(stored)?;

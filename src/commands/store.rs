@@ -1,7 +1,7 @@
 //! The folder that a command fills: rows, samples, distributions, a page.
 //!
-//! Files hold the runs that are done, in the order of the plan, so that whatever order they ended in,
-//! on however many threads, with or without an interrupt between, the bytes are the same.
+//! Files hold the runs that are done, in the order of the plan, so that whatever order they ended
+//! in, on however many threads, with or without an interrupt between, the bytes are the same.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,8 +65,8 @@ impl Store {
         self.done.contains_key(run_id)
     }
 
-    /// Adds a run that ended. Files follow when a part of all runs is not in them yet, so that a kill
-    /// loses little and a long sweep does not write its files over and over.
+    /// Adds a run that ended. Files follow when a part of all runs is not in them yet, so that a
+    /// kill loses little and a long sweep does not write its files over and over.
     pub(super) fn add(&mut self, output: RunOutput) -> Result<(), OutputError> {
         self.done.insert(output.row.run_id.clone(), output);
         self.unsaved += 1;

@@ -89,6 +89,7 @@ pub const DEVICE_KEYS: &[DeviceKey] = &[
     DeviceKey { name: "iops", field: |spec| &mut spec.iops },
     DeviceKey { name: "depth", field: |spec| &mut spec.depth },
     DeviceKey { name: "writeback_bytes", field: |spec| &mut spec.writeback_bytes },
+    DeviceKey { name: "chunk_bytes", field: |spec| &mut spec.chunk_bytes },
 ];
 
 fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
@@ -112,8 +113,8 @@ pub(super) fn set_device(config: &mut Config, name: &str, text: &str) -> Result<
         return Err(format!("a device has no {name:?}; allowed: {}", names.join(", ")));
     };
     let value = whole(&format!("device.{name}"), text, (0, u64::MAX))?;
-    if key.name == "depth" && value == 0 {
-        return Err("device.depth = 0 is not a whole number from 1".to_owned());
+    if value == 0 && ["depth", "chunk_bytes"].contains(&key.name) {
+        return Err(format!("device.{name} = 0 is not a whole number from 1"));
     }
     config.device_values.insert(key.name, value);
     Ok(())

@@ -95,7 +95,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// One line: for an unknown key all there are, for a value what is allowed. Nothing was changed.
+    /// One line: for an unknown key all there are, for a value what is allowed. Nothing was
+    /// changed.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), Refused> {
         if let Some(own) = OWN_KEYS.iter().find(|own| own.name == key) {
             return (own.set)(self, own, value);
@@ -220,10 +221,10 @@ pub fn key_names() -> Vec<String> {
 
 /// The engine's refusal without its kind: the line that names the key is enough.
 fn plain(error: &forebay_engine::Error) -> Refused {
-    match error {
-        forebay_engine::Error::InvalidArgument(text) => text.clone(),
-        other => other.to_string(),
+    if let forebay_engine::Error::InvalidArgument(text) = error {
+        return text.clone();
     }
+    error.to_string()
 }
 
 fn param(value: &str) -> Param {
@@ -234,8 +235,7 @@ fn param(value: &str) -> Param {
         return Param::Integer(integer);
     }
     let thousandths = value.parse::<f64>().ok().and_then(|value| from_f64(value * 1000.0));
-    thousandths
-        .map_or_else(|| Param::Text(value.to_owned()), |n| Param::Fraction(Thousandths(n)))
+    thousandths.map_or_else(|| Param::Text(value.to_owned()), |n| Param::Fraction(Thousandths(n)))
 }
 
 #[cfg(test)]
@@ -280,7 +280,8 @@ mod tests {
     #[test]
     fn refusals_name_the_key_and_what_is_allowed() {
         let mut config = Config::default();
-        let refused = |config: &mut Config, key: &str, value: &str| config.set(key, value).unwrap_err();
+        let refused =
+            |config: &mut Config, key: &str, value: &str| config.set(key, value).unwrap_err();
         assert!(refused(&mut config, "budget", "1").contains("allowed: layout, flush_policy"));
         assert!(refused(&mut config, "device", "tape").contains("nvme, sata-ssd"));
         assert!(refused(&mut config, "device.speed", "1").contains("read_bytes_per_s"));

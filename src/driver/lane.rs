@@ -15,8 +15,8 @@ use futures_util::stream::FuturesUnordered;
 
 use super::Driver;
 
-/// Operations of one lane that may wait at once. Further arrivals wait for one of them; their latency
-/// counts from their arrival all the same.
+/// Operations of one lane that may wait at once. Further arrivals wait for one of them; their
+/// latency counts from their arrival all the same.
 const WAITING_MAX: usize = 10_000;
 
 /// An answered operation.

@@ -7,8 +7,8 @@ use forebay_workloads::Workload;
 /// Entries of one batch of the load.
 const BATCH_ENTRIES: u64 = 64;
 
-/// Creates the workload's tenants, puts every key once and waits until no flush and no compaction is
-/// due.
+/// Creates the workload's tenants, puts every key once and waits until no flush and no compaction
+/// is due.
 ///
 /// # Errors
 ///

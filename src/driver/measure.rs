@@ -75,7 +75,7 @@ fn histogram() -> Histogram<u64> {
 
 /// Records a latency; an auto-resizing histogram refuses nothing.
 fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
-    histogram.saturating_record(ns);
+    histogram.record(ns).unwrap_or_default();
 }
 
 impl Recorder {
@@ -209,11 +209,7 @@ impl Measured {
 
 /// Charges what a tree caused to its tenants, by the bytes they wrote; what rounding leaves goes to
 /// the last of them, so that the sum stays.
-fn share_causes(
-    tenants: &mut [TenantTally],
-    trees: &[TreeId],
-    caused_ns: &BTreeMap<TreeId, u64>,
-) {
+fn share_causes(tenants: &mut [TenantTally], trees: &[TreeId], caused_ns: &BTreeMap<TreeId, u64>) {
     let mut members: BTreeMap<TreeId, Vec<usize>> = BTreeMap::new();
     for (tenant, tree) in trees.iter().enumerate() {
         members.entry(*tree).or_default().push(tenant);

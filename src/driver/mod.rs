@@ -2,9 +2,9 @@
 //!
 //! The same driver runs in every world: it knows time and tasks only through the world's
 //! [`Env`]. In an open loop operations arrive whether or not earlier ones were answered, and one
-//! that waits is put aside, so that a stalled tenant holds up nobody but itself; in a closed loop each
-//! client waits for its answer. A run is cut by user bytes into fills of the budget, of which the
-//! first are not measured.
+//! that waits is put aside, so that a stalled tenant holds up nobody but itself; in a closed loop
+//! each client waits for its answer. A run is cut by user bytes into fills of the budget, of which
+//! the first are not measured.
 
 mod lane;
 mod load;
@@ -157,7 +157,8 @@ pub fn write_bytes_per_s(workload: &Workload, ops_per_s: u64) -> u64 {
                 .saturating_mul(u128::from(tenant.entry_bytes())),
         );
     }
-    // An operation's mean bytes in 2^-20 bytes: weights of 2^40 and more leave no room for the rate.
+    // An operation's mean bytes in 2^-20 bytes: weights of 2^40 and more leave no room for the
+    // rate.
     let mean = bytes.checked_div(weights.saturating_mul(1_000_000) >> 20).unwrap_or(0);
     u64::try_from(mean.saturating_mul(u128::from(ops_per_s)) >> 20).unwrap_or(u64::MAX)
 }

@@ -65,20 +65,16 @@ impl Tally {
 
 impl Listener for Tally {
     fn event(&self, _: Nanos, event: &Event) {
-        match event {
-            Event::FlushEnd { table: Some((_, bytes)), .. } => {
-                self.inner().sums.table_bytes.push(*bytes);
+        if let Event::FlushEnd { table: Some((_, bytes)), .. } = event {
+            self.inner().sums.table_bytes.push(*bytes);
+        } else if let Event::StallEnd { branch, caused_by, elapsed_ns, .. } = event {
+            let mut inner = self.inner();
+            let tenant = inner.tenants.get(branch).copied();
+            if let Some(ns) = tenant.and_then(|at| inner.sums.stall_ns.get_mut(at)) {
+                *ns = ns.saturating_add(*elapsed_ns);
             }
-            Event::StallEnd { branch, caused_by, elapsed_ns, .. } => {
-                let mut inner = self.inner();
-                let tenant = inner.tenants.get(branch).copied();
-                if let Some(ns) = tenant.and_then(|at| inner.sums.stall_ns.get_mut(at)) {
-                    *ns = ns.saturating_add(*elapsed_ns);
-                }
-                let caused = inner.sums.caused_ns.entry(*caused_by).or_default();
-                *caused = caused.saturating_add(*elapsed_ns);
-            }
-            _ => {}
+            let caused = inner.sums.caused_ns.entry(*caused_by).or_default();
+            *caused = caused.saturating_add(*elapsed_ns);
         }
     }
 }

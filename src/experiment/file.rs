@@ -1,7 +1,7 @@
 //! The text of an experiment file, read with the line of every key.
 //!
-//! Reading checks each key and each value by itself, so that a slip is told with file, line, key and
-//! what is allowed; whether values go together is the grid's business.
+//! Reading checks each key and each value by itself, so that a slip is told with file, line, key
+//! and what is allowed; whether values go together is the grid's business.
 
 use std::collections::BTreeMap;
 
@@ -171,11 +171,9 @@ impl Reader<'_> {
         map: fn(&str) -> core::result::Result<String, String>,
         out: &mut Vec<Setting>,
     ) -> Result<()> {
-        for (path, value) in self.flat(String::new(), self.table(name, value)?) {
+        for (path, value) in flat("", self.table(name, value)?) {
             let key = map(&path)
-                .map_err(|allowed| {
-                    format!("unknown key {path:?} in [{name}]; allowed: {allowed}")
-                })
+                .map_err(|allowed| format!("unknown key {path:?} in [{name}]; allowed: {allowed}"))
                 .map_err(|detail| self.error(value.span().start, detail))?;
             let lists = name == "quick";
             if !lists && value.get_ref().is_array() {
@@ -188,9 +186,14 @@ impl Reader<'_> {
     }
 
     /// One key with its value or values, each checked; a table is taken apart.
-    fn settings(&self, key: &str, value: &Spanned<DeValue<'_>>, out: &mut Vec<Setting>) -> Result<()> {
+    fn settings(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        out: &mut Vec<Setting>,
+    ) -> Result<()> {
         if let Some(table) = value.get_ref().as_table() {
-            for (path, value) in self.flat(format!("{key}."), table) {
+            for (path, value) in flat(&format!("{key}."), table) {
                 self.settings(&path, value, out)?;
             }
             return Ok(());
@@ -214,7 +217,7 @@ impl Reader<'_> {
         let mut assignments = Vec::new();
         for entry in list {
             let mut settings = Vec::new();
-            for (path, value) in self.flat(String::new(), self.table(name, entry)?) {
+            for (path, value) in flat("", self.table(name, entry)?) {
                 self.settings(&path, value, &mut settings)?;
             }
             assignments.push(settings.into_iter().map(|s| (s.key, s.values)).collect());
@@ -222,24 +225,11 @@ impl Reader<'_> {
         Ok(assignments)
     }
 
-    /// The values of a table by dotted path, in the order of the file.
-    fn flat<'v, 'i>(
+    fn table<'v, 'i>(
         &self,
-        prefix: String,
-        table: &'v DeTable<'i>,
-    ) -> Vec<(String, &'v Spanned<DeValue<'i>>)> {
-        let mut flat = Vec::new();
-        for (key, value) in in_order(table) {
-            let path = format!("{prefix}{}", key.get_ref());
-            match value.get_ref().as_table() {
-                Some(table) => flat.extend(self.flat(format!("{path}."), table)),
-                None => flat.push((path, value)),
-            }
-        }
-        flat
-    }
-
-    fn table<'v, 'i>(&self, name: &str, value: &'v Spanned<DeValue<'i>>) -> Result<&'v DeTable<'i>> {
+        name: &str,
+        value: &'v Spanned<DeValue<'i>>,
+    ) -> Result<&'v DeTable<'i>> {
         value.get_ref().as_table().ok_or_else(|| self.wrong(value, name, "a table"))
     }
 
@@ -268,6 +258,19 @@ impl Reader<'_> {
         let kind = value.get_ref().type_str();
         self.error(value.span().start, format!("{key} is of type {kind}; allowed: {allowed}"))
     }
+}
+
+/// The values of a table by dotted path, in the order of the file.
+fn flat<'v, 'i>(prefix: &str, table: &'v DeTable<'i>) -> Vec<(String, &'v Spanned<DeValue<'i>>)> {
+    let mut values = Vec::new();
+    for (key, value) in in_order(table) {
+        let path = format!("{prefix}{}", key.get_ref());
+        match value.get_ref().as_table() {
+            Some(table) => values.extend(flat(&format!("{path}."), table)),
+            None => values.push((path, value)),
+        }
+    }
+    values
 }
 
 /// A table's entries as the file has them, not as the map sorts them.
@@ -320,7 +323,11 @@ fn stop_key(path: &str) -> core::result::Result<String, String> {
 }
 
 fn measure_key(path: &str) -> core::result::Result<String, String> {
-    if path == "sample_interval_ns" { Ok(path.to_owned()) } else { Err("sample_interval_ns".to_owned()) }
+    if path == "sample_interval_ns" {
+        Ok(path.to_owned())
+    } else {
+        Err("sample_interval_ns".to_owned())
+    }
 }
 
 /// [`Config::set`] knows all keys and refuses the others by itself.

@@ -1,4 +1,5 @@
-//! From axes to arms: every combination but the excluded ones, then the arms with a name of their own.
+//! From axes to arms: every combination but the excluded ones, then the arms with a name of their
+//! own.
 
 use std::collections::BTreeMap;
 
@@ -113,8 +114,10 @@ impl Layers {
             }
             combinations = longer;
         }
-        let kept = |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
-        // What is asked for by name on the command line is run, even where the file would leave it out.
+        let kept =
+            |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
+        // What is asked for by name on the command line is run, even where the file would leave it
+        // out.
         if combinations.iter().any(kept) {
             combinations.retain(kept);
         }
@@ -123,7 +126,7 @@ impl Layers {
         }
         let mut arms = Vec::new();
         for values in combinations {
-            arms.push(self.arm(&self.name(&values), &values)?);
+            arms.push(self.arm(&name_of(&values), &values)?);
         }
         for (name, settings) in &file.named {
             let mut values: Vec<(String, String)> =
@@ -162,11 +165,6 @@ impl Layers {
         }
         config.validate().map_err(refused)?;
         Ok(Arm { name: name.to_owned(), config, values: values.iter().cloned().collect() })
-    }
-
-    fn name(&self, values: &[(String, String)]) -> String {
-        let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
-        if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
     }
 
     pub(super) fn full(
@@ -233,6 +231,11 @@ impl Step {
 /// Whether an arm agrees with an exclusion in every key that it names.
 fn matches(exclude: &Assignment, values: &[(String, String)]) -> bool {
     exclude.iter().all(|(key, out)| values.iter().any(|(k, v)| k == key && out.contains(v)))
+}
+
+fn name_of(values: &[(String, String)]) -> String {
+    let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
+    if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
 }
 
 /// How an arm's name tells one value: names by themselves, the commonest counts in short.

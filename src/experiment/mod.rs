@@ -1,8 +1,8 @@
 //! An experiment: one question, the arms that answer it, and the seeds they run on.
 //!
-//! Values come from three places: defaults, the file, `-s` (and, in a quick run, the file's `[quick]`
-//! table between the last two). [`Experiment::resolve`] puts them together and keeps of each where it
-//! came from.
+//! Values come from three places: defaults, the file, `-s` (and, in a quick run, the file's
+//! `[quick]` table between the last two). [`Experiment::resolve`] puts them together and keeps of
+//! each where it came from.
 
 mod file;
 mod grid;

@@ -99,15 +99,24 @@ fn slips_are_told_with_file_line_key_and_what_is_allowed() {
         "x.toml:2: flush_policy \"oldest\" does not exist; allowed: largest, oldest-write, lru, \
          round-robin"
     );
-    assert!(refused("[workload]\nnam = 1\n").contains("x.toml:2: unknown key \"nam\" in [workload]"));
+    assert!(
+        refused("[workload]\nnam = 1\n").contains("x.toml:2: unknown key \"nam\" in [workload]")
+    );
     assert!(refused("[device]\npreset = \"tape\"\n").contains("allowed: none, nvme"));
     assert!(refused("seeds = \"5..5\"\n").contains("x.toml:1: seeds \"5..5\" are an empty range"));
     assert!(refused("baseline = \"x\"\n").contains("x.toml:1: baseline \"x\" is no arm"));
-    assert!(refused("tittle = 1\n").starts_with("x.toml:1: unknown key \"tittle\"; allowed: title"));
+    assert!(
+        refused("tittle = 1\n").starts_with("x.toml:1: unknown key \"tittle\"; allowed: title")
+    );
     assert!(refused("[options\n").starts_with("x.toml:1: "));
     assert!(refused("[options]\nlayout = [\"shared\"]\n").contains("only [arms]"));
-    assert!(refused("[stop]\nfill_count = 2\nwarmup_fill_count = 2\n").contains("warmup_fill_count"));
-    assert!(refused("[options]\nbudget_bytes = 20_000\nblock_bytes = 8192\n").contains("4 x block_bytes"));
+    assert!(
+        refused("[stop]\nfill_count = 2\nwarmup_fill_count = 2\n").contains("warmup_fill_count")
+    );
+    assert!(
+        refused("[options]\nbudget_bytes = 20_000\nblock_bytes = 8192\n")
+            .contains("4 x block_bytes")
+    );
     assert!(refused("[options]\nbudget_bytes = 100\n").contains("x.toml:2: budget_bytes"));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::options::Layout;
 use crate::table::TableMeta;
-use crate::types::{BranchId, SeqNo, TableId, TreeId, to_u64};
+use crate::types::{BranchId, SEQ_MAX, SeqNo, TableId, TreeId, to_u64};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +183,7 @@ impl Edit {
             DROP_TENANT => Self::DropTenant { branch: BranchId(d.varint()?) },
             FLUSH => {
                 let owners = decode_trees(d)?;
-                let flushed_upto = d.varint()?;
+                let flushed_upto = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
                 let table = if d.u8()? == 0 { None } else { Some(TableMeta::decode(d)?) };
                 Self::Flush { owners, flushed_upto, table }
             }
@@ -199,7 +199,7 @@ impl Edit {
             WAL_FLOOR => Self::WalFloor { segment: d.varint()? },
             TREE_STATE => {
                 let tree = TreeId(d.varint()?);
-                let flushed_upto = d.varint()?;
+                let flushed_upto = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
                 Self::TreeState { tree, flushed_upto, tables: decode_tables(d)? }
             }
             _ => return None,

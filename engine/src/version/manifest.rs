@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ use crate::types::{FileNumber, to_u64, to_usize};
 const ROTATE_BYTES_MIN: u64 = 256 * 1024;
 const HEADER_BYTES: usize = 16;
 const GROUP_EDITS_MAX: usize = 64;
+/// No segment and no manifest is longer: more is refused before it is read.
+const FILE_BYTES_MAX: u64 = 5 << 30;
 
 /// The file of a manifest.
 pub fn manifest_path(dir: &Path, number: FileNumber) -> PathBuf {
@@ -77,6 +79,8 @@ pub struct Manifest<E: Env> {
     /// Gone while a group is written, and after a failure: the next group then begins a new
     /// manifest.
     writer: Mutex<Option<Writer<E>>>,
+    /// No edit is taken any more.
+    ended: AtomicBool,
     /// The manifest to remove once another is live.
     replaced: Mutex<Option<FileNumber>>,
 }
@@ -104,6 +108,7 @@ impl<E: Env> Manifest<E> {
             next_file,
             queue: GroupQueue::default(),
             writer: Mutex::new(None),
+            ended: AtomicBool::new(false),
             replaced: Mutex::new(replaces),
         }
     }
@@ -118,6 +123,12 @@ impl<E: Env> Manifest<E> {
         self.queue.submit(Commit { edits, install }, self).await
     }
 
+    /// Ends the log of edits: commits that wait are done, later ones get `Closed`.
+    pub async fn close(&self) {
+        // A commit without edits is the end, in the queue behind all that came before.
+        drop(self.commit(Vec::new(), None).await);
+    }
+
     /// Writes a new manifest from the live state and switches CURRENT to it.
     ///
     /// # Errors
@@ -125,6 +136,29 @@ impl<E: Env> Manifest<E> {
     /// The world's. CURRENT names the old or the new manifest, both whole.
     async fn begin(&self) -> Result<Writer<E>> {
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.dir.join(format!("{number:06}.tmp"));
+        let (file, bytes) = match self.prepare(number, &temporary).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                // Nothing names them yet; on a full disk they would be in the way of the next try.
+                drop(self.env.remove(&temporary).await);
+                drop(self.env.remove(&manifest_path(&self.dir, number)).await);
+                return Err(error);
+            }
+        };
+        self.env.rename(&temporary, &current_path(&self.dir)).await?;
+        self.env.sync_dir(&self.dir).await?;
+        self.counters.manifest_bytes.add(bytes);
+        let old = self.replaced.lock().replace(number);
+        if let Some(old) = old {
+            // Left behind it does no harm: the next open removes it.
+            drop(self.env.remove(&manifest_path(&self.dir, old)).await);
+        }
+        Ok(Writer { file, number, bytes, begun_bytes: bytes })
+    }
+
+    /// Everything of a new manifest up to the rename that makes it live.
+    async fn prepare(&self, number: FileNumber, temporary: &Path) -> Result<(E::File, u64)> {
         let path = manifest_path(&self.dir, number);
         let file = self.env.create(&path).await?;
         let mut out = Vec::new();
@@ -133,21 +167,11 @@ impl<E: Env> Manifest<E> {
         file.sync_all(IoClass::Manifest).await?;
         // The name must be durable before CURRENT may point at it.
         self.env.sync_dir(&self.dir).await?;
-        let temporary = self.dir.join(format!("{number:06}.tmp"));
-        let pointer = self.env.create(&temporary).await?;
+        let pointer = self.env.create(temporary).await?;
         let name = format!("{}\n", manifest_name(number));
         pointer.append(name.as_bytes(), IoClass::Manifest).await?;
         pointer.sync_all(IoClass::Manifest).await?;
-        self.env.rename(&temporary, &current_path(&self.dir)).await?;
-        self.env.sync_dir(&self.dir).await?;
-        let bytes = to_u64(out.len());
-        self.counters.manifest_bytes.add(bytes);
-        let old = self.replaced.lock().replace(number);
-        if let Some(old) = old {
-            // Left behind it does no harm: the next open removes it.
-            drop(self.env.remove(&manifest_path(&self.dir, old)).await);
-        }
-        Ok(Writer { file, number, bytes, begun_bytes: bytes })
+        Ok((file, to_u64(out.len())))
     }
 
     async fn write(&self, out: &[Edit]) -> Result<Writer<E>> {
@@ -175,11 +199,20 @@ impl<E: Env> Work for Manifest<E> {
     type Item = Commit;
     type Reply = Result<()>;
 
-    fn joins(&self, group: &[Commit], _next: &Commit) -> bool {
-        group.iter().map(|c| c.edits.len()).sum::<usize>() < GROUP_EDITS_MAX
+    fn joins(&self, group: &[Commit], next: &Commit) -> bool {
+        // An empty commit ends the log and goes alone.
+        !next.edits.is_empty()
+            && group.iter().map(|c| c.edits.len()).sum::<usize>() < GROUP_EDITS_MAX
     }
 
     async fn run(&self, items: &mut Vec<Commit>) -> Vec<Result<()>> {
+        if items.iter().all(|c| c.edits.is_empty()) {
+            self.ended.store(true, Ordering::Release);
+            drop(self.writer.lock().take());
+        }
+        if self.ended.load(Ordering::Acquire) {
+            return items.iter().map(|_| Err(Error::Closed)).collect();
+        }
         let edits: Vec<Edit> = items.iter().flat_map(|c| c.edits.iter().cloned()).collect();
         match self.write(&edits).await {
             Ok(writer) => *self.writer.lock() = Some(writer),
@@ -202,7 +235,7 @@ impl<E: Env> Work for Manifest<E> {
     }
 
     fn abandoned(&self) -> Result<()> {
-        Err(Error::Closed)
+        Err(Error::Interrupted)
     }
 }
 
@@ -300,12 +333,16 @@ pub async fn read_current<E: Env>(env: &E, dir: &Path) -> Result<Option<FileNumb
 ///
 /// # Errors
 ///
-/// The world's.
+/// The world's, or [`Error::Corruption`] for a file that is too long to be one of a database's.
 pub async fn read_file<E: Env>(env: &E, path: &Path, class: IoClass) -> Result<Bytes> {
     const PIECE_BYTES: u64 = 1024 * 1024;
     let file = env.open(path).await?;
     let len = file.len();
-    let mut out = Vec::with_capacity(to_usize(len));
+    if len > FILE_BYTES_MAX {
+        let what = format!("it has {len} bytes; no such file of a database has above 5 GiB");
+        return Err(Error::corruption(path, 0, what));
+    }
+    let mut out = Vec::new();
     let mut at = 0;
     while at < len {
         let piece = PIECE_BYTES.min(len - at);

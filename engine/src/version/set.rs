@@ -35,8 +35,8 @@ pub struct Applied {
     pub removed_tables: Vec<Arc<TableMeta>>,
     /// Trees that are gone.
     pub dropped_trees: Vec<Arc<Tree>>,
-    /// Trees that are new.
-    pub created_trees: Vec<Arc<Tree>>,
+    /// Branches that are new.
+    pub created_branches: Vec<Arc<Branch>>,
 }
 
 /// Why an edit read from a manifest cannot be applied.
@@ -74,7 +74,7 @@ impl VersionSet {
             }
             Edit::CreateTrees { trees } => {
                 for id in trees {
-                    state.create_tree(*id, &mut applied)?;
+                    state.create_tree(*id)?;
                 }
             }
             Edit::CreateTenants { tenants } => {
@@ -222,13 +222,12 @@ impl VersionSet {
 }
 
 impl State {
-    fn create_tree(&mut self, id: TreeId, applied: &mut Applied) -> Result<Arc<Tree>, EditFault> {
+    fn create_tree(&mut self, id: TreeId) -> Result<Arc<Tree>, EditFault> {
         let tree = Arc::new(Tree::new(id));
         if self.trees.insert(id, Arc::clone(&tree)).is_some() {
             return Err(format!("tree {id} is created twice"));
         }
         self.next_id = self.next_id.max(id.0.saturating_add(1));
-        applied.created_trees.push(Arc::clone(&tree));
         Ok(tree)
     }
 
@@ -239,16 +238,18 @@ impl State {
         tree: TreeId,
         applied: &mut Applied,
     ) -> Result<(), EditFault> {
+        if self.tenants.contains_key(name) || self.branches.contains_key(&id) {
+            return Err(format!("tenant {name:?} or its branch {id} is created twice"));
+        }
         let home = match self.trees.get(&tree) {
             Some(tree) => Arc::clone(tree),
-            None => self.create_tree(tree, applied)?,
+            None => self.create_tree(tree)?,
         };
         let place = Place::new(self.layout, id);
         let branch = Arc::new(Branch::new(id, name.to_owned(), home, place));
-        let twice = self.branches.insert(id, branch).is_some();
-        if twice || self.tenants.insert(name.to_owned(), id).is_some() {
-            return Err(format!("tenant {name:?} or its branch {id} is created twice"));
-        }
+        self.branches.insert(id, Arc::clone(&branch));
+        self.tenants.insert(name.to_owned(), id);
+        applied.created_branches.push(branch);
         self.next_id = self.next_id.max(id.0.saturating_add(1));
         Ok(())
     }

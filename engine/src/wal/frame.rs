@@ -1,7 +1,7 @@
 //! Frames: how records lie in a segment.
 
 use crate::coding::Decoder;
-use crate::types::to_usize;
+use crate::types::{to_u64, to_usize};
 
 use super::BLOCK_BYTES;
 
@@ -46,6 +46,9 @@ pub(super) struct Stamp {
     pub(super) segment: u32,
     /// Bytes of the segment known durable when the frame was built, cut to 32 bits.
     pub(super) durable_bytes: u32,
+    /// Mixed into the checksum, so that no bytes of a user's pass for a frame; 0 in the first
+    /// frame, which says what it is in the others.
+    pub(super) salt: u32,
 }
 
 /// Appends a record as frames to `out`, which will be written at byte `start` of the segment.
@@ -87,7 +90,7 @@ fn put_frame(out: &mut Vec<u8>, stamp: Stamp, part: Part, payload: &[u8]) {
     for (to, from) in head.iter_mut().zip(fields) {
         *to = from;
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&head), payload);
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(stamp.salt, &head), payload);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&head);
     out.extend_from_slice(payload);
@@ -104,7 +107,11 @@ pub(super) struct Frame<'a> {
 }
 
 /// The frame at byte `at` of a segment, or `None` where there is no whole and valid one.
-pub(super) fn read_frame(bytes: &[u8], at: usize, segment: u32) -> Option<Frame<'_>> {
+pub(super) fn read_frame(
+    bytes: &[u8],
+    at: usize,
+    (segment, salt): (u32, u32),
+) -> Option<Frame<'_>> {
     let mut d = Decoder::new(bytes.get(at..)?);
     let crc = d.u32()?;
     let mut head = Decoder::new(d.rest().get(..HEADER_BYTES - 4)?);
@@ -113,7 +120,11 @@ pub(super) fn read_frame(bytes: &[u8], at: usize, segment: u32) -> Option<Frame<
     let (found, durable_bytes) = (head.u32()?, head.u32()?);
     let checked = d.take(HEADER_BYTES - 4 + len)?;
     let left = BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES);
-    if found != segment || HEADER_BYTES + len > left || crc32c::crc32c(checked) != crc {
+    if found != segment || HEADER_BYTES + len > left || crc32c::crc32c_append(salt, checked) != crc
+    {
+        return None;
+    }
+    if u64::from(durable_bytes) > to_u64(at) {
         return None;
     }
     let payload = checked.get(HEADER_BYTES - 4..)?;
@@ -140,14 +151,13 @@ pub(super) fn low32(n: u64) -> u32 {
 #[cfg(test)]
 pub(super) fn framed_bytes(start: u64, record: usize) -> u64 {
     let mut out = Vec::new();
-    put_record(&mut out, start, Stamp { segment: 0, durable_bytes: 0 }, &vec![0; record]);
-    crate::types::to_u64(out.len())
+    put_record(&mut out, start, Stamp { segment: 0, durable_bytes: 0, salt: 0 }, &vec![0; record]);
+    to_u64(out.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::to_u64;
 
     #[test]
     fn frames_never_cross_a_block() {

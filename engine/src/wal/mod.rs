@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::coding::{Decoder, put_varint};
-use crate::types::{BranchId, Kind, SeqNo, TreeId, to_u64};
+use crate::types::{BranchId, Kind, SEQ_MAX, SeqNo, TreeId, to_u64};
 
 /// Frames do not cross multiples of this many bytes.
 pub const BLOCK_BYTES: usize = 32 * 1024;
@@ -60,6 +60,8 @@ pub enum Record {
         valid_bytes: u64,
         /// Its last sequence number, or that of its own predecessor.
         last_seq: SeqNo,
+        /// What the checksums of this segment's other frames begin with.
+        salt: u32,
     },
     /// A batch: its entries take numbers from `first_seq` on, all or none.
     Batch {
@@ -74,11 +76,12 @@ const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
 
 /// Encodes a predecessor record.
-pub fn encode_predecessor(out: &mut Vec<u8>, segment: u64, valid_bytes: u64, last_seq: SeqNo) {
+pub fn encode_predecessor(out: &mut Vec<u8>, before: writer::Predecessor, salt: u32) {
     out.push(PREDECESSOR);
-    put_varint(out, segment);
-    put_varint(out, valid_bytes);
-    put_varint(out, last_seq);
+    put_varint(out, before.segment);
+    put_varint(out, before.valid_bytes);
+    put_varint(out, before.last_seq);
+    put_varint(out, u64::from(salt));
 }
 
 /// Begins a batch record; its entries follow by [`encode_entry`].
@@ -112,13 +115,15 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let record = Record::Predecessor {
                 segment: d.varint()?,
                 valid_bytes: d.varint()?,
-                last_seq: d.varint()?,
+                last_seq: d.varint().filter(|seq| *seq <= SEQ_MAX)?,
+                salt: u32::try_from(d.varint()?).ok()?,
             };
             d.is_empty().then_some(record)
         }
         BATCH => {
             let first_seq = d.varint()?;
             let count = d.varint()?;
+            first_seq.checked_add(count).filter(|end| *end <= SEQ_MAX)?;
             let mut entries = Vec::new();
             for _ in 0..count {
                 let tree = TreeId(d.varint()?);

@@ -9,6 +9,12 @@ use super::{Record, decode_record};
 use crate::error::{Error, Result};
 use crate::types::{to_u64, to_usize};
 
+/// A segment's first record, from its first bytes; `None` where it is not whole.
+pub fn first_record(segment: u64, head: &Bytes) -> Option<Record> {
+    let frame = read_frame(head, 0, (low32(segment), 0)).filter(|f| f.part == Part::Full)?;
+    decode_record(&head.slice_ref(frame.payload))
+}
+
 /// A segment's records, each with the offset at which it begins.
 #[derive(Clone, Debug, Default)]
 pub struct SegmentRecords {
@@ -48,12 +54,13 @@ pub fn read_segment_prefix(
     let mut durable = 0_u64;
     let mut at = 0;
     let mut partial: Option<(usize, BytesMut)> = None;
+    let mut salt = 0;
     loop {
         at = skip_padding(at);
         if at >= within.len() {
             break;
         }
-        let Some(frame) = read_frame(&within, at, number) else { break };
+        let Some(frame) = read_frame(&within, at, (number, salt)) else { break };
         durable = durable.max(u64::from(frame.durable_bytes));
         let whole = match (frame.part, partial.take()) {
             (Part::Full, None) => Some((at, within.slice_ref(frame.payload))),
@@ -80,13 +87,16 @@ pub fn read_segment_prefix(
                             the format wrote it";
                 return (out, Some(Error::corruption(path, to_u64(start), what)));
             };
+            if let (0, Record::Predecessor { salt: said, .. }) = (start, &record) {
+                salt = *said;
+            }
             out.records.push((to_u64(start), record));
             out.valid_bytes = to_u64(at);
         }
     }
     let promised = match limit_bytes {
         Some(limit) => limit,
-        None => durable.max(durable_behind(bytes, to_usize(out.valid_bytes), number)),
+        None => durable.max(durable_behind(bytes, to_usize(out.valid_bytes), (number, salt))),
     };
     let damage = (out.valid_bytes < promised).then(|| {
         let what = format!("no whole record, although the first {promised} bytes were durable");
@@ -97,7 +107,7 @@ pub fn read_segment_prefix(
 
 /// The highest durable offset that valid frames behind a bad one name. Within the bad frame's block
 /// they may begin at any byte.
-fn durable_behind(bytes: &Bytes, from: usize, number: u32) -> u64 {
+fn durable_behind(bytes: &Bytes, from: usize, number: (u32, u32)) -> u64 {
     let mut highest = 0;
     let mut at = from + 1;
     while at < bytes.len() {
@@ -116,6 +126,7 @@ fn durable_behind(bytes: &Bytes, from: usize, number: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::frame::{HEADER_BYTES, Stamp, put_record};
+    use super::super::writer::Predecessor;
     use super::super::{encode_batch_header, encode_entry};
     use super::*;
     use crate::types::{BranchId, Kind, TreeId};
@@ -132,7 +143,7 @@ mod tests {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         for (i, len) in records.iter().enumerate() {
             let start = to_u64(out.len());
-            let stamp = Stamp { segment: 7, durable_bytes: durable.min(low32(start)) };
+            let stamp = Stamp { segment: 7, durable_bytes: durable.min(low32(start)), salt: 0 };
             put_record(&mut out, start, stamp, &record(to_u64(i) + 1, *len));
             ends.push(out.len());
         }
@@ -182,6 +193,25 @@ mod tests {
         assert_eq!(read(bytes.clone(), Some(limit)).unwrap().records.len(), 10);
         bytes[ends[4] + HEADER_BYTES] ^= 1;
         assert!(read(bytes, Some(limit)).is_err());
+    }
+
+    #[test]
+    fn frames_that_a_user_wrote_into_a_value_do_not_count() {
+        let mut forged = Vec::new();
+        let stamp = Stamp { segment: 7, durable_bytes: 90, salt: 0 };
+        for _ in 0..20 {
+            put_record(&mut forged, 0, stamp, &[]);
+        }
+        let mut record = Vec::new();
+        super::super::encode_predecessor(&mut record, Predecessor::default(), 12345);
+        let mut out = Vec::new();
+        put_record(&mut out, 0, Stamp { segment: 7, durable_bytes: 0, salt: 0 }, &record);
+        let end = out.len();
+        let stamp = Stamp { segment: 7, durable_bytes: 0, salt: 12345 };
+        put_record(&mut out, to_u64(end), stamp, &forged);
+        out[end + 2] ^= 1;
+        let got = read(out, None).unwrap();
+        assert_eq!(got.valid_bytes, to_u64(end), "the torn tail, not damage");
     }
 
     #[test]

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use super::frame::{Stamp, low32, put_record};
 use super::{encode_predecessor, segment_path};
-use crate::env::{Env, File, IoClass};
+use crate::env::{Env, File, IoClass, Site};
 use crate::error::Result;
 use crate::types::{SeqNo, to_u64};
+
+/// A longer buffer is given back: one large batch must not hold memory for ever.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// The newest segment.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub struct SegmentWriter<E: Env> {
     synced_seq: SeqNo,
     /// An append failed: bytes of unknown worth lie behind `valid_bytes`.
     torn: bool,
+    /// 0 until the first record is written.
+    salt: u32,
+    /// Frames on their way to the file; kept for the next append.
+    out: Vec<u8>,
 }
 
 /// What a new segment's first record says of the one before it.
@@ -46,8 +53,7 @@ impl<E: Env> SegmentWriter<E> {
         env: &E,
         dir: &Path,
         segment: u64,
-        before: Predecessor,
-        preallocate_bytes: u64,
+        (before, preallocate_bytes): (Predecessor, u64),
     ) -> Result<Self> {
         let file = env.create(&segment_path(dir, segment)).await?;
         file.allocate(preallocate_bytes).await?;
@@ -59,10 +65,14 @@ impl<E: Env> SegmentWriter<E> {
             last_seq: before.last_seq,
             synced_seq: before.last_seq,
             torn: false,
+            salt: 0,
+            out: Vec::new(),
         };
+        let salt = low32(env.random_u64(Site("wal-salt")));
         let mut record = Vec::new();
-        encode_predecessor(&mut record, before.segment, before.valid_bytes, before.last_seq);
+        encode_predecessor(&mut record, before, salt);
         writer.append(&[&record], before.last_seq).await?;
+        writer.salt = salt;
         writer.sync().await?;
         env.sync_dir(dir).await?;
         Ok(writer)
@@ -73,20 +83,29 @@ impl<E: Env> SegmentWriter<E> {
     /// # Errors
     ///
     /// The world's. The segment then takes no more records: see [`is_torn`](Self::is_torn).
-    pub async fn append(&mut self, records: &[&[u8]], last_seq: SeqNo) -> Result<u64> {
-        let stamp = Stamp { segment: low32(self.segment), durable_bytes: low32(self.synced_bytes) };
-        let mut out = Vec::with_capacity(records.iter().map(|r| r.len() + 64).sum());
+    pub async fn append<R: AsRef<[u8]>>(&mut self, records: &[R], last_seq: SeqNo) -> Result<u64> {
+        let stamp = Stamp {
+            segment: low32(self.segment),
+            durable_bytes: low32(self.synced_bytes),
+            salt: self.salt,
+        };
+        let mut out = core::mem::take(&mut self.out);
+        out.clear();
         for record in records {
             let start = self.valid_bytes + to_u64(out.len());
-            put_record(&mut out, start, stamp, record);
+            put_record(&mut out, start, stamp, record.as_ref());
         }
         // Set before the wait: a leader dropped in the middle leaves a torn segment behind.
         self.torn = true;
         self.file.append(&out, IoClass::Wal).await?;
         self.torn = false;
-        self.valid_bytes += to_u64(out.len());
+        let bytes = to_u64(out.len());
+        self.valid_bytes += bytes;
         self.last_seq = self.last_seq.max(last_seq);
-        Ok(to_u64(out.len()))
+        if out.capacity() <= KEPT_BYTES_MAX {
+            self.out = out;
+        }
+        Ok(bytes)
     }
 
     /// Makes every record so far survive a crash.
@@ -122,6 +141,15 @@ impl<E: Env> SegmentWriter<E> {
     /// Whether an append failed, so that the next record needs a new segment.
     pub fn is_torn(&self) -> bool {
         self.torn
+    }
+
+    /// Takes back what was appended behind `mark`: it was not acknowledged and never will be.
+    pub fn void_behind(&mut self, mark: Predecessor) {
+        self.valid_bytes = self.valid_bytes.min(mark.valid_bytes);
+        self.synced_bytes = self.synced_bytes.min(self.valid_bytes);
+        self.last_seq = self.last_seq.min(mark.last_seq);
+        self.synced_seq = self.synced_seq.min(self.last_seq);
+        self.torn = true;
     }
 
     /// What a successor says of this segment.

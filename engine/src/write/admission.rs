@@ -13,6 +13,7 @@ use crate::budget::{Place, Reservation};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Event;
+use crate::gc;
 use crate::policy::view::{Admission, StallCause};
 use crate::pressure;
 use crate::shared::{Request, Shared};
@@ -106,8 +107,12 @@ fn listen<E: Env>(
             let view = tree.view();
             let limits = shared.options.stall_limits();
             let memtables = u32::try_from(view.immutables.len()).unwrap_or(u32::MAX);
-            let still = memtables >= limits.memtable_stop_count
+            let full = memtables >= limits.memtable_stop_count
                 || view.version.l0_count() >= limits.l0_stop_count;
+            let still = full
+                && tree.failure().is_none()
+                && !tree.is_dropped()
+                && shared.check_writable().is_ok();
             still.then_some(listener)
         }
         StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
@@ -186,15 +191,19 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
     if !shared.options.policy_override || shared.jobs.flush_count() > 0 {
         return;
     }
-    let trees = match cause {
+    let trees: Vec<Arc<Tree>> = match cause {
         StallCause::Budget | StallCause::DiskFull => {
             shared.pressure.override_victim().into_iter().collect()
         }
         StallCause::Wal => shared.pressure.pinning(shared.log.oldest()),
-        StallCause::Memtables | StallCause::L0 => Vec::new(),
+        StallCause::Memtables | StallCause::L0 => return,
     };
+    // Where the queue refuses, the database closes or is read-only, and the writer is told.
     if !trees.is_empty() {
-        // Where the queue refuses, the database closes or is read-only, and the writer is told.
         drop(queue::submit(shared, Request::Seal { trees, overridden: true }).await);
+    } else if cause == StallCause::Wal {
+        // Nothing pins the log but its newest segment: the queue's leader begins the next one.
+        drop(queue::submit(shared, Request::Sync).await);
+        gc::reclaim_log(shared).await;
     }
 }

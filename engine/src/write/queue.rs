@@ -13,8 +13,8 @@ use crate::group::Work;
 use crate::memtable::Memtable;
 use crate::shared::{Request, Shared};
 use crate::types::{SeqNo, to_u64};
-use crate::version::tree::Tree;
-use crate::wal::writer::SegmentWriter;
+use crate::version::tree::{Tree, TreeView};
+use crate::wal::writer::{Predecessor, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
 
 const GROUP_REQUESTS_MAX: usize = 128;
@@ -41,14 +41,19 @@ struct Leader<'a, E: Env> {
     shared: &'a Shared<E>,
 }
 
-/// The segment writer while a leader has it; put back when dropped.
+/// The segment writer while a leader has it; put back when dropped. What was appended and is not
+/// published then is void: its group is told that it failed.
 struct Taken<'a, E: Env> {
     shared: &'a Shared<E>,
     writer: Option<SegmentWriter<E>>,
+    unpublished: Option<Predecessor>,
 }
 
 impl<E: Env> Drop for Taken<'_, E> {
     fn drop(&mut self) {
+        if let (Some(writer), Some(mark)) = (&mut self.writer, self.unpublished) {
+            writer.void_behind(mark);
+        }
         *self.shared.wal.lock() = self.writer.take();
     }
 }
@@ -61,7 +66,7 @@ impl<E: Env> Work for Leader<'_, E> {
         let is_write = |r: &Request| matches!(r, Request::Write { .. } | Request::Sync);
         let bytes = |r: &Request| match r {
             Request::Write { ops, .. } => ops.iter().map(|(_, op)| op.data.len()).sum(),
-            Request::Seal { .. } | Request::Sync | Request::Drop(_) => 0_usize,
+            Request::Seal { .. } | Request::Sync | Request::Drop(_) | Request::Close => 0_usize,
         };
         group.len() < GROUP_REQUESTS_MAX
             && group.first().is_some_and(is_write)
@@ -70,6 +75,7 @@ impl<E: Env> Work for Leader<'_, E> {
     }
 
     async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
+        release_dropped(self.shared);
         match items.first() {
             Some(Request::Seal { trees, overridden }) => {
                 for tree in trees {
@@ -90,6 +96,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 };
                 vec![reply]
             }
+            Some(Request::Close) => vec![self.close().await],
             Some(Request::Write { .. } | Request::Sync) | None => {
                 let mut replies = Vec::with_capacity(items.len());
                 if let Err(error) = self.commit(items, &mut replies).await {
@@ -101,7 +108,7 @@ impl<E: Env> Work for Leader<'_, E> {
     }
 
     fn abandoned(&self) -> Result<SeqNo> {
-        Err(Error::Closed)
+        Err(Error::Interrupted)
     }
 }
 
@@ -111,15 +118,15 @@ impl<E: Env> Leader<'_, E> {
         if let Some(cause) = &*shared.read_only.lock() {
             return Err(Error::ReadOnly(Arc::clone(cause)));
         }
-        let mut taken = Taken { shared, writer: shared.wal.lock().take() };
+        let mut taken = Taken { shared, writer: shared.wal.lock().take(), unpublished: None };
         let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
         if writer.is_torn() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
             self.roll(writer).await?;
         }
+        taken.unpublished = Some(writer.as_predecessor());
         let (records, last_seq) = self.encode(items, replies);
         if !records.is_empty() {
-            let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
-            let bytes = writer.append(&slices, last_seq).await?;
+            let bytes = writer.append(&records, last_seq).await?;
             shared.counters.wal_bytes.add(bytes);
             shared.log.grow(writer.segment(), bytes);
             shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
@@ -127,24 +134,40 @@ impl<E: Env> Leader<'_, E> {
         let owes_sync = |r: &Request| match r {
             Request::Write { sync, .. } => *sync,
             Request::Sync => true,
-            Request::Seal { .. } | Request::Drop(_) => false,
+            Request::Seal { .. } | Request::Drop(_) | Request::Close => false,
         };
         if items.iter().any(owes_sync) {
             self.sync(writer).await?;
         }
         let segment = writer.segment();
-        drop(taken);
         shared.env.yield_point(Site("commit-insert")).await;
         let full = self.insert(items, replies, segment);
         shared.published.store(last_seq, Ordering::Release);
+        taken.unpublished = None;
+        drop(taken);
         for tree in &full {
             seal(shared, tree);
         }
         ask_flush_policy(shared);
-        if shared.options.sync_interval_ns > 0 && shared.synced.load(Ordering::Relaxed) < last_seq {
+        let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
+        if shared.options.sync_interval_ns > 0
+            && unsynced
+            && !shared.sync_due.swap(true, Ordering::AcqRel)
+        {
             shared.tick.raise();
         }
         Ok(())
+    }
+
+    /// Syncs and gives the log up: whoever comes later gets `Closed`.
+    async fn close(&self) -> Result<SeqNo> {
+        let shared = self.shared;
+        let Some(mut writer) = shared.wal.lock().take() else { return Err(Error::Closed) };
+        if let Some(cause) = &*shared.read_only.lock() {
+            return Err(Error::ReadOnly(Arc::clone(cause)));
+        }
+        self.sync(&mut writer).await?;
+        Ok(shared.visible_seq())
     }
 
     /// Gives numbers and encodes; answers members that are refused.
@@ -198,10 +221,14 @@ impl<E: Env> Leader<'_, E> {
             let first = *last + 1 - to_u64(ops.len());
             for (seq, (branch, op)) in (first..).zip(ops.drain(..)) {
                 let Some((tree, _)) = branch.places.first() else { continue };
-                let (key_bytes, kind, data) = (op.key_bytes, op.kind, op.data);
-                let insert =
-                    |m: &Memtable| (m.insert(data.clone(), key_bytes, seq, kind), m.anchor_segment);
-                let (bytes, anchor) = match tree.with_memtable(insert) {
+                let (key_bytes, kind) = (op.key_bytes, op.kind);
+                // Moved into whichever memtable takes it: a clone would cost an allocation.
+                let mut data = Some(op.data);
+                let mut insert = |m: &Memtable| {
+                    let data = data.take().unwrap_or_default();
+                    (m.insert(data, key_bytes, seq, kind), m.anchor_segment)
+                };
+                let (bytes, anchor) = match tree.with_memtable(&mut insert) {
                     Some(done) => done,
                     None => insert(&open_memtable(shared, tree, segment)),
                 };
@@ -235,7 +262,7 @@ impl<E: Env> Leader<'_, E> {
         let number = shared.new_file_number();
         let bytes = shared.options.wal_segment_bytes;
         let before = writer.as_predecessor();
-        let next = SegmentWriter::create(&shared.env, &shared.dir, number, before, bytes).await;
+        let next = SegmentWriter::create(&shared.env, &shared.dir, number, (before, bytes)).await;
         match next {
             Ok(next) => *writer = next,
             Err(error) => {
@@ -252,6 +279,29 @@ impl<E: Env> Leader<'_, E> {
             }
         }
         Ok(())
+    }
+}
+
+/// Gives back what dropped trees held in memory and in the log. Only the queue's leader moves
+/// memtables, so that no seal runs at the same time.
+fn release_dropped<E: Env>(shared: &Shared<E>) {
+    let trees = core::mem::take(&mut *shared.dropped.lock());
+    for tree in trees {
+        let mut gone = TreeView::default();
+        // The version goes too: its tables are free once no scan holds them.
+        tree.change(|view| gone = core::mem::take(view));
+        shared.jobs.remove_tree(tree.id);
+        shared.pressure.remove_tree(&tree);
+        shared.compaction_policy.lock().forget(tree.id);
+        for memtable in &gone.immutables {
+            shared.log.unpin(memtable.anchor_segment);
+            shared.budget.release_immutable(memtable.bytes());
+        }
+        if let Some(memtable) = &gone.memtable {
+            shared.log.unpin(memtable.anchor_segment);
+            shared.budget.release_mutable(memtable.bytes());
+        }
+        tree.released.raise();
     }
 }
 

@@ -1,8 +1,8 @@
 //! An executor over madsim, and a simulation on it.
 //!
-//! madsim kills a node's tasks later, when each is next scheduled. A process must die at once, or its
-//! destructors would run in the next one; so a madsim task is only a shell that polls a future kept
-//! here, and killing drops these futures. The shells end when they are next polled.
+//! madsim kills a node's tasks later, when each is next scheduled. A process must die at once, or
+//! its destructors would run in the next one; so a madsim task is only a shell that polls a future
+//! kept here, and killing drops these futures. The shells end when they are next polled.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;

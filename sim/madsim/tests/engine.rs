@@ -1,5 +1,5 @@
-//! Strategy: the suite of the real engine that forebay's own runtime passes, under madsim's scheduler.
-//! Invariants: as there.
+//! Strategy: the suite of the real engine that forebay's own runtime passes, under madsim's
+//! scheduler. Invariants: as there.
 #![cfg(test)]
 #![cfg(madsim)]
 

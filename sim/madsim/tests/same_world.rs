@@ -1,5 +1,6 @@
-//! Strategy: what holds on forebay's own runtime must hold on madsim's: the same suite, the same disk,
-//! the same crashes. Invariants: the same seed gives the same trace; a dead process changes nothing.
+//! Strategy: what holds on forebay's own runtime must hold on madsim's: the same suite, the same
+//! disk, the same crashes. Invariants: the same seed gives the same trace; a dead process changes
+//! nothing.
 #![cfg(test)]
 #![cfg(madsim)]
 

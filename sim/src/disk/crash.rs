@@ -1,9 +1,9 @@
 //! What a crash leaves: a copy of the disk, drawn from everything that the rules allow.
 //!
-//! A power loss keeps, loses or tears each dirty page on its own, picks each file's size, and applies a
-//! part of the pending name operations (fault-model F1 to F8, F10). A kill keeps every completed call
-//! and cuts a write in flight at any byte (F9); its page cache survives, so that a power loss later may
-//! still take what was never synced.
+//! A power loss keeps, loses or tears each dirty page on its own, picks each file's size, and
+//! applies a part of the pending name operations (fault-model F1 to F8, F10). A kill keeps every
+//! completed call and cuts a write in flight at any byte (F9); its page cache survives, so that a
+//! power loss later may still take what was never synced.
 //!
 //! The value 0 of every choice keeps things: a case shrinks towards "nothing was lost".
 

@@ -1,24 +1,25 @@
 //! The device under a disk: bandwidth, latency, depth and fairness, computed on virtual time.
 //!
-//! One server works through chunks of 128 KiB. Requests wait in one queue per class, first in, first
-//! out; between classes the server picks the one that is furthest behind its weight (start-time fair
-//! queueing), so that bandwidth is shared by weight among busy classes and none is ever idle for
-//! fairness' sake. The first chunk of a request occupies the server for at least `1 / iops` and for
-//! `latency / depth`, which caps IOPS and models the queue depth; the rest of the latency passes beside
-//! the server.
+//! One server works through chunks of 128 KiB (less on a divided device). Requests wait in one
+//! queue per class, first in, first out; between classes the server picks the one that is furthest
+//! behind its weight (start-time fair queueing), so that bandwidth is shared by weight among busy
+//! classes and none is ever idle for fairness' sake. The first chunk of a request occupies the
+//! server for at least `1 / iops` and for
+//! `latency / depth`, which caps IOPS and models the queue depth; the rest of the latency passes
+//! beside the server.
 //!
 //! Nothing ticks: [`Device::poll`] serves every chunk that began before now and says either that a
 //! request is done or the earliest instant at which it can be. That bound is exact once nothing can
 //! overtake the request any more, so a waiter wakes at its completion time and seldom before.
 //!
-//! Who pays when: an append of class flush or compaction queues its bytes and waits for them, as with
-//! direct I/O; an append to the log or the manifest goes to the page cache and its bytes are paid by
-//! the next sync of the file, or by the append that exceeds `writeback_bytes`.
+//! Who pays when: an append of class flush or compaction queues its bytes and waits for them, as
+//! with direct I/O; an append to the log or the manifest goes to the page cache and its bytes are
+//! paid by the next sync of the file, or by the append that exceeds `writeback_bytes`.
 //!
 //! # Source
 //!
-//! P. Goyal, H. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996. The presets are round numbers
-//! of data sheets, not measurements.
+//! P. Goyal, H. Vin, H. Cheng, "Start-time fair queueing", SIGCOMM 1996. The presets are round
+//! numbers of data sheets, not measurements.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,8 +27,11 @@ use forebay_engine::env::IoClass;
 use forebay_engine::types::Nanos;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a chunk.
+/// Bytes of a chunk of a device at full size.
 pub const CHUNK_BYTES: u64 = 128 * 1024;
+
+/// Bytes of the smallest chunk: a page.
+const CHUNK_BYTES_MIN: u64 = 4096;
 
 /// Queues: log and manifest, flush, compaction, read.
 pub const QUEUE_COUNT: usize = 4;
@@ -57,12 +61,19 @@ pub struct DeviceSpec {
     pub depth: u64,
     /// Unsynced bytes of a log or manifest above which an append pays for them.
     pub writeback_bytes: u64,
+    /// Bytes that the server works through before another class may have its turn; at least 1.
+    #[serde(default = "chunk_bytes")]
+    pub chunk_bytes: u64,
     /// Weights of log, flush, compaction and read.
     pub weights: [u32; QUEUE_COUNT],
     /// One queue for all classes.
     pub fifo_only: bool,
     /// Reads take their latency and no bandwidth.
     pub read_pays_latency_only: bool,
+}
+
+fn chunk_bytes() -> u64 {
+    CHUNK_BYTES
 }
 
 impl DeviceSpec {
@@ -79,6 +90,7 @@ impl DeviceSpec {
         iops: 0,
         depth: 1,
         writeback_bytes: u64::MAX,
+        chunk_bytes: CHUNK_BYTES,
         weights: [8, 4, 2, 8],
         fifo_only: false,
         read_pays_latency_only: false,
@@ -148,7 +160,9 @@ impl DeviceSpec {
         }
     }
 
-    /// The device of a machine divided by `k`: a k-th of the bandwidths, the same latencies and IOPS.
+    /// The device of a machine divided by `k`: a k-th of the bandwidths, the same latencies and
+    /// IOPS. Chunks shrink with the bandwidth, lest the log wait a k times longer behind one of
+    /// them, but not below a page.
     #[must_use]
     pub fn scaled(mut self, k: u64) -> Self {
         let divided = |rate: u64| match rate {
@@ -157,6 +171,8 @@ impl DeviceSpec {
         };
         self.read_bytes_per_s = divided(self.read_bytes_per_s);
         self.write_bytes_per_s = divided(self.write_bytes_per_s);
+        let least = self.chunk_bytes.min(CHUNK_BYTES_MIN);
+        self.chunk_bytes = divided(self.chunk_bytes).max(least);
         self
     }
 
@@ -205,6 +221,7 @@ struct Request {
     first_ns: u64,
     bytes_left: u64,
     fs_per_byte: u64,
+    chunk_bytes: u64,
     last: bool,
 }
 
@@ -289,7 +306,10 @@ impl Device {
         let iops_ns = NS_PER_S.checked_div(self.spec.iops).unwrap_or(0);
         let first_ns = iops_ns.max(depth_ns);
         let last = false;
-        let request = Request { id, arrived: now, first_ns, bytes_left: bytes, fs_per_byte, last };
+        let chunk_bytes = self.spec.chunk_bytes.max(1);
+        let bytes_left = bytes;
+        let request =
+            Request { id, arrived: now, first_ns, bytes_left, fs_per_byte, chunk_bytes, last };
         let total_ns = request.total_ns();
         if total_ns == 0 && latency == 0 {
             return None;
@@ -367,16 +387,17 @@ impl Request {
     }
 
     fn total_ns(&self) -> u64 {
-        let first = self.bytes_left.min(CHUNK_BYTES);
+        let first = self.bytes_left.min(self.chunk_bytes);
         let rest = self.bytes_left - first;
-        let (whole, tail) = (rest >> 17, rest & (CHUNK_BYTES - 1));
+        let chunk = self.chunk_bytes.max(1);
+        let (whole, tail) = (rest.div_euclid(chunk), rest.rem_euclid(chunk));
         self.chunk_ns(first, true)
-            .saturating_add(whole.saturating_mul(self.chunk_ns(CHUNK_BYTES, false)))
+            .saturating_add(whole.saturating_mul(self.chunk_ns(chunk, false)))
             .saturating_add(self.chunk_ns(tail, false))
     }
 
     fn take_chunk(&mut self) -> u64 {
-        let bytes = self.bytes_left.min(CHUNK_BYTES);
+        let bytes = self.bytes_left.min(self.chunk_bytes);
         let ns = self.chunk_ns(bytes, true);
         self.bytes_left -= bytes;
         self.first_ns = 0;

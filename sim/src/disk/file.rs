@@ -3,9 +3,9 @@
 //! A tracked file is a list of 4 KiB pages, each with a live and a durable image that share memory
 //! while they are equal. An untracked file (experiments, which never crash) is one flat buffer.
 //!
-//! Invariants: bytes of a live page at or beyond the live length are zero, so growing reads zeros; a
-//! page whose images differ is dirty unless a failed sync marked it clean (then no later sync writes
-//! it, fault-model F3); a sync applies the images that it saw when it started.
+//! Invariants: bytes of a live page at or beyond the live length are zero, so growing reads zeros;
+//! a page whose images differ is dirty unless a failed sync marked it clean (then no later sync
+//! writes it, fault-model F3); a sync applies the images that it saw when it started.
 
 use std::sync::Arc;
 
@@ -259,7 +259,8 @@ impl Inode {
         SyncView { ino, order, len: self.lengths.live, pages }
     }
 
-    /// Ends a sync. `wrote(page)` says whether the page reached the medium; all are clean afterwards.
+    /// Ends a sync. `wrote(page)` says whether the page reached the medium; all are clean
+    /// afterwards.
     pub(crate) fn sync_end(
         &mut self,
         view: &SyncView,

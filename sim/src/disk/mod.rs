@@ -1,9 +1,9 @@
 //! The simulated disk: a plain value that the harness owns, with what programs see and what a power
 //! loss would leave kept apart.
 //!
-//! It knows no clock and no scheduler: it applies calls, counts space and answers "what if the power
-//! went now" with a copy (fault-model section 1, rules F1 to F10). Copies are cheap: inodes and pages
-//! are shared until one side writes.
+//! It knows no clock and no scheduler: it applies calls, counts space and answers "what if the
+//! power went now" with a copy (fault-model section 1, rules F1 to F10). Copies are cheap: inodes
+//! and pages are shared until one side writes.
 
 pub(crate) mod crash;
 pub mod device;

@@ -1,9 +1,10 @@
-//! Directories: the names that programs see, the names that a power loss leaves, and what lies between.
+//! Directories: the names that programs see, the names that a power loss leaves, and what lies
+//! between.
 //!
-//! Every change of names is one operation: a short list of assignments `name = inode or nothing` that
-//! hold together. Pending operations form one global list in the order of their calls. A crash applies
-//! a prefix of it (a journal) or a subset closed under "same name, earlier operation"; a sync of a
-//! directory makes its operations durable.
+//! Every change of names is one operation: a short list of assignments `name = inode or nothing`
+//! that hold together. Pending operations form one global list in the order of their calls. A crash
+//! applies a prefix of it (a journal) or a subset closed under "same name, earlier operation"; a
+//! sync of a directory makes its operations durable.
 //!
 //! Departures from a real filesystem: a directory itself is durable as soon as it exists, and a
 //! reservation of space survives every crash.
@@ -84,7 +85,8 @@ impl Directories {
         self.pending.push(NameOp { order: self.next_order, assigns, rename });
     }
 
-    /// Makes operations durable: those of `dir` up to `order`, in a journal all before them as well.
+    /// Makes operations durable: those of `dir` up to `order`, in a journal all before them as
+    /// well.
     pub(crate) fn commit(&mut self, dir: DirId, order: u64, profile: Profile) -> Vec<NameOp> {
         let of_dir = |op: &NameOp| op.order <= order && op.assigns.iter().any(|a| a.dir == dir);
         let last = self.pending.iter().rfind(|op| of_dir(op)).map(|op| op.order);

@@ -1,7 +1,8 @@
 //! The calls on a disk: names, bytes, space and syncs.
 //!
 //! A sync is two calls, a start that remembers what is pending and an end that makes exactly that
-//! durable; so is a write that a kill may cut. What happens between them is the caller's virtual time.
+//! durable; so is a write that a kill may cut. What happens between them is the caller's virtual
+//! time.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Strategy: each rule of the fault model is shown on one small history, over many seeds, so that every
-//! outcome that the rule allows is seen and none that it forbids. Invariants: what a completed sync
-//! covered survives; the disk that crashed is not changed by crashing.
+//! Strategy: each rule of the fault model is shown on one small history, over many seeds, so that
+//! every outcome that the rule allows is seen and none that it forbids. Invariants: what a
+//! completed sync covered survives; the disk that crashed is not changed by crashing.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! Seeded faults: how often each happens, and what happened.
 //!
-//! A fault is a choice whose value 0 means "no fault". Each one that fired is counted under its name and
-//! logged with its place, so that a report can show the last fault before a loss and a run can prove
-//! that its faults did fire. Crashes are counted here too.
+//! A fault is a choice whose value 0 means "no fault". Each one that fired is counted under its
+//! name and logged with its place, so that a report can show the last fault before a loss and a run
+//! can prove that its faults did fire. Crashes are counted here too.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -91,8 +91,8 @@ impl Fault {
         }
     }
 
-    /// Whether the medium forgot or changed what it had confirmed, so that durability promises are void
-    /// for what was hit.
+    /// Whether the medium forgot or changed what it had confirmed, so that durability promises are
+    /// void for what was hit.
     pub fn damages_media(self) -> bool {
         matches!(self, Self::BitRot | Self::Misdirected | Self::SyncLies)
     }
@@ -125,7 +125,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How often each fault happens, in chances per million calls that could meet it. All zero by default.
+/// How often each fault happens, in chances per million calls that could meet it. All zero by
+/// default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FaultPlan {

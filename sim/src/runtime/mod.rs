@@ -1,8 +1,9 @@
 //! What a world needs of an executor: time, timers, tasks, and a way to die at a chosen point.
 //!
-//! Two executors exist: [`own`] (the default) and madsim's, in a crate of its own that nothing depends
-//! on. Everything above (disk, device, faults, CPU) is written against [`Runtime`] and is the same under
-//! both. Yielding needs no method: waking oneself and returning `Pending` works everywhere.
+//! Two executors exist: [`own`] (the default) and madsim's, in a crate of its own that nothing
+//! depends on. Everything above (disk, device, faults, CPU) is written against [`Runtime`] and is
+//! the same under both. Yielding needs no method: waking oneself and returning `Pending` works
+//! everywhere.
 
 pub mod own;
 

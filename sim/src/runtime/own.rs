@@ -1,11 +1,12 @@
 //! forebay's own executor: one thread, virtual nanoseconds, the next task drawn from the seed.
 //!
-//! Killing is immediate: every task is dropped at once, in slot order, which is what a killed process
-//! looks like to its disk. No process-wide trick is played, so any number of runtimes can live in one
-//! process, one after another or on several threads.
+//! Killing is immediate: every task is dropped at once, in slot order, which is what a killed
+//! process looks like to its disk. No process-wide trick is played, so any number of runtimes can
+//! live in one process, one after another or on several threads.
 //!
-//! Invariants: a task is in the ready queue at most once; a waker of a task that ended wakes nobody;
-//! wakers are `Send + Sync` without unsafe code, since primitives in the engine may store them.
+//! Invariants: a task is in the ready queue at most once; a waker of a task that ended wakes
+//! nobody; wakers are `Send + Sync` without unsafe code, since primitives in the engine may store
+//! them.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;

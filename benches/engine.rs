@@ -1,0 +1,197 @@
+//! Parts of the engine in memory: memtable insert, block seek, merge, flush decision.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench stops at any failure")]
+
+mod common;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Draws, key};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use forebay_engine::env::mem::MemEnv;
+use forebay_engine::env::{BlockingEnv as _, Env as _, File as _, IoClass};
+use forebay_engine::iter::{MergeIter, SortedIter};
+use forebay_engine::memtable::Memtable;
+use forebay_engine::memtable::iter::MemtableIter;
+use forebay_engine::policy::PolicySpec;
+use forebay_engine::policy::flush;
+use forebay_engine::policy::view::{FlushView, TreeFacts};
+use forebay_engine::table::{
+    ReadContext, Step, TableBuilder, TableFormat, TableMeta, TableSpace, table_path,
+};
+use forebay_engine::types::{Entry, Kind, SEQ_MAX, TableId, TreeId};
+
+const ENTRIES: u64 = 10_000;
+const TREES: u64 = 10_000;
+
+fn data(n: u64) -> Bytes {
+    Bytes::from([&key(n)[..], &[0x5a; 100]].concat())
+}
+
+fn memtable(from: u64, count: u64) -> Arc<Memtable> {
+    let memtable = Memtable::new(1, 1);
+    for n in from..from + count {
+        memtable.insert(data(n), 16, n + 1, Kind::Put);
+    }
+    Arc::new(memtable)
+}
+
+fn memtable_insert(c: &mut Criterion) {
+    let mut group = c.benchmark_group("memtable-insert");
+    group.throughput(Throughput::Elements(ENTRIES));
+    group.bench_function("random-10000", |b| {
+        let entries = || (0..ENTRIES).map(data).collect::<Vec<_>>();
+        let insert = |entries: Vec<Bytes>| {
+            let memtable = Memtable::new(1, 1);
+            for (seq, data) in (1..).zip(entries) {
+                memtable.insert(data, 16, seq, Kind::Put);
+            }
+            memtable
+        };
+        b.iter_batched(entries, insert, BatchSize::LargeInput);
+    });
+    group.finish();
+}
+
+/// A table of [`ENTRIES`] keys whose parts are all in the cache.
+fn table() -> (TableSpace<MemEnv>, Arc<TableMeta>) {
+    let (env, dir) = (MemEnv::default(), Path::new("/db"));
+    let mut builder = TableBuilder::new(TreeId(1), TableFormat::default());
+    let mut iter = MemtableIter::new(memtable(0, ENTRIES));
+    while let Some(entry) = iter.advance() {
+        builder.add(&entry).unwrap();
+    }
+    let finished = builder.finish().unwrap();
+    let meta = Arc::new(finished.meta(TableId { file: 1, offset: 0 }));
+    env.block_on(async {
+        env.create_dir(dir).await.unwrap();
+        let file = env.create(&table_path(dir, 1)).await.unwrap();
+        file.append(&finished.rest, IoClass::Flush).await.unwrap();
+    });
+    let space = TableSpace::new(env, dir, 64 << 20, 8);
+    (space, meta)
+}
+
+fn block_seek(c: &mut Criterion) {
+    let (space, meta) = table();
+    let env = MemEnv::default();
+    let mut ctx = ReadContext::new(IoClass::Read);
+    for n in 0..ENTRIES {
+        let found = env.block_on(space.get(&meta, &key(n), SEQ_MAX, &mut ctx)).unwrap();
+        assert!(found.is_some(), "key {n} is in the table");
+    }
+    let mut group = c.benchmark_group("block-seek");
+    group.throughput(Throughput::Elements(1));
+    let mut draws = Draws(7);
+    // Filter, index and one data block, all cached: a seek in the index and one in the block.
+    group.bench_function("cached-table", |b| {
+        b.iter(|| match space.get_step(&meta, &key(draws.below(ENTRIES)), SEQ_MAX, &mut ctx) {
+            Ok(Step::Ready(Some(entry))) => entry,
+            other => panic!("a cached key is not there: {other:?}"),
+        });
+    });
+    group.finish();
+}
+
+/// A run in memory, so that the merge alone is measured.
+#[derive(Debug)]
+struct Run {
+    entries: Arc<[Entry]>,
+    at: usize,
+}
+
+impl SortedIter for Run {
+    fn seek(&mut self, key: &[u8]) {
+        self.at = self.entries.partition_point(|entry| *entry.key < *key);
+    }
+
+    fn next_step(&mut self, _ctx: &mut ReadContext) -> forebay_engine::Result<Step<Option<Entry>>> {
+        let entry = self.entries.get(self.at).cloned();
+        self.at += 1;
+        Ok(Step::Ready(entry))
+    }
+}
+
+fn merge(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge");
+    group.throughput(Throughput::Elements(ENTRIES));
+    for runs in [2_u64, 8, 32] {
+        let each = ENTRIES.div_euclid(runs);
+        let entries: Vec<Arc<[Entry]>> = (0..runs)
+            .map(|run| {
+                let mut iter = MemtableIter::new(memtable(run * each, each));
+                core::iter::from_fn(|| iter.advance()).collect()
+            })
+            .collect();
+        group.bench_with_input(BenchmarkId::new("runs", runs), &entries, |b, entries| {
+            let sources = || {
+                let run = |entries: &Arc<[Entry]>| -> Box<dyn SortedIter> {
+                    Box::new(Run { entries: Arc::clone(entries), at: 0 })
+                };
+                MergeIter::new(entries.iter().map(run).collect())
+            };
+            let drain = |mut iter: MergeIter| {
+                let mut ctx = ReadContext::new(IoClass::Compaction);
+                while let Ok(Step::Ready(Some(entry))) = iter.next_step(&mut ctx) {
+                    black_box(entry);
+                }
+            };
+            b.iter_batched(sources, drain, BatchSize::LargeInput);
+        });
+    }
+    group.finish();
+}
+
+/// Ten thousand dirty trees that fill the budget, so that every policy must name a victim.
+fn full_view() -> FlushView {
+    let mut draws = Draws(11);
+    let trees: Vec<TreeFacts> = (1..=TREES)
+        .map(|n| {
+            let first_write_ns = 1 + draws.below(1_000_000_000);
+            TreeFacts {
+                tree: TreeId(n),
+                memtable_bytes: 1 + draws.below(1 << 20),
+                memtable_bytes_max: 1 << 28,
+                memtable_created_ns: first_write_ns,
+                first_write_ns,
+                last_write_ns: first_write_ns + draws.below(1_000_000_000),
+                written_bytes: draws.below(1 << 30),
+                wal_anchor_segment: 1 + draws.below(100),
+                ..TreeFacts::default()
+            }
+        })
+        .collect();
+    let mutable_bytes = trees.iter().map(|t| t.memtable_bytes).sum();
+    FlushView {
+        now_ns: 3_000_000_000,
+        budget_bytes: mutable_bytes,
+        mutable_bytes,
+        flush_slots: 2,
+        wal_bytes: mutable_bytes,
+        wal_bytes_max: 4 * mutable_bytes,
+        wal_oldest_segment: 1,
+        draw: 5,
+        trees,
+        ..FlushView::default()
+    }
+}
+
+fn flush_decision(c: &mut Criterion) {
+    let view = full_view();
+    let mut group = c.benchmark_group("flush-decision-10000");
+    for info in flush::list() {
+        let mut policy = flush::build(&PolicySpec::named(info.name)).unwrap();
+        assert!(!policy.decide(&view).flush.is_empty(), "{} names nobody", info.name);
+        group.bench_function(info.name, |b| b.iter(|| policy.decide(black_box(&view))));
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = memtable_insert, block_seek, merge, flush_decision
+}
+criterion_main!(benches);

@@ -1,0 +1,135 @@
+//! Opening: recovery, then the live state that all verbs share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::budget::Budget;
+use crate::env::{Env, Site};
+use crate::error::{Error, Result};
+use crate::events::Listener;
+use crate::group::GroupQueue;
+use crate::jobs::Jobs;
+use crate::log_space::LogSpace;
+use crate::metrics::Counters;
+use crate::options::Options;
+use crate::policy::{compaction, stall};
+use crate::pressure::Pressure;
+use crate::recovery;
+use crate::replay::{self, ReplayTo};
+use crate::shared::Shared;
+use crate::signal::Signal;
+use crate::table::TableSpace;
+use crate::version::edit::Edit;
+use crate::version::manifest::Manifest;
+use crate::wal::writer::SegmentWriter;
+
+/// Creates the directory, and makes its name durable and those of the parents that were missing.
+///
+/// # Errors
+///
+/// The world's. Some parents may have been created.
+pub(crate) async fn create_dir<E: Env>(env: &E, dir: &Path) -> Result<()> {
+    let mut parents: Vec<PathBuf> = Vec::new();
+    let mut at = dir;
+    while let Some(parent) = at.parent() {
+        let shown = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        parents.push(shown.to_owned());
+        if env.list(shown).await.is_ok() {
+            break;
+        }
+        at = parent;
+    }
+    env.create_dir(dir).await?;
+    for parent in parents.iter().rev() {
+        match env.sync_dir(parent).await {
+            Ok(()) => {}
+            // A parent that this process may not open, or that the world does not show, was there
+            // before.
+            Err(Error::Io { kind: ErrorKind::NotFound | ErrorKind::PermissionDenied, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Recovers the database in `dir`.
+///
+/// # Errors
+///
+/// `InvalidArgument` for options that do not fit the database, `Corruption`, the world's. What was
+/// acknowledged is on disk as it was.
+pub(crate) async fn shared<E: Env>(
+    env: E,
+    dir: &Path,
+    options: Options,
+    listener: Option<Arc<dyn Listener>>,
+) -> Result<Arc<Shared<E>>> {
+    let recovered = recovery::read_versions(&env, dir, &options).await?;
+    // Before anything is created: on a full disk these files may be what fills it.
+    recovery::remove_unmentioned(&env, dir, &recovered).await?;
+    let set = Arc::new(recovered.set);
+    let pressure = Pressure::new(&options, env.random_u64(Site("flush-policy")))?;
+    let budget = Arc::new(Budget::new(options.budget_bytes));
+    let log = LogSpace::default();
+    for tree in set.trees() {
+        let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
+        pressure.add_tree(&tree, cap);
+    }
+    let now = env.now();
+    let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now };
+    let replayed = replay::replay(&env, dir, &recovered.names, &to).await?;
+    let counters = Arc::new(Counters::default());
+    let next_file = Arc::new(AtomicU64::new(recovered.next_file));
+    let facts = (Arc::clone(&counters), Arc::clone(&next_file));
+    let manifest = Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
+    // The first commit begins a new manifest, so that nothing is appended behind a torn tail.
+    manifest.commit(vec![Edit::WalFloor { segment: set.wal_floor() }], None).await?;
+    let segment = next_file.fetch_add(1, Ordering::Relaxed);
+    let preallocate = options.wal_segment_bytes;
+    let wal = SegmentWriter::create(&env, dir, segment, (replayed.newest, preallocate)).await?;
+    log.add_segment(segment, wal.valid_bytes());
+    let live = (&*set, &replayed.segments);
+    recovery::remove_orphans(&env, dir, &recovered.names, live).await;
+    let space =
+        TableSpace::new(env.clone(), dir, options.block_cache_bytes, options.open_tables_max);
+    let shared = Arc::new(Shared {
+        dir: dir.to_owned(),
+        listener,
+        counters,
+        manifest,
+        space: Arc::new(space),
+        budget,
+        pressure,
+        log,
+        jobs: Jobs::default(),
+        commits: GroupQueue::default(),
+        wal: Mutex::new(Some(wal)),
+        stall_policy: Mutex::new(stall::build(&options.stall_policy)?),
+        compaction_policy: Mutex::new(compaction::build(&options.compaction_policy)?),
+        next_file,
+        next_seq: AtomicU64::new(replayed.last_seq + 1),
+        published: AtomicU64::new(replayed.last_seq),
+        synced: AtomicU64::new(replayed.last_seq),
+        snapshots: Mutex::new(BTreeMap::new()),
+        garbage: Mutex::new(Vec::new()),
+        dropped: Mutex::new(Vec::new()),
+        creating: Mutex::new(BTreeSet::new()),
+        read_only: Mutex::new(None),
+        closing: AtomicBool::new(false),
+        sync_due: AtomicBool::new(false),
+        tick: Signal::new(),
+        job_ended: Signal::new(),
+        set,
+        options,
+        env,
+    });
+    for tree in shared.set.trees() {
+        shared.schedule_compaction(&tree, 0);
+    }
+    Ok(shared)
+}

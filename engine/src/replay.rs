@@ -1,0 +1,223 @@
+//! Replay: the WAL's records go back into memtables, by the rule of `version::lineage`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::budget::Budget;
+use crate::env::{Env, File, IoClass};
+use crate::error::{Error, Result};
+use crate::log_space::LogSpace;
+use crate::memtable::{self, Memtable};
+use crate::pressure::Pressure;
+use crate::recovery::numbered;
+use crate::types::{SeqNo, to_u64, to_usize};
+use crate::version::manifest::read_file;
+use crate::version::set::VersionSet;
+use crate::version::tree::Tree;
+use crate::wal::reader::{first_record, read_segment};
+use crate::wal::writer::Predecessor;
+use crate::wal::{Record, WalEntry, segment_path};
+
+/// What the log said.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    /// The highest sequence number anywhere.
+    pub(crate) last_seq: SeqNo,
+    /// What the next segment says of the newest valid one.
+    pub(crate) newest: Predecessor,
+    /// Segments that hold records.
+    pub(crate) segments: BTreeSet<u64>,
+}
+
+/// Where replayed entries go.
+pub(crate) struct ReplayTo<'a> {
+    pub(crate) set: &'a VersionSet,
+    pub(crate) budget: &'a Arc<Budget>,
+    pub(crate) log: &'a LogSpace,
+    pub(crate) pressure: &'a Pressure,
+    pub(crate) now: u64,
+}
+
+/// Replays the log into memtables and makes what was replayed durable.
+///
+/// # Errors
+///
+/// The world's, or `Corruption` of a segment. Memtables then hold a part of the log.
+pub(crate) async fn replay<E: Env>(
+    env: &E,
+    dir: &Path,
+    names: &[String],
+    to: &ReplayTo<'_>,
+) -> Result<Replayed> {
+    let floor = to.set.wal_floor();
+    let numbers: BTreeSet<u64> = names
+        .iter()
+        .filter_map(|name| numbered(name))
+        .filter(|(number, kind)| *kind == "wal" && *number >= floor)
+        .map(|(number, _)| number)
+        .collect();
+    if floor > 0 && !numbers.contains(&floor) {
+        let what = "the manifest needs the log from this segment on, but it does not exist";
+        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
+    }
+    let chain = chain(env, dir, &numbers, floor).await?;
+    let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };
+    for (segment, limit) in &chain {
+        // One segment at a time in memory.
+        let path = segment_path(dir, *segment);
+        let bytes = read_file(env, &path, IoClass::Wal).await?;
+        let records = read_segment(&path, *segment, &bytes, *limit)?;
+        to.log.add_segment(*segment, records.valid_bytes);
+        out.segments.insert(*segment);
+        for (at, record) in &records.records {
+            apply_record(to, (*segment, record), &mut out.last_seq)
+                .map_err(|what| Error::corruption(&path, *at, what))?;
+        }
+        out.newest = Predecessor {
+            segment: *segment,
+            valid_bytes: records.valid_bytes,
+            last_seq: out.last_seq,
+        };
+        if limit.is_none() {
+            settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
+        }
+    }
+    out.newest.last_seq = out.last_seq;
+    if !chain.is_empty() {
+        env.sync_dir(dir).await?;
+    }
+    Ok(out)
+}
+
+/// Makes the newest segment durable as it was read. Those before it were synced before their
+/// successors began. The bytes are written again, since a sync alone may prove nothing: where the
+/// process that died had met a failed sync, the page cache still shows pages that it holds to be
+/// clean, and that are not on the disk.
+async fn settle_newest<E: Env>(env: &E, path: &Path, valid: &Bytes) -> Result<()> {
+    const PIECE_BYTES: usize = 1024 * 1024;
+    let file = env.open(path).await?;
+    let mut at = 0;
+    for piece in valid.chunks(PIECE_BYTES) {
+        file.write_at(at, piece, IoClass::Wal).await?;
+        at += to_u64(piece.len());
+    }
+    file.sync_all(IoClass::Wal).await
+}
+
+/// The segments that make up the log, oldest first, each with the valid length that its successor
+/// names: from the newest whose first record is whole back along the predecessors. Any other
+/// segment was begun and never took an acknowledged record.
+pub(crate) async fn chain<E: Env>(
+    env: &E,
+    dir: &Path,
+    numbers: &BTreeSet<u64>,
+    floor: u64,
+) -> Result<Vec<(u64, Option<u64>)>> {
+    let mut chain = Vec::new();
+    let mut next: Option<(u64, Option<u64>)> = None;
+    for &segment in numbers.iter().rev() {
+        let path = segment_path(dir, segment);
+        let limit = match next {
+            None => None,
+            Some((wanted, limit)) if wanted == segment => limit,
+            Some(_) => continue,
+        };
+        match first_record(segment, &read_head(env, &path).await?) {
+            Some(Record::Predecessor { segment: before, valid_bytes, .. }) => {
+                chain.push((segment, limit));
+                next = Some((before, Some(valid_bytes)));
+            }
+            Some(Record::Batch { .. }) => {
+                return Err(Error::corruption(&path, 0, "the first record names no predecessor"));
+            }
+            // The newest file may be one that was just begun; then the one before is the newest.
+            None if next.is_none() => {
+                let bytes = read_file(env, &path, IoClass::Wal).await?;
+                read_segment(&path, segment, &bytes, None)?;
+            }
+            None => {
+                return Err(Error::corruption(&path, 0, "a later segment names it, but it is bad"));
+            }
+        }
+    }
+    if let Some((missing, _)) = next
+        && missing > 0
+        && missing >= floor
+        && !numbers.contains(&missing)
+    {
+        let what = "a later segment names it as its predecessor, but it does not exist";
+        return Err(Error::corruption(&segment_path(dir, missing), 0, what));
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
+    const HEAD_BYTES: u64 = 256;
+    let file = env.open(path).await?;
+    let len = to_usize(file.len().min(HEAD_BYTES));
+    file.read_at(0, len, IoClass::Wal).await
+}
+
+fn apply_record(
+    to: &ReplayTo<'_>,
+    (segment, record): (u64, &Record),
+    last_seq: &mut SeqNo,
+) -> core::result::Result<(), String> {
+    match record {
+        Record::Predecessor { last_seq: before, .. } => *last_seq = (*last_seq).max(*before),
+        Record::Batch { first_seq, entries } => {
+            for (seq, entry) in (*first_seq..).zip(entries) {
+                *last_seq = (*last_seq).max(seq);
+                apply(to, (segment, seq), entry)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn highest_seq(set: &VersionSet) -> SeqNo {
+    let trees = set.trees();
+    let tables = |tree: &Arc<Tree>| {
+        let view = tree.view();
+        view.version.tables().map(|(_, t)| t.max_seq).max().unwrap_or(0)
+    };
+    trees.iter().map(|t| t.flushed_upto().max(tables(t))).max().unwrap_or(0)
+}
+
+/// Puts an entry into the memtable of every tree that takes it.
+fn apply(
+    to: &ReplayTo<'_>,
+    (segment, seq): (u64, SeqNo),
+    entry: &WalEntry,
+) -> core::result::Result<(), String> {
+    let Some(tree) = to.set.tree(entry.tree) else {
+        let known = entry.tree.0 < to.set.next_id();
+        let what = format!("tree {} was never created", entry.tree);
+        return if known { Ok(()) } else { Err(what) };
+    };
+    if to.set.is_gone(entry.branch)? {
+        return Ok(());
+    }
+    if !tree.lineage.takes(tree.id, tree.flushed_upto(), entry.tree, seq) {
+        return Ok(());
+    }
+    let key_bytes = usize::try_from(entry.key_bytes).unwrap_or(usize::MAX);
+    let bytes = memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
+    // A copy of its own: one small entry must not pin its whole segment in memory.
+    let data = Bytes::copy_from_slice(&entry.data);
+    let view = tree.view();
+    let memtable = view.memtable.clone().unwrap_or_else(|| {
+        let memtable = Arc::new(Memtable::new(to.now, segment));
+        to.log.pin(segment);
+        tree.change(|v| v.memtable = Some(Arc::clone(&memtable)));
+        memtable
+    });
+    memtable.insert(data, entry.key_bytes, seq, entry.kind);
+    to.budget.reserve(bytes).charge(bytes);
+    to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment);
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Tenants come and go: what is done when the edit that says so is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::shared::Shared;
+use crate::version::edit::Edit;
+use crate::version::manifest::Install;
+use crate::version::tree::Branch;
+
+/// Names that are being created, lest two calls write one name into the manifest. It lives exactly
+/// as long as its edit may still be written, whether the caller waits for that or not.
+#[derive(Debug)]
+pub(crate) struct Claim<E: Env> {
+    shared: Arc<Shared<E>>,
+    names: Vec<String>,
+}
+
+impl<E: Env> Claim<E> {
+    /// Claims names.
+    ///
+    /// # Errors
+    ///
+    /// `TenantExists` where another call is creating one of them; nothing is claimed.
+    pub(crate) fn new(shared: &Arc<Shared<E>>, names: &[&str]) -> Result<Self> {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let mut creating = shared.creating.lock();
+        if let Some(name) = names.iter().find(|n| creating.contains(*n)) {
+            return Err(Error::TenantExists(name.clone()));
+        }
+        creating.extend(names.iter().cloned());
+        drop(creating);
+        Ok(Self { shared: Arc::clone(shared), names })
+    }
+}
+
+impl<E: Env> Drop for Claim<E> {
+    fn drop(&mut self) {
+        let mut creating = self.shared.creating.lock();
+        for name in &self.names {
+            creating.remove(name);
+        }
+    }
+}
+
+/// Makes a branch's tree known to the policies, with the cap that its tenants now give it.
+fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
+    for (tree, _) in &branch.places {
+        let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
+        if tree.slot.load(Ordering::Relaxed) == usize::MAX {
+            shared.pressure.add_tree(tree, cap);
+        } else {
+            shared.pressure.set_memtable_cap(tree, cap);
+        }
+    }
+}
+
+/// Tenants exist from here on, and policies know their trees before anybody can write to them.
+pub(crate) fn install_create<E: Env>(
+    shared: &Arc<Shared<E>>,
+    edit: &Edit,
+    claim: Claim<E>,
+) -> Install {
+    let (shared, edit) = (Arc::clone(shared), edit.clone());
+    Box::new(move |set| {
+        // The claim and the look behind it leave no name that could be there already.
+        if let Ok(applied) = set.apply(&edit) {
+            for branch in &applied.created_branches {
+                register(&shared, branch);
+            }
+        }
+        drop(claim);
+    })
+}
+
+/// A tenant is gone from here on; the commit queue's next leader gives its memory back.
+pub(crate) fn install_drop<E: Env>(
+    shared: &Arc<Shared<E>>,
+    edit: &Edit,
+    branch: &Arc<Branch>,
+) -> Install {
+    let (shared, edit, branch) = (Arc::clone(shared), edit.clone(), Arc::clone(branch));
+    Box::new(move |set| {
+        let Ok(applied) = set.apply(&edit) else { return };
+        for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
+            let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
+            shared.pressure.set_memtable_cap(tree, cap);
+        }
+        shared.dropped.lock().extend(applied.dropped_trees);
+        shared.garbage.lock().extend(applied.removed_tables);
+    })
+}

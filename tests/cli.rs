@@ -1,0 +1,203 @@
+//! The program as people call it: exit codes, one-line refusals, files that are complete or absent.
+
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SMALL: &str = r#"
+title = "small"
+baseline = "per-tenant/oldest-write"
+seeds = "0..2"
+[options]
+budget_bytes = 524_288
+memtable_bytes_max = 65_536
+wal_segment_bytes = 65_536
+table_bytes_max = 32_768
+block_cache_bytes = 131_072
+[device]
+preset = "nvme"
+scale = 20_000
+[workload]
+name = "twitter-53"
+tenant_count = 20
+offered_ops_per_s = 200
+[stop]
+fill_count = 2
+warmup_fill_count = 1
+[arms]
+layout = ["per-tenant", "shared"]
+flush_policy = ["oldest-write"]
+"#;
+
+fn forebay(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn with_file(text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small.toml"), text).unwrap();
+    folder
+}
+
+/// The command is refused in one line on stderr, with this exit code, and nothing is written.
+fn refused(folder: &Path, args: &[&str], code: i32, what: &[&str]) {
+    let before = fs::read_dir(folder).unwrap().count();
+    let output = forebay(folder, args);
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    for what in what {
+        assert!(line.contains(what), "{line} lacks {what}");
+    }
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), before);
+}
+
+#[test]
+fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
+    let folder = with_file(SMALL);
+    let here = folder.path();
+    refused(here, &["run", "none.toml"], 2, &["none.toml"]);
+    let run = ["run", "small.toml"];
+    let with = |more: &[&'static str]| [run.as_slice(), more].concat();
+    refused(here, &with(&["-s", "flush_policy=oldest"]), 2, &["flush_policy", "oldest-write"]);
+    refused(here, &with(&["-s", "budget=1"]), 2, &["budget", "allowed", "budget_bytes"]);
+    refused(here, &with(&["-s", "budget_bytes=100"]), 2, &["budget_bytes", "from 16384"]);
+    refused(here, &with(&["--only-seeds", "7..9"]), 4, &["seeds 0..2"]);
+    refused(here, &with(&["--check-raw"]), 2, &["no stored rows"]);
+    fs::write(here.join("taken"), "x").unwrap();
+    refused(here, &with(&["--out", "taken/out"]), 2, &["taken/out"]);
+    fs::write(here.join("typo.toml"), SMALL.replace("\nfill_count", "\nfill")).unwrap();
+    refused(here, &["run", "typo.toml"], 2, &["typo.toml:19", "\"fill\"", "fill_count"]);
+    for bad in [["--seeds", "3..3"], ["--seeds", "x"], ["-j", "0"], ["-s", "novalue"]] {
+        let output = forebay(here, &with(&bad));
+        assert_eq!(output.status.code(), Some(2), "{bad:?}");
+    }
+    assert!(!here.join("target").exists());
+}
+
+#[test]
+fn the_same_experiment_twice_gives_the_same_bytes_on_any_number_of_threads() {
+    let folder = with_file(SMALL);
+    let here = folder.path();
+    let first = forebay(here, &["run", "small.toml", "--out", "a", "-j", "2"]);
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    let shown = text(&first.stdout);
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    assert_eq!(shown.lines().last(), Some("a/report.html"));
+    assert!(shown.contains("Best is ") || shown.contains("No arm is best"), "{shown}");
+    let again = forebay(here, &["run", "small.toml", "--out", "b", "-j", "1", "-q"]);
+    assert_eq!((again.status.code(), text(&again.stderr)), (Some(0), String::new()));
+    let read = |path: &str| fs::read_to_string(here.join(path)).unwrap();
+    let rows = read("a/runs.jsonl");
+    assert_eq!(rows.lines().count(), 4);
+    assert!(rows == read("b/runs.jsonl"), "rows differ");
+    assert!(read("a/series.csv") == read("b/series.csv"), "samples differ");
+    let histograms = read("a/hist.jsonl");
+    assert!(histograms == read("b/hist.jsonl") && histograms.lines().count() >= 8);
+}
+
+#[test]
+fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found() {
+    let folder = with_file(SMALL);
+    let here = folder.path();
+    let read = |path: &str| fs::read_to_string(here.join(path)).unwrap();
+    forebay(here, &["run", "small.toml", "--out", "a"]);
+    let (rows, series) = (read("a/runs.jsonl"), read("a/series.csv"));
+    let kept: String = rows.lines().take(1).map(|line| format!("{line}\n")).collect();
+    fs::write(here.join("a/runs.jsonl"), kept).unwrap();
+    let resumed = forebay(here, &["run", "small.toml", "--out", "a", "--resume", "-v", "-j", "1"]);
+    assert_eq!(text(&resumed.stderr).matches("pass ").count(), 3, "{}", text(&resumed.stderr));
+    assert!(rows == read("a/runs.jsonl"), "rows differ after --resume");
+    assert!(series == read("a/series.csv"), "samples differ after --resume");
+
+    let check = ["run", "small.toml", "--out", "a", "--only-seeds", "1..2", "--check-raw", "-q"];
+    let same = forebay(here, &check);
+    let expected = "2 rows are the same\n".to_owned();
+    assert_eq!((same.status.code(), text(&same.stdout)), (Some(0), expected));
+    let changed = rows.replace("\"flush_count\":", "\"flush_count\":1");
+    fs::write(here.join("a/runs.jsonl"), changed).unwrap();
+    let differs = forebay(here, &check);
+    assert_eq!(differs.status.code(), Some(1));
+    assert!(text(&differs.stdout).contains("flush_count"), "{}", text(&differs.stdout));
+}
+
+#[test]
+fn a_dry_run_and_print_config_write_nothing() {
+    let folder = with_file(SMALL);
+    let dry = forebay(folder.path(), &["run", "small.toml", "--dry-run"]);
+    assert_eq!(dry.status.code(), Some(0));
+    assert_eq!(text(&dry.stdout).matches("  seed ").count(), 4, "{}", text(&dry.stdout));
+    let args = ["run", "small.toml", "--print-config", "-s", "device=hdd"];
+    let shown = text(&forebay(folder.path(), &args).stdout);
+    let line = |key: &str| shown.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert!(line("device = hdd").ends_with("# -s"));
+    assert!(line("budget_bytes = 524288").ends_with("# small.toml:6"));
+    assert!(line("level_ratio = 10").ends_with("# default"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn json_is_one_object_a_line_with_a_schema_and_the_summary_last() {
+    let folder = with_file(SMALL);
+    let args = ["run", "small.toml", "--out", "o", "--format", "json", "--seeds", "5..6"];
+    let output = forebay(folder.path(), &args);
+    let shown = text(&output.stdout);
+    let objects: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 3);
+    assert!(objects.iter().all(|object| object["schema"].is_string()));
+    assert_eq!(objects[2]["schema"], "forebay.summary/1");
+    assert_eq!(objects[2]["passed"], 2);
+    let replay = objects[0]["replay"].as_str().unwrap();
+    assert_eq!(
+        replay,
+        "forebay run small.toml -s flush_policy=oldest-write -s layout=per-tenant --seeds 5..6"
+    );
+    // The replay line makes the same run.
+    let args: Vec<&str> = replay.split(' ').skip(1).chain(["--format", "json", "-q"]).collect();
+    let again = text(&forebay(folder.path(), &args).stdout);
+    assert_eq!(again.lines().next(), shown.lines().next());
+}
+
+#[test]
+fn the_real_disk_has_a_file_of_its_own() {
+    let fast = SMALL.replace("offered_ops_per_s = 200", "offered_ops_per_s = 20_000");
+    let folder = with_file(&fast);
+    let args = ["run", "small.toml", "--world", "os", "--out", "o", "--seeds", "0..1", "-q"];
+    let output = forebay(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let rows = fs::read_to_string(folder.path().join("o/runs.wall.jsonl")).unwrap();
+    assert_eq!(rows.matches("\"world\":\"os\"").count(), 2);
+    assert!(!folder.path().join("o/runs.jsonl").exists());
+}
+
+#[test]
+fn lists_and_completions_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for (what, name) in [
+        ("flush", "oldest-write"),
+        ("stall", "leveldb"),
+        ("compaction", "leveled"),
+        ("layout", "grouped-G"),
+        ("workload", "twitter-53"),
+        ("device", "nvme"),
+        ("bug", "wal-skip-sync"),
+    ] {
+        let output = forebay(folder.path(), &["list", what, "--format", "json"]);
+        let items: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let item = items.iter().find(|item| item["name"] == name).unwrap();
+        assert!(item["id"].is_string() && item["source"].is_string() && item["params"].is_array());
+        let human = text(&forebay(folder.path(), &["list", what]).stdout);
+        assert!(human.contains(name) && human.lines().all(|line| line.chars().count() <= 100));
+    }
+    let script = text(&forebay(folder.path(), &["completions", "bash"]).stdout);
+    assert!(script.contains("forebay") && script.contains("--only-seeds"));
+}
