@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{self, Stop, inspect, shell};
+use crate::commands::{self, Stop, fuzz, inspect, keep, replay, shell};
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
 use crate::record::World;
@@ -89,6 +89,12 @@ pub enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Run random scenarios with faults against the reference model
+    Fuzz(fuzz::FuzzArgs),
+    /// Run one failure, or one seed, again
+    Replay(replay::ReplayArgs),
+    /// Make a failure file a regression test
+    Keep(keep::KeepArgs),
     /// Run lines on stdin against a database on disk, one JSON object each
     Shell(shell::ShellArgs),
     /// Print what lies in a database directory, damaged or not
@@ -182,12 +188,12 @@ fn ended(code: u8) -> Result<(), Stop> {
     if code == 0 { Ok(()) } else { Err(Stop { code, line: None }) }
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("allowed: KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn jobs(text: &str) -> Result<usize, String> {
+pub(crate) fn jobs(text: &str) -> Result<usize, String> {
     let jobs = text.parse::<usize>().ok().filter(|jobs| (1..=1024).contains(jobs));
     jobs.ok_or_else(|| "allowed: 1 to 1024".to_owned())
 }
@@ -199,6 +205,9 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
         Command::Run { file, run } => commands::run::run_file(global, run, file),
+        Command::Fuzz(args) => fuzz::fuzz(global, args),
+        Command::Replay(args) => replay::replay(global, args),
+        Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
         Command::List { what } => commands::list::list(global, *what),

@@ -4,6 +4,7 @@
 //! A client is a task of the simulated process and dies with it. Everything clients share is a [`Board`]
 //! behind a lock that is never held across an await.
 
+use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,7 @@ use forebay_engine::types::{Nanos, SeqNo};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
 use crate::bugs::Bug;
-use crate::check::model::{Known, Model, Wanted};
+use crate::check::model::{Known, Model, Placed, Wanted};
 use crate::check::reads::{Window, c8_failed_unseen, c8_get, c8_scan};
 use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_text, op_number, tenant_name};
@@ -297,12 +298,19 @@ impl Client {
         (tag, batch, incs, single.filter(|_| short))
     }
 
-    /// A planted bug: a read goes to another tenant now and then.
-    fn routed(&self, tenant: usize, handle: &Handle) -> Tenant<SimEnv> {
-        if self.bug == Some(Bug::CrossTenant) && self.env.choose("bug.cross-tenant", 16) == 15 {
+    /// A planted bug: now and then a read goes to another tenant that has one of these keys.
+    fn routed(&self, handle: &Handle, keys: RangeInclusive<u32>) -> Tenant<SimEnv> {
+        if self.bug == Some(Bug::CrossTenant) && self.env.choose("bug.cross-tenant", 8) == 7 {
             let board = self.board.lock();
-            let other = board.handles.iter().find(|(other, _)| **other != tenant);
-            if let Some((_, other)) = other {
+            let has = |other: &&Handle| {
+                let life = board.model.incs.get(other.inc).filter(|_| other.inc != handle.inc);
+                life.is_some_and(|life| {
+                    let newest = |history: &Vec<Placed>| history.last().is_some_and(|p| p.put);
+                    life.drop == Known::Not
+                        && life.keys.range(keys.clone()).any(|(_, history)| newest(history))
+                })
+            };
+            if let Some(other) = board.handles.values().find(has) {
                 return other.tenant.clone();
             }
         }
@@ -312,7 +320,7 @@ impl Client {
     async fn get(&self, tenant: usize, key: u32) {
         let Some(handle) = self.handle(tenant) else { return };
         let low = self.board.lock().model.visible;
-        let read = self.routed(tenant, &handle).get(key_text(key).as_bytes()).await;
+        let read = self.routed(&handle, key..=key).get(key_text(key).as_bytes()).await;
         let high = self.board.lock().model.last;
         self.judge_get((handle.inc, key), read, Window { low, high });
     }
@@ -339,7 +347,7 @@ impl Client {
         let Some(handle) = self.handle(tenant) else { return };
         let (first, last) = (key_text(from), key_text(to));
         let low = self.board.lock().model.visible;
-        let routed = self.routed(tenant, &handle);
+        let routed = self.routed(&handle, from..=to);
         let scan = routed.scan(first.as_bytes()..=last.as_bytes());
         let high = self.board.lock().model.last;
         match scan {
@@ -530,7 +538,8 @@ pub async fn read_everything(
             return broken(Violation::new(Rule::C3, "tenants that were created", found));
         };
         let failed = |key: Option<u32>, error: Error| {
-            let rule = if crate::check::reads::is_damage(&error) { Rule::C2 } else { Rule::C7 };
+            let lost = crate::check::reads::is_damage(&error) || error.is_not_found();
+            let rule = if lost { Rule::C2 } else { Rule::C7 };
             let promised = "what is there can be read: no fault was injected since the crash";
             Box::new(Violation::new(rule, promised, error.to_string()).of(number, key))
         };

@@ -19,6 +19,7 @@ pub mod fault;
 pub mod run;
 pub mod runtime;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 pub mod streams;
 pub mod suite;

@@ -4,10 +4,13 @@ pub mod completions;
 pub mod demo;
 pub mod failure;
 mod files;
+pub mod fuzz;
 pub mod inspect;
 mod interrupt;
+pub mod keep;
 pub mod list;
 mod print;
+pub mod replay;
 pub mod run;
 pub mod shell;
 mod store;
@@ -18,6 +21,8 @@ use std::io::{self, Write};
 pub const EXIT_FOUND: u8 = 1;
 /// The command line or a file is wrong. Nothing was run or written.
 pub const EXIT_USAGE: u8 = 2;
+/// The same seed gave two trace hashes.
+pub const EXIT_NONDETERMINISM: u8 = 3;
 /// The selection holds no run.
 pub const EXIT_NOTHING: u8 = 4;
 /// Interrupted, to be resumed.

@@ -312,15 +312,20 @@ pub fn judge(
     c1_known(model, counts, &sights)?;
     let cuts = Cuts::new(model, &sights);
     // Numbers above the last one that the database knows will be given again.
-    let last = state.last.map_or(model.last, |last| last.min(model.last));
+    let Some(last) = state.last.map(|last| last.min(model.last)) else {
+        // Without a tenant there is nothing to read, and nothing to go on from.
+        return Ok(Explained { upto: 0, came_back: BTreeSet::new(), live });
+    };
     if let Some(upto) = cuts.longest(last) {
         c2_durability(model, counts, &sights, (upto, bound))?;
         let came_back = c1_whole_batches(model, counts, &sights, upto)?;
         return Ok(Explained { upto, came_back, live });
     }
-    // No prefix explains it: say which promise that breaks, the gravest first.
+    // No prefix explains it: say which promise that breaks. Where puts are lost too, deletes that came
+    // back are a part of that.
+    c2_each_key(model, counts, &sights, bound, true)?;
     c4_resurrection(model, counts, &sights, bound.0)?;
-    c2_each_key(model, counts, &sights, bound)?;
+    c2_each_key(model, counts, &sights, bound, false)?;
     c1_prefix(model, counts, &sights)?;
     broken(Violation::new(Rule::C1, "a prefix of the order of writes", "none explains the state"))
 }
@@ -352,7 +357,8 @@ fn c2_durability(
     if upto >= bound {
         return Ok(());
     }
-    c2_each_key(model, counts, sights, (bound, why))?;
+    c2_each_key(model, counts, sights, (bound, why), true)?;
+    c2_each_key(model, counts, sights, (bound, why), false)?;
     let what = format!("the state ends with seq {upto}");
     broken(
         Violation::new(Rule::C2, format!("everything up to seq {bound}: {why}"), what).seq(bound),
@@ -369,11 +375,14 @@ fn c2_each_key(
     counts: &mut RuleCounts,
     sights: &[Sight<'_>],
     (bound, why): (SeqNo, &str),
+    puts_only: bool,
 ) -> Checked {
     counts.count(Rule::C2);
     for sight in sights {
         let last = sight.candidates.iter().copied().max().unwrap_or(0);
-        let promised = |placed: &&Placed| placed.seq <= bound && model.is_definite(placed);
+        let promised = |placed: &&Placed| {
+            placed.seq <= bound && model.is_definite(placed) && (placed.put || !puts_only)
+        };
         // The newest promise is the one a user misses.
         if let Some(placed) = sight.later(last).iter().rfind(promised) {
             let words = format!("{} ({why})", model.describe(placed));

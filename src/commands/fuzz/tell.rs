@@ -1,0 +1,189 @@
+//! What `fuzz` and `replay` say.
+
+use std::path::Path;
+
+use forebay_sim::bugs::Bug;
+use forebay_sim::check::model::seconds;
+use forebay_sim::run::Outcome;
+
+use super::{Collector, Failed, FuzzArgs, FuzzRow, from_seed};
+use crate::cli::Format;
+use crate::commands::{Stop, say};
+use crate::number::thousands;
+
+/// Most lines of a run's story in a failure's block.
+const STORY_LINES: usize = 8;
+
+/// A failure on one screen.
+pub(in crate::commands) fn failure_block(outcome: &Outcome, shrunk: Option<(u64, u64)>) -> String {
+    let Some(found) = &outcome.violation else { return String::new() };
+    let mut text = format!("FAIL  seed {}  {} {}", outcome.seed, found.rule, found.rule.verdict());
+    if let Some(tenant) = &found.tenant {
+        text.push_str(&format!("   tenant {tenant}"));
+    }
+    if let Some(key) = &found.key {
+        text.push_str(&format!(" key {key}"));
+    }
+    if let Some(seq) = found.seq {
+        text.push_str(&format!(" seq {seq}"));
+    }
+    text.push_str(&format!("   at vt {} s\n", seconds(found.at)));
+    text.push_str(&format!("      promised  {}\n", found.promised));
+    text.push_str(&format!("      found     {}\n", found.found));
+    let from = outcome.story.len().saturating_sub(STORY_LINES);
+    for line in outcome.story.iter().skip(from) {
+        text.push_str(&format!("      {line}\n"));
+    }
+    if let Some((before, after)) = shrunk {
+        text.push_str(&format!("      shrunk  {before} -> {after} ops\n"));
+    }
+    text
+}
+
+/// How the failure is seen again.
+pub(super) fn reproduce(
+    failed: &Failed,
+    settings: &[(String, String)],
+    bug: Option<Bug>,
+) -> String {
+    let program = program();
+    let file = quoted(&failed.file);
+    format!(
+        "Reproduce:  {program} replay {file}\nFrom seed:  {}\nKeep it:    {program} keep {file}\n",
+        from_seed(&program, failed.outcome.seed, settings, bug)
+    )
+}
+
+/// A path as a shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// How this program is called: by name where the shell finds it, else by its own path.
+pub(super) fn program() -> String {
+    let name = "forebay";
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    if found {
+        return name.to_owned();
+    }
+    std::env::current_exe().map_or_else(|_| name.to_owned(), |path| quoted(&path))
+}
+
+/// The settings, with where each comes from.
+pub(super) fn config(args: &FuzzArgs) -> Result<(), Stop> {
+    let mut text = format!("{:<40} # --seeds\n", format!("seeds = {}", args.seeds));
+    text.push_str(&format!("{:<40} # --audit\n", format!("audit = {}", args.audit)));
+    for (key, value) in &args.settings {
+        text.push_str(&format!("{:<40} # -s\n", format!("{key} = {value}")));
+    }
+    text.push_str("everything else                          # drawn by each seed\n");
+    say(&text);
+    Ok(())
+}
+
+/// One row for `--format csv`.
+pub(super) fn csv(row: &FuzzRow) -> String {
+    let rule = row.rule.map_or_else(String::new, |rule| rule.to_string());
+    format!(
+        "{},{},{rule},{},{},{}\n",
+        row.seed, row.outcome, row.ops, row.virtual_ns, row.trace_hash
+    )
+}
+
+/// The summary.
+pub(super) fn end(
+    format: Format,
+    collector: &Collector<'_>,
+    (runs, elapsed_s): (&Path, f64),
+) -> Result<(), Stop> {
+    match format {
+        Format::Csv => Ok(()),
+        Format::Json => {
+            let line =
+                serde_json::to_string(&summary(collector, elapsed_s)).map_err(Stop::usage)?;
+            say(&format!("{line}\n"));
+            Ok(())
+        }
+        Format::Human => {
+            say(&human(collector, (runs, elapsed_s)));
+            Ok(())
+        }
+    }
+}
+
+fn summary(collector: &Collector<'_>, elapsed_s: f64) -> serde_json::Value {
+    let sums = &collector.sums;
+    let of = |name: &str| sums.faults.get(name).copied().unwrap_or(0);
+    let is_crash = |name: &str| matches!(name, "power_loss" | "kill");
+    let faults: serde_json::Map<String, serde_json::Value> = sums
+        .faults
+        .iter()
+        .filter(|(name, _)| !is_crash(name))
+        .map(|(name, n)| (name.clone(), (*n).into()))
+        .collect();
+    let rules: serde_json::Map<String, serde_json::Value> =
+        sums.counts.iter().map(|(rule, n)| (rule.name().to_owned(), n.into())).collect();
+    serde_json::json!({
+        "schema": "forebay.fuzz/1",
+        "seeds": collector.rows.len(),
+        "passed": sums.passed,
+        "failed": sums.failed,
+        "mismatches": sums.mismatches,
+        "ops": sums.ops,
+        "elapsed_wall_s": (elapsed_s * 1000.0).round() / 1000.0,
+        "crashes": { "power_loss": of("power_loss"), "kill": of("kill") },
+        "faults": faults,
+        "rules": rules,
+        "marks": sums.marks,
+        "failures": sums.failures,
+    })
+}
+
+fn human(collector: &Collector<'_>, (runs, elapsed_s): (&Path, f64)) -> String {
+    let (sums, args) = (&collector.sums, collector.args);
+    let done = super::to_u64(collector.rows.len());
+    let wanted = args.seeds.end.saturating_sub(args.seeds.start);
+    let of = |name: &str| sums.faults.get(name).copied().unwrap_or(0);
+    let crashes = of("power_loss").saturating_add(of("kill"));
+    let faults: u64 = sums.faults.values().sum();
+    let virtual_s = u64::try_from(sums.virtual_ns.div_euclid(1_000_000_000)).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    if sums.failed.saturating_add(sums.mismatches) > 0 {
+        let code = if sums.mismatches > 0 { 3 } else { 1 };
+        text.push_str(&format!(
+            "{} failed, {} passed, {} not run (--max-fail {})  exit {code}\n",
+            thousands(sums.failed.saturating_add(sums.mismatches)),
+            thousands(sums.passed),
+            thousands(wanted.saturating_sub(done)),
+            args.max_fail
+        ));
+    } else {
+        let word = if done < wanted { "part" } else { "ok" };
+        text.push_str(&format!(
+            "{word:<5} {} seeds in {elapsed_s:.1} s, {} ops, {} virtual s, {} faults (crash {}, other {})\n",
+            thousands(done),
+            thousands(sums.ops),
+            thousands(virtual_s),
+            thousands(faults),
+            thousands(crashes),
+            thousands(faults.saturating_sub(crashes))
+        ));
+        if done < wanted {
+            let left = thousands(wanted.saturating_sub(done));
+            text.push_str(&format!("      {left} seeds not run; --resume goes on\n"));
+        }
+    }
+    let rules: Vec<String> =
+        sums.counts.iter().map(|(rule, n)| format!("{rule} {}", thousands(n))).collect();
+    text.push_str(&format!("      rules: {}\n", rules.join(", ")));
+    let audit = if sums.mismatches == 0 { "trace hashes equal" } else { "trace hashes differ" };
+    text.push_str(&format!(
+        "      audit: {} seeds run twice, {audit}; wrote {}\n",
+        thousands(sums.audited),
+        runs.display()
+    ));
+    text
+}
