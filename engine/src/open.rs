@@ -47,10 +47,10 @@ pub(crate) async fn create_dir<E: Env>(env: &E, dir: &Path) -> Result<()> {
     env.create_dir(dir).await?;
     for parent in parents.iter().rev() {
         match env.sync_dir(parent).await {
-            Ok(()) => {}
             // A parent that this process may not open, or that the world does not show, was there
             // before.
-            Err(Error::Io { kind: ErrorKind::NotFound | ErrorKind::PermissionDenied, .. }) => {}
+            Ok(())
+            | Err(Error::Io { kind: ErrorKind::NotFound | ErrorKind::PermissionDenied, .. }) => {}
             Err(error) => return Err(error),
         }
     }
