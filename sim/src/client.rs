@@ -103,6 +103,7 @@ impl Shared {
 }
 
 impl Listener for Shared {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a listener takes what it knows")]
     fn event(&self, _now: Nanos, event: &Event) {
         let mut board = self.lock();
         match event {
@@ -202,6 +203,7 @@ impl Client {
     }
 
     /// Sorts an error: expected here, or in need of a fault as its cause.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds need a fault")]
     fn error(&self, what: &str, error: Error, incs: &[usize]) {
         let mut board = self.board.lock();
         let dropped =

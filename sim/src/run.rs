@@ -138,6 +138,9 @@ enum Part<T> {
     Crashed,
 }
 
+/// What an open came to; nothing where it took too long.
+type Opened = Part<Option<Result<Db<crate::SimEnv>, Error>>>;
+
 struct Run {
     // Field order is drop order: handles first, the world last.
     db: Option<Db<crate::SimEnv>>,
@@ -557,7 +560,7 @@ impl Run {
         Ok(false)
     }
 
-    fn open(&mut self, within: Nanos) -> Checked<Part<Option<Result<Db<crate::SimEnv>, Error>>>> {
+    fn open(&mut self, within: Nanos) -> Checked<Opened> {
         let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
         let deadline = self.sim.now().saturating_add(within);
         self.drive(deadline, async move {
@@ -565,11 +568,7 @@ impl Run {
         })
     }
 
-    fn opened(
-        &mut self,
-        when: &str,
-        opened: Part<Option<Result<Db<crate::SimEnv>, Error>>>,
-    ) -> Checked {
+    fn opened(&mut self, when: &str, opened: Opened) -> Checked {
         let mut board = self.board.lock();
         match opened {
             Part::Done(Some(Ok(db))) => {

@@ -170,6 +170,7 @@ pub fn c7_errors(
     error: &forebay_engine::Error,
     faults_fired: u64,
 ) -> Checked {
+    counts.count(Rule::C6);
     counts.count(Rule::C7);
     if is_damage(error) {
         let found = format!("{what}: {error}");
@@ -182,6 +183,7 @@ pub fn c7_errors(
 }
 
 /// Whether an error says that bytes on disk are damaged.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever kinds come, two wrap others")]
 pub fn is_damage(error: &forebay_engine::Error) -> bool {
     use forebay_engine::Error;
     match error {

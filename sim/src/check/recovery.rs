@@ -79,7 +79,7 @@ pub fn c3_invention(
         ));
     }
     let batch = model.batch(tag_of(origin.op));
-    if !batch.is_some_and(|batch| batch.first > 0) {
+    if batch.is_none_or(|batch| batch.first == 0) {
         return wrong("a value whose write was never given a number".to_owned());
     }
     Ok(origin.op)
@@ -110,7 +110,7 @@ pub fn c4_tenants(
         };
         let unsure = |inc: &Incarnation| matches!(inc.create, Known::UnderWay | Known::Failed);
         let known = lives().find(|(_, inc)| inc.branch == Some(*branch));
-        let found = known.or_else(|| lives().filter(|(_, inc)| unsure(inc)).last());
+        let found = known.or_else(|| lives().rfind(|(_, inc)| unsure(inc)));
         let Some((index, inc)) = found else {
             let violation = Violation::new(
                 Rule::C3,
@@ -197,10 +197,10 @@ impl<'a> Sight<'a> {
 fn sights<'a>(model: &'a Model, state: &State, live: &BTreeMap<usize, usize>) -> Vec<Sight<'a>> {
     let mut out = Vec::new();
     for (tenant, inc) in live {
-        let Some(life) = model.incs.get(*inc) else { continue };
+        let Some(known) = model.incs.get(*inc) else { continue };
         let values = state.tenants.get(tenant).map(|tenant| &tenant.values);
         let read = values.into_iter().flat_map(|values| values.keys());
-        let keys: BTreeSet<u32> = life.keys.keys().chain(read).copied().collect();
+        let keys: BTreeSet<u32> = known.keys.keys().chain(read).copied().collect();
         for key in keys {
             let found = values.and_then(|values| values.get(&key)).copied();
             out.push(Sight::new(model, (*inc, key), found));

@@ -25,6 +25,7 @@ use crate::experiment::Seeds;
 use crate::output::{OutputFile, create_folder, for_each_line, write_file};
 use crate::progress::{Progress, ProgressMode};
 
+use tell::add;
 pub(super) use tell::failure_block;
 
 /// The schema of a row of `runs.jsonl`.
@@ -223,10 +224,10 @@ pub(super) fn from_seed(
 ) -> String {
     let mut line = format!("{program} replay --seed {seed}");
     for (key, value) in settings {
-        line.push_str(&format!(" -s {key}={value}"));
+        add(&mut line, format_args!(" -s {key}={value}"));
     }
     if let Some(bug) = bug {
-        line.push_str(&format!(" --bug {bug}"));
+        add(&mut line, format_args!(" --bug {bug}"));
     }
     line
 }
@@ -328,7 +329,8 @@ impl Sums {
 pub fn fuzz(global: &Global, args: &FuzzArgs) -> Result<(), Stop> {
     check_settings(args.seeds.start, &args.settings).map_err(Stop::usage)?;
     if global.print_config {
-        return tell::config(args);
+        tell::config(args);
+        return Ok(());
     }
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("target/forebay/fuzz"));
     create_folder(&folder).map_err(Stop::usage)?;

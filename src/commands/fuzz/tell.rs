@@ -1,5 +1,6 @@
 //! What `fuzz` and `replay` say.
 
+use core::fmt::{self, Write};
 use std::path::Path;
 
 use forebay_sim::bugs::Bug;
@@ -14,28 +15,33 @@ use crate::number::thousands;
 /// Most lines of a run's story in a failure's block.
 const STORY_LINES: usize = 8;
 
+/// Appends to a text; a string takes all.
+pub(super) fn add(text: &mut String, part: fmt::Arguments<'_>) {
+    text.write_fmt(part).unwrap_or_default();
+}
+
 /// A failure on one screen.
 pub(in crate::commands) fn failure_block(outcome: &Outcome, shrunk: Option<(u64, u64)>) -> String {
     let Some(found) = &outcome.violation else { return String::new() };
     let mut text = format!("FAIL  seed {}  {} {}", outcome.seed, found.rule, found.rule.verdict());
     if let Some(tenant) = &found.tenant {
-        text.push_str(&format!("   tenant {tenant}"));
+        add(&mut text, format_args!("   tenant {tenant}"));
     }
     if let Some(key) = &found.key {
-        text.push_str(&format!(" key {key}"));
+        add(&mut text, format_args!(" key {key}"));
     }
     if let Some(seq) = found.seq {
-        text.push_str(&format!(" seq {seq}"));
+        add(&mut text, format_args!(" seq {seq}"));
     }
-    text.push_str(&format!("   at vt {} s\n", seconds(found.at)));
-    text.push_str(&format!("      promised  {}\n", found.promised));
-    text.push_str(&format!("      found     {}\n", found.found));
+    add(&mut text, format_args!("   at vt {} s\n", seconds(found.at)));
+    add(&mut text, format_args!("      promised  {}\n", found.promised));
+    add(&mut text, format_args!("      found     {}\n", found.found));
     let from = outcome.story.len().saturating_sub(STORY_LINES);
     for line in outcome.story.iter().skip(from) {
-        text.push_str(&format!("      {line}\n"));
+        add(&mut text, format_args!("      {line}\n"));
     }
     if let Some((before, after)) = shrunk {
-        text.push_str(&format!("      shrunk  {before} -> {after} ops\n"));
+        add(&mut text, format_args!("      shrunk  {before} -> {after} ops\n"));
     }
     text
 }
@@ -73,15 +79,14 @@ pub(super) fn program() -> String {
 }
 
 /// The settings, with where each comes from.
-pub(super) fn config(args: &FuzzArgs) -> Result<(), Stop> {
+pub(super) fn config(args: &FuzzArgs) {
     let mut text = format!("{:<40} # --seeds\n", format!("seeds = {}", args.seeds));
-    text.push_str(&format!("{:<40} # --audit\n", format!("audit = {}", args.audit)));
+    add(&mut text, format_args!("{:<40} # --audit\n", format!("audit = {}", args.audit)));
     for (key, value) in &args.settings {
-        text.push_str(&format!("{:<40} # -s\n", format!("{key} = {value}")));
+        add(&mut text, format_args!("{:<40} # -s\n", format!("{key} = {value}")));
     }
     text.push_str("everything else                          # drawn by each seed\n");
     say(&text);
-    Ok(())
 }
 
 /// One row for `--format csv`.
@@ -153,37 +158,46 @@ fn human(collector: &Collector<'_>, (runs, elapsed_s): (&Path, f64)) -> String {
     let mut text = String::new();
     if sums.failed.saturating_add(sums.mismatches) > 0 {
         let code = if sums.mismatches > 0 { 3 } else { 1 };
-        text.push_str(&format!(
-            "{} failed, {} passed, {} not run (--max-fail {})  exit {code}\n",
-            thousands(sums.failed.saturating_add(sums.mismatches)),
-            thousands(sums.passed),
-            thousands(wanted.saturating_sub(done)),
-            args.max_fail
-        ));
+        add(
+            &mut text,
+            format_args!(
+                "{} failed, {} passed, {} not run (--max-fail {})  exit {code}\n",
+                thousands(sums.failed.saturating_add(sums.mismatches)),
+                thousands(sums.passed),
+                thousands(wanted.saturating_sub(done)),
+                args.max_fail
+            ),
+        );
     } else {
         let word = if done < wanted { "part" } else { "ok" };
-        text.push_str(&format!(
-            "{word:<5} {} seeds in {elapsed_s:.1} s, {} ops, {} virtual s, {} faults (crash {}, other {})\n",
-            thousands(done),
-            thousands(sums.ops),
-            thousands(virtual_s),
-            thousands(faults),
-            thousands(crashes),
-            thousands(faults.saturating_sub(crashes))
-        ));
+        add(
+            &mut text,
+            format_args!(
+                "{word:<5} {} seeds in {elapsed_s:.1} s, {} ops, {} virtual s, {} faults (crash {}, other {})\n",
+                thousands(done),
+                thousands(sums.ops),
+                thousands(virtual_s),
+                thousands(faults),
+                thousands(crashes),
+                thousands(faults.saturating_sub(crashes))
+            ),
+        );
         if done < wanted {
             let left = thousands(wanted.saturating_sub(done));
-            text.push_str(&format!("      {left} seeds not run; --resume goes on\n"));
+            add(&mut text, format_args!("      {left} seeds not run; --resume goes on\n"));
         }
     }
     let rules: Vec<String> =
         sums.counts.iter().map(|(rule, n)| format!("{rule} {}", thousands(n))).collect();
-    text.push_str(&format!("      rules: {}\n", rules.join(", ")));
+    add(&mut text, format_args!("      rules: {}\n", rules.join(", ")));
     let audit = if sums.mismatches == 0 { "trace hashes equal" } else { "trace hashes differ" };
-    text.push_str(&format!(
-        "      audit: {} seeds run twice, {audit}; wrote {}\n",
-        thousands(sums.audited),
-        runs.display()
-    ));
+    add(
+        &mut text,
+        format_args!(
+            "      audit: {} seeds run twice, {audit}; wrote {}\n",
+            thousands(sums.audited),
+            runs.display()
+        ),
+    );
     text
 }
