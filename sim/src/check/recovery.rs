@@ -179,6 +179,18 @@ impl<'a> Sight<'a> {
         self.candidates.iter().copied().filter(covers).collect()
     }
 
+    /// As [`explaining`](Self::explaining), where these unknown batches are in: a candidate that one of
+    /// their writes hides explains nothing, unless nothing else does.
+    fn explaining_with(&self, model: &Model, upto: SeqNo, inside: &BTreeSet<u64>) -> Vec<usize> {
+        let all = self.explaining(model, upto);
+        let hidden = |after: &usize| {
+            let later = self.later(*after).iter();
+            later.clone().any(|placed| placed.seq <= upto && inside.contains(&placed.tag))
+        };
+        let left: Vec<usize> = all.iter().copied().filter(|after| !hidden(after)).collect();
+        if left.is_empty() { all } else { left }
+    }
+
     fn words(&self, model: &Model) -> String {
         let Some(op) = self.found else { return "no value".to_owned() };
         match self.history.iter().find(|placed| placed.op == op) {
@@ -212,21 +224,28 @@ fn sights<'a>(model: &'a Model, state: &State, live: &BTreeMap<usize, usize>) ->
 /// Unknown batches that must be in, and those that must be out, in a state that is this prefix.
 fn evidence(model: &Model, sights: &[Sight<'_>], upto: SeqNo) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let (mut inside, mut outside) = (BTreeSet::new(), BTreeSet::new());
-    for sight in sights {
-        let explains = sight.explaining(model, upto);
-        if let [only] = explains.as_slice()
-            && let Some(placed) = sight.earlier(*only)
-            && !model.is_definite(placed)
-        {
-            inside.insert(placed.tag);
+    // One key shows that a batch is in; then the batch's other keys need what hides its writes there.
+    loop {
+        let known = inside.len();
+        for sight in sights {
+            let explains = sight.explaining_with(model, upto, &inside);
+            if let [only] = explains.as_slice()
+                && let Some(placed) = sight.earlier(*only)
+                && !model.is_definite(placed)
+            {
+                inside.insert(placed.tag);
+            }
+            let last = explains.last().copied().unwrap_or(0);
+            let later = sight.later(last).iter().filter(|placed| !model.is_definite(placed));
+            outside.extend(later.map(|placed| placed.tag));
         }
-        let last = explains.last().copied().unwrap_or(0);
-        let later = sight.later(last).iter().filter(|placed| !model.is_definite(placed));
-        outside.extend(later.map(|placed| placed.tag));
+        if inside.len() == known {
+            break;
+        }
     }
     // Absence that several unknown deletes explain: any one will do, the state is the same.
     for sight in sights {
-        let explains = sight.explaining(model, upto);
+        let explains = sight.explaining_with(model, upto, &inside);
         let unknown = |at: &usize| sight.earlier(*at).filter(|p| !model.is_definite(p));
         let tags: Vec<u64> = explains.iter().filter_map(unknown).map(|placed| placed.tag).collect();
         if tags.len() == explains.len()
