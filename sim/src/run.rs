@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use forebay_engine::env::Env;
-use forebay_engine::types::Nanos;
+use forebay_engine::types::{Nanos, to_u64};
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
@@ -34,6 +34,9 @@ use crate::scenario::{CrashKind, End, Phase, Scenario, Write};
 use crate::sim::{Sim, SimConfig};
 
 const DIR: &str = "/db";
+
+/// Longest that reading one key by itself may take: a hundred reads of the slowest disk.
+const READ_KEY_NS: Nanos = 2_000_000_000;
 
 /// Most lines of a run's story that are kept.
 const STORY_MAX: usize = 200;
@@ -242,7 +245,17 @@ impl Run {
         what: &str,
         future: impl Future<Output = T> + 'static,
     ) -> Checked<T> {
-        let deadline = self.sim.now().saturating_add(DEADLINE_NS);
+        self.must_within(what, DEADLINE_NS, future)
+    }
+
+    /// As [`must`](Self::must), within this time.
+    fn must_within<T: 'static>(
+        &mut self,
+        what: &str,
+        within: Nanos,
+        future: impl Future<Output = T> + 'static,
+    ) -> Checked<T> {
+        let deadline = self.sim.now().saturating_add(within);
         let part = self.drive(deadline, future)?;
         let alive = self.sim.alive();
         let mut board = self.board.lock();
@@ -587,13 +600,16 @@ impl Run {
     /// Reads everything and explains it.
     fn judge_all(&mut self, loss: Loss) -> Checked<(State, Explained)> {
         let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
-        let keys = {
+        let keys: BTreeMap<usize, BTreeSet<u32>> = {
             let board = self.board.lock();
             let names: BTreeSet<usize> = board.model.incs.iter().map(|inc| inc.tenant).collect();
             names.into_iter().map(|name| (name, board.model.keys_of(name))).collect()
         };
-        let all =
-            self.must("reading everything", async move { read_everything(&db, keys).await })??;
+        // Each key is read by itself, on a slow device from a dozen tables without a cache.
+        let key_count = to_u64(keys.values().map(BTreeSet::len).sum());
+        let within = DEADLINE_NS.saturating_add(key_count.saturating_mul(READ_KEY_NS));
+        let read = async move { read_everything(&db, keys).await };
+        let all = self.must_within("reading everything", within, read)??;
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
         let state = decode(model, counts, &all)?;
