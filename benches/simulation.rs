@@ -1,7 +1,8 @@
 //! Operations per second of the engine in the simulated world, on one core.
 //!
-//! A closed loop on a modelled device, with its load, as `forebay run` does it; time is the
-//! machine's, not the world's. The fuzzer's checker is not part of it.
+//! `simulation` is a closed loop on a modelled device, with its load, as `forebay run` does it;
+//! `checked` is a scenario without faults under the fuzzer's checker; `seeds` is the fuzzer as it is.
+//! Time is the machine's, not the world's.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench stops at any failure")]
 
 mod common;
@@ -11,6 +12,9 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 use forebay::config::Config;
 use forebay::record::World;
 use forebay::world;
+use forebay_sim::fault::FaultPlan;
+use forebay_sim::run::{run_scenario, run_seed};
+use forebay_sim::scenario::{End, Op, Phase, Scenario, Write};
 
 const OPS: u64 = 50_000;
 
@@ -42,9 +46,73 @@ fn simulation(c: &mut Criterion) {
     group.finish();
 }
 
+/// One operation in two is a put of 100 bytes, the others are gets.
+fn asked(draws: &mut Draws) -> Op {
+    let tenant = usize::try_from(draws.below(8)).unwrap();
+    let key = u32::try_from(draws.below(200)).unwrap();
+    if draws.below(2) == 0 {
+        Op::Write { writes: vec![Write { tenant, key, bytes: Some(100) }], sync: false }
+    } else {
+        Op::Get { tenant, key }
+    }
+}
+
+fn checked(c: &mut Criterion) {
+    let mut group = c.benchmark_group("checked");
+    let mut draws = Draws(u64::from(key(1)[0]));
+    let client = |draws: &mut Draws| (0..OPS >> 2).map(|_| asked(draws)).collect();
+    let phase = Phase {
+        clients: (0..4).map(|_| client(&mut draws)).collect(),
+        faults: FaultPlan::default(),
+        free_bytes: None,
+        faults_ns: 0,
+        end: End::Close,
+        recovery_crashes: Vec::new(),
+        recovery_faults: FaultPlan::default(),
+        crash_states: 1,
+        open_twice: false,
+    };
+    let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let scenario = Scenario {
+        options: vec![option("budget_bytes", "4MiB"), option("memtable_bytes_max", "256KiB")],
+        profile: "journal".to_owned(),
+        sync_persists_name: false,
+        device: "none".to_owned(),
+        tenants: 8,
+        phases: vec![phase],
+    };
+    let mut seed = 0;
+    group.throughput(Throughput::Elements(OPS)).sampling_mode(SamplingMode::Flat);
+    group.bench_function("per-tenant", |b| {
+        b.iter(|| {
+            seed += 1;
+            let outcome = run_scenario(seed, &scenario, None);
+            assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+            assert!(outcome.ops >= OPS, "{} operations", outcome.ops);
+        });
+    });
+    group.finish();
+}
+
+fn seeds(c: &mut Criterion) {
+    let mut group = c.benchmark_group("seeds");
+    let mut seed = 0;
+    group.throughput(Throughput::Elements(20)).sampling_mode(SamplingMode::Flat);
+    group.bench_function("fuzz", |b| {
+        b.iter(|| {
+            for _ in 0..20 {
+                seed += 1;
+                let outcome = run_seed(seed, &[], None);
+                assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+            }
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = common::criterion();
-    targets = simulation
+    targets = simulation, checked, seeds
 }
 criterion_main!(benches);
