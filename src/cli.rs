@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{self, Stop, fuzz, inspect, keep, replay, shell};
@@ -200,7 +201,15 @@ pub(crate) fn jobs(text: &str) -> Result<usize, String> {
 
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // The line names flag, value and what is allowed; usage would only hide it.
+        Err(error) if error.kind() == ErrorKind::ValueValidation => {
+            commands::complain(error.to_string().lines().next().unwrap_or_default());
+            return ExitCode::from(commands::EXIT_USAGE);
+        }
+        Err(error) => error.exit(),
+    };
     let global = &cli.global;
     let result = match &cli.command {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),

@@ -23,7 +23,9 @@ pub mod shrink;
 pub mod sim;
 pub mod streams;
 pub mod suite;
+pub mod timeline;
 pub mod trace;
+pub mod view;
 mod world;
 
 pub use disk::SimDisk;

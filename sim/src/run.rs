@@ -14,12 +14,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use forebay_engine::env::Env;
+use forebay_engine::events::Listener;
 use forebay_engine::types::{Nanos, to_u64};
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress, l2_running};
-use crate::check::model::seconds;
+use crate::check::model::{Model, seconds};
 use crate::check::reads::c7_errors;
 use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_tenants, judge};
 use crate::check::value::tenant_name;
@@ -32,6 +33,8 @@ use crate::fault::FaultPlan;
 use crate::runtime::RunEnd;
 use crate::scenario::{CrashKind, End, Phase, Scenario, Write};
 use crate::sim::{Sim, SimConfig};
+use crate::timeline::Both;
+use crate::view::{View, Watch};
 
 const DIR: &str = "/db";
 
@@ -94,9 +97,21 @@ pub fn check_settings(seed: u64, settings: &[(String, String)]) -> Result<(), St
 
 /// Runs a scenario; what it leaves open is drawn from the seed.
 pub fn run_scenario(seed: u64, scenario: &Scenario, bug: Option<Bug>) -> Outcome {
+    run_watched(seed, scenario, bug, &Watch::default()).0
+}
+
+/// As [`run_scenario`], with an eye on it: up to the moment where it is stopped, it is the same run.
+pub fn run_watched(
+    seed: u64,
+    scenario: &Scenario,
+    bug: Option<Bug>,
+    watch: &Watch,
+) -> (Outcome, View) {
     let options = match scenario.engine_options() {
         Ok(options) => options,
-        Err(error) => return refused(seed, error),
+        Err(error) => {
+            return (refused(seed, error), View::of(&Model::default(), Vec::new(), 0));
+        }
     };
     let profile = Profile::ALL.into_iter().find(|profile| profile.name() == scenario.profile);
     let mut config = SimConfig::fuzz(seed);
@@ -115,6 +130,8 @@ pub fn run_scenario(seed: u64, scenario: &Scenario, bug: Option<Bug>) -> Outcome
         bug,
         fired_at_open: 0,
         story: Vec::new(),
+        watch: watch.clone(),
+        stopped: false,
     };
     let checked = run.run(scenario);
     run.end(seed, checked)
@@ -153,6 +170,8 @@ struct Run {
     bug: Option<Bug>,
     fired_at_open: u64,
     story: Vec<String>,
+    watch: Watch,
+    stopped: bool,
 }
 
 /// What may be missing after the crashes since the database was last open.
@@ -172,8 +191,9 @@ impl Run {
         self.crash(&Phase::quiet(), CrashKind::PowerLoss)
     }
 
-    fn end(mut self, seed: u64, checked: Checked) -> Outcome {
-        let violation = checked.err().map(|violation| {
+    fn end(mut self, seed: u64, checked: Checked) -> (Outcome, View) {
+        let found = checked.err().filter(|_| !self.stopped);
+        let violation = found.map(|violation| {
             let at = if violation.at == 0 { self.sim.now() } else { violation.at };
             violation.at(at)
         });
@@ -184,11 +204,14 @@ impl Run {
             let line = format!("fault   vt {}  {} {}", seconds(fault.at), fault.name, fault.path);
             self.story.push(line);
         }
+        let mut view = View::of(&self.board.lock().model, self.sim.disk().files(), self.sim.now());
+        view.stopped = self.stopped;
+        self.watch_end();
         self.sim.kill_all();
         let mut board = self.board.lock();
         let Board { counts, marks, ops, handles, .. } = &mut *board;
         handles.clear();
-        Outcome {
+        let outcome = Outcome {
             seed,
             violation,
             trace_hash,
@@ -198,7 +221,48 @@ impl Run {
             counts: core::mem::take(counts),
             marks: core::mem::take(marks),
             story: core::mem::take(&mut self.story),
+        };
+        (outcome, view)
+    }
+
+    /// Names what the timeline has seen so far, and ends what the process had begun.
+    fn watch_process_end(&self) {
+        let Some(timeline) = &self.watch.timeline else { return };
+        let board = self.board.lock();
+        for (number, handle) in &board.handles {
+            if let Some(tree) = handle.tenant.tree_id() {
+                timeline.name_tree(tree.0, *number);
+            }
         }
+        timeline.cut(self.sim.now());
+    }
+
+    fn watch_end(&self) {
+        self.watch_process_end();
+        let Some(timeline) = &self.watch.timeline else { return };
+        for inc in &self.board.lock().model.incs {
+            if let Some(branch) = inc.branch {
+                timeline.name_branch(branch, inc.tenant);
+            }
+        }
+        for fault in self.sim.fault_log() {
+            timeline.fault(fault.at, fault.name, &fault.path);
+        }
+    }
+
+    fn note(&self, name: &str) {
+        if let Some(timeline) = &self.watch.timeline {
+            timeline.harness(self.sim.now(), name);
+        }
+    }
+
+    /// The end of a run that was to go no further; what a client found before that counts.
+    fn stop<T>(&mut self) -> Checked<T> {
+        if let Some(violation) = self.board.lock().violation.take() {
+            return Err(violation);
+        }
+        self.stopped = true;
+        broken(Violation::new(Rule::L1, "goes on", "stopped"))
     }
 
     fn tell(&mut self, line: String) {
@@ -221,8 +285,11 @@ impl Run {
         future: impl Future<Output = T> + 'static,
     ) -> Checked<Part<Option<T>>> {
         let env = self.sim.env();
+        let until = self.watch.until.unwrap_or(Nanos::MAX);
+        let deadline = deadline.min(until);
         let end = self.sim.run(async move { before(env, deadline, future).await });
         let stuck = match end {
+            RunEnd::Done(_) | RunEnd::Crashed if self.sim.now() >= until => return self.stop(),
             RunEnd::Done(value) => {
                 l2_running(&mut self.board.lock().counts, None)?;
                 return Ok(Part::Done(value));
@@ -475,6 +542,7 @@ impl Run {
     /// Lets go of everything of the dying process.
     fn leave(&mut self) {
         self.heal();
+        self.watch_process_end();
         self.sim.kill_all();
         self.db = None;
         let mut board = self.board.lock();
@@ -498,6 +566,7 @@ impl Run {
             CrashKind::PowerLoss => "power_loss",
             CrashKind::Kill => "kill",
         };
+        self.note("crash");
         let now = seconds(self.sim.now());
         self.tell(format!(
             "crash   vt {now}  {name}  pages kept {} lost {} torn {}, names kept {} lost {}, \
@@ -544,6 +613,7 @@ impl Run {
             let (again, _) = self.judge_all(loss)?;
             c11_same(&mut self.board.lock().counts, &state.tenants, &again.tenants)?;
         }
+        self.note("recover");
         let line = format!("recover vt {}  up to seq {}", seconds(self.sim.now()), explained.upto);
         self.tell(line);
         if go_on {
@@ -576,8 +646,12 @@ impl Run {
     fn open(&mut self, within: Nanos) -> Checked<Opened> {
         let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
         let deadline = self.sim.now().saturating_add(within);
+        let listener: Arc<dyn Listener> = match &self.watch.timeline {
+            Some(timeline) => Arc::new(Both(board, timeline.clone())),
+            None => Arc::new(board),
+        };
         self.drive(deadline, async move {
-            Db::open_with_listener(env, Path::new(DIR), options, Some(Arc::new(board))).await
+            Db::open_with_listener(env, Path::new(DIR), options, Some(listener)).await
         })
     }
 
@@ -669,11 +743,7 @@ fn no_state() -> Explained {
     Explained { upto: 0, came_back: BTreeSet::new(), live: BTreeMap::new() }
 }
 
-fn decode(
-    model: &crate::check::model::Model,
-    counts: &mut RuleCounts,
-    all: &Everything,
-) -> Checked<State> {
+fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {
     let branches = all.tenants.iter().map(|(name, (branch, _))| (*name, *branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
     let mut state = State { last: all.last, ..State::default() };

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use forebay_sim::bugs::Bug;
-use forebay_sim::run::{check_settings, run_scenario, scenario_of};
+use forebay_sim::run::{Outcome, check_settings, run_watched, scenario_of};
 use forebay_sim::scenario::{CASE_SCHEMA, Case};
+use forebay_sim::timeline::Timeline;
+use forebay_sim::view::{View, Watch};
 
 use super::fuzz::failure_block;
 use super::{EXIT_FOUND, EXIT_NONDETERMINISM, Stop, files, say};
 use crate::cli::{Format, Global};
+use crate::output::write_file;
 
 /// Flags of `replay`.
 #[derive(Clone, Debug, Args)]
@@ -26,6 +29,33 @@ pub struct ReplayArgs {
     /// The bug that the seed ran with
     #[arg(long, value_name = "NAME", value_parser = super::fuzz::planted)]
     pub bug: Option<Bug>,
+    /// Stop at this virtual time, as reports print it, and show model and disk: 96s, 1.5s, 200ms
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<u64>,
+    /// Write a timeline in virtual time, for Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+}
+
+/// A time in nanoseconds.
+fn moment(text: &str) -> Result<u64, String> {
+    let refused = || "allowed: a number with s, ms, us or ns behind it".to_owned();
+    let digits = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(refused)?;
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(refused)?;
+    let decimals = match unit {
+        "s" => 9_usize,
+        "ms" => 6,
+        "us" => 3,
+        "ns" => 0,
+        _ => return Err(refused()),
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let known = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if !known || whole.is_empty() || part.len() > decimals {
+        return Err(refused());
+    }
+    // Zeros behind the decimals make it nanoseconds.
+    format!("{whole}{part:0<decimals$}").parse().ok().ok_or_else(refused)
 }
 
 /// Runs it twice: the verdict is the first run's, and the trace hashes must be equal.
@@ -33,33 +63,20 @@ pub struct ReplayArgs {
 /// # Errors
 ///
 /// What to say and the exit code: 1 where it still fails, 3 where the two runs differ, 2 for a file that
-/// is none.
+/// is none or a timeline that cannot be written.
 pub fn replay(global: &Global, args: &ReplayArgs) -> Result<(), Stop> {
     let case = case(args)?;
-    let outcome = run_scenario(case.seed, &case.scenario, case.planted());
-    let again = run_scenario(case.seed, &case.scenario, case.planted());
-    let same = outcome.trace_hash == again.trace_hash;
-    if global.format == Format::Json {
-        let line = serde_json::to_string(&serde_json::json!({
-            "schema": "forebay.replay/1",
-            "seed": case.seed,
-            "outcome": match (&outcome.violation, same) {
-                (_, false) => "nondeterministic",
-                (Some(_), true) => "fail",
-                (None, true) => "pass",
-            },
-            "rule": outcome.violation.as_ref().map(|found| found.rule),
-            "violation": outcome.violation,
-            "trace_hash": format!("{:016x}", outcome.trace_hash),
-            "ops": outcome.ops,
-            "story": outcome.story,
-        }));
-        say(&format!("{}\n", line.map_err(Stop::usage)?));
-    } else if outcome.violation.is_some() {
-        say(&failure_block(&outcome, None));
-    } else {
-        say(&format!("ok    seed {} passes: {} ops\n", case.seed, outcome.ops));
+    let watch =
+        Watch { until: args.until, timeline: args.trace.as_ref().map(|_| Timeline::default()) };
+    let (outcome, view) = run_watched(case.seed, &case.scenario, case.planted(), &watch);
+    let unwatched = Watch { until: args.until, timeline: None };
+    let (again, _) = run_watched(case.seed, &case.scenario, case.planted(), &unwatched);
+    if let (Some(file), Some(timeline)) = (&args.trace, &watch.timeline) {
+        write_file(file, &format!("{}\n", timeline.chrome_json())).map_err(Stop::usage)?;
     }
+    let same = outcome.trace_hash == again.trace_hash;
+    let view = args.until.map(|_| view);
+    tell(global.format, (&case, &outcome), same, view.as_ref())?;
     if !same {
         let line = format!(
             "the same run gave two trace hashes: {:016x} and {:016x}",
@@ -71,6 +88,52 @@ pub fn replay(global: &Global, args: &ReplayArgs) -> Result<(), Stop> {
         Some(_) => Err(Stop { code: EXIT_FOUND, line: None }),
         None => Ok(()),
     }
+}
+
+fn tell(
+    format: Format,
+    (case, outcome): (&Case, &Outcome),
+    same: bool,
+    view: Option<&View>,
+) -> Result<(), Stop> {
+    let stopped = view.is_some_and(|view| view.stopped);
+    if format == Format::Json {
+        let mut line = serde_json::json!({
+            "schema": "forebay.replay/1",
+            "seed": case.seed,
+            "outcome": match (&outcome.violation, same) {
+                (_, false) => "nondeterministic",
+                (Some(_), true) => "fail",
+                (None, true) if stopped => "stopped",
+                (None, true) => "pass",
+            },
+            "rule": outcome.violation.as_ref().map(|found| found.rule),
+            "violation": outcome.violation,
+            "trace_hash": format!("{:016x}", outcome.trace_hash),
+            "ops": outcome.ops,
+            "story": outcome.story,
+        });
+        if let (Some(view), Some(fields)) = (view, line.as_object_mut()) {
+            let view = serde_json::to_value(view).map_err(Stop::usage)?;
+            fields.insert("view".to_owned(), view);
+        }
+        say(&format!("{line}\n"));
+        return Ok(());
+    }
+    if outcome.violation.is_some() {
+        say(&failure_block(outcome, None));
+    } else if !stopped {
+        say(&format!("ok    seed {} passes: {} ops\n", case.seed, outcome.ops));
+    } else {
+        say(&format!("part  seed {}: {} ops\n", case.seed, outcome.ops));
+        for line in &outcome.story {
+            say(&format!("{line}\n"));
+        }
+    }
+    if let Some(view) = view {
+        say(&view.to_string());
+    }
+    Ok(())
 }
 
 fn case(args: &ReplayArgs) -> Result<Case, Stop> {

@@ -102,6 +102,15 @@ pub struct FuzzRow {
     pub virtual_ns: u64,
     /// Faults and crashes by name.
     pub faults: BTreeMap<String, u64>,
+    /// How often each rule was asked, without those that were not.
+    #[serde(default)]
+    pub rules: BTreeMap<Rule, u64>,
+    /// Rare things that happened, by name.
+    #[serde(default)]
+    pub marks: BTreeMap<String, u64>,
+    /// Whether it ran twice.
+    #[serde(default)]
+    pub audited: bool,
     /// The command that runs this seed again.
     pub replay: String,
 }
@@ -109,9 +118,6 @@ pub struct FuzzRow {
 /// A seed that ran.
 struct Ran {
     row: FuzzRow,
-    counts: RuleCounts,
-    marks: BTreeMap<&'static str, u64>,
-    audited: bool,
     failure: Option<Failed>,
 }
 
@@ -150,8 +156,8 @@ impl Fuzz<'_> {
             (Ok(()), Some(_)) => "fail",
             (Ok(()), None) => "pass",
         };
-        let row = self.row(seed, word, &outcome);
-        let (counts, marks) = (outcome.counts.clone(), outcome.marks.clone());
+        let mut row = self.row(seed, word, &outcome);
+        row.audited = audited;
         let failure = match same {
             Err(violation) => {
                 outcome.violation = Some(violation.at(outcome.virtual_ns));
@@ -162,7 +168,7 @@ impl Fuzz<'_> {
             }
             Ok(()) => None,
         };
-        Ran { row, counts, marks, audited, failure }
+        Ran { row, failure }
     }
 
     fn row(&self, seed: u64, word: &str, outcome: &Outcome) -> FuzzRow {
@@ -175,6 +181,9 @@ impl Fuzz<'_> {
             ops: outcome.ops,
             virtual_ns: outcome.virtual_ns,
             faults: outcome.faults.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            rules: outcome.counts.iter().filter(|(_, n)| *n > 0).collect(),
+            marks: outcome.marks.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            audited: false,
             replay: from_seed("forebay", seed, &self.args.settings, self.args.bug),
         }
     }
@@ -253,7 +262,7 @@ struct Sums {
     virtual_ns: u128,
     faults: BTreeMap<String, u64>,
     counts: RuleCounts,
-    marks: BTreeMap<&'static str, u64>,
+    marks: BTreeMap<String, u64>,
     failures: Vec<serde_json::Value>,
 }
 
@@ -275,11 +284,6 @@ impl Collector<'_> {
     fn tell(&mut self, ran: Ran) {
         let sums = &mut self.sums;
         sums.add_row(&ran.row);
-        sums.audited += u64::from(ran.audited);
-        sums.counts.merge(&ran.counts);
-        for (name, n) in &ran.marks {
-            *sums.marks.entry(name).or_default() += n;
-        }
         if self.format == Format::Json
             && let Ok(line) = serde_json::to_string(&ran.row)
         {
@@ -317,6 +321,13 @@ impl Sums {
         for (name, n) in &row.faults {
             *self.faults.entry(name.clone()).or_default() += n;
         }
+        for (rule, n) in &row.rules {
+            self.counts.add(*rule, *n);
+        }
+        for (name, n) in &row.marks {
+            *self.marks.entry(name.clone()).or_default() += n;
+        }
+        self.audited += u64::from(row.audited);
     }
 }
 
@@ -371,9 +382,14 @@ fn to_u64(n: usize) -> u64 {
 }
 
 fn resume(runs: &Path, collector: &mut Collector<'_>) -> Result<(), Stop> {
-    let (seeds, mut rows) = (collector.args.seeds, Vec::new());
+    let (args, mut rows) = (collector.args, Vec::new());
+    let seeds = args.seeds;
     for_each_line(runs, |_, line| {
         let row: FuzzRow = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if row.replay != from_seed("forebay", row.seed, &args.settings, args.bug) {
+            return Err("this row is of other settings: leave out --resume, or take another --out"
+                .to_owned());
+        }
         if seeds.contains(row.seed) && row.outcome == "pass" {
             rows.push(row);
         }
