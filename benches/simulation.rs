@@ -74,6 +74,7 @@ fn checked(c: &mut Criterion) {
     };
     let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let scenario = Scenario {
+        creation_crashes: Vec::new(),
         options: vec![option("budget_bytes", "4MiB"), option("memtable_bytes_max", "256KiB")],
         profile: "journal".to_owned(),
         sync_persists_name: false,

@@ -182,7 +182,9 @@ struct Loss {
 
 impl Run {
     fn run(&mut self, scenario: &Scenario) -> Checked {
-        self.recover(&Phase::quiet(), Loss { power: true }, true)?;
+        let recovery_crashes = scenario.creation_crashes.clone();
+        let creation = Phase { recovery_crashes, ..Phase::quiet() };
+        self.recover(&creation, Loss { power: true }, true)?;
         self.create_tenants(scenario.tenants)?;
         for phase in &scenario.phases {
             self.phase(phase)?;
@@ -590,7 +592,10 @@ impl Run {
                 self.opened("while it recovers", opened)?;
                 break;
             }
-            self.board.lock().mark("crash-in-recovery");
+            let mut board = self.board.lock();
+            let creation = board.model.incs.is_empty();
+            board.mark(if creation { "crash-in-creation" } else { "crash-in-recovery" });
+            drop(board);
             self.leave();
             self.settle(crash.kind);
             loss.power |= crash.kind == CrashKind::PowerLoss;

@@ -16,6 +16,9 @@ use crate::streams::Stream;
 /// Operations of a scenario, about.
 pub const OPS: u64 = 300;
 
+/// Crash points of the creation of a database, about.
+const CREATION_POINTS: u64 = 40;
+
 /// One operation of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -163,6 +166,9 @@ pub struct Scenario {
     pub device: String,
     /// Names of tenants that exist at the start.
     pub tenants: usize,
+    /// Crashes while the database is created, one after another.
+    #[serde(default)]
+    pub creation_crashes: Vec<Crash>,
     /// The phases.
     pub phases: Vec<Phase>,
 }
@@ -175,7 +181,8 @@ impl Scenario {
 
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
-        Draw { stream: Stream::new(seed, "scenario") }.scenario()
+        let creation = Draw { stream: Stream::new(seed, "scenario.creation") };
+        Draw { stream: Stream::new(seed, "scenario") }.scenario(creation)
     }
 
     /// Sets one option, or `profile`, `device`, `tenant_count`.
@@ -321,7 +328,7 @@ impl Draw {
         of.get(to_usize(self.below(to_u64(of.len())))).copied().unwrap_or(otherwise)
     }
 
-    fn scenario(&mut self) -> Scenario {
+    fn scenario(&mut self, mut creation: Self) -> Scenario {
         let tenants = to_usize(2 + self.below(7));
         let (options, batch_bytes_max) = self.options(tenants);
         let class = self.below(10);
@@ -332,7 +339,12 @@ impl Draw {
         let each = OPS.checked_div(phase_count).unwrap_or(OPS);
         let phases = (0..phase_count).map(|_| self.phase(&mix, each, class)).collect();
         let sync_persists_name = self.percent(30);
-        Scenario { options, profile, sync_persists_name, device, tenants, phases }
+        let creation_crashes = if class >= 3 && creation.percent(20) {
+            (0..=creation.below(2)).map(|_| creation.crash(CREATION_POINTS)).collect()
+        } else {
+            Vec::new()
+        };
+        Scenario { options, profile, sync_persists_name, device, tenants, creation_crashes, phases }
     }
 
     fn options(&mut self, tenants: usize) -> (Vec<(String, String)>, u64) {
@@ -468,7 +480,11 @@ impl Draw {
             eio_sync: rate(40),
             eio_meta: rate(40),
             short_write: rate(30),
-            error_after_effect: rate(30) * 5,
+            // Of calls on names that fail, a third and up to most: they are rare enough.
+            error_after_effect: match rate(50) {
+                0 => 0,
+                rate => 300_000 + rate * 5,
+            },
             latency: rate(30),
             latency_max_ns: 500_000_000,
             ..FaultPlan::default()

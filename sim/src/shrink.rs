@@ -68,6 +68,7 @@ impl Search {
     }
 
     fn details(&mut self) {
+        self.with(|scenario| scenario.creation_crashes.clear());
         for at in 0..self.best.scenario.phases.len() {
             type Change = fn(&mut crate::scenario::Phase);
             let changes: [Change; 7] = [
