@@ -44,7 +44,7 @@ pub fn tenant_name(tenant: u64) -> String {
     format!("tenant-{tenant}")
 }
 
-/// What the writes of [`write`] numbered below `count` leave.
+/// What the writes of [`write()`] numbered below `count` leave.
 pub fn expected(count: u64) -> Expected {
     let mut expected = Expected::new();
     for n in 0..count {

@@ -12,6 +12,9 @@ use crate::cli::Format;
 use crate::commands::{Stop, say};
 use crate::number::thousands;
 
+/// Rules on a line of the summary, so that it fits a terminal.
+const RULES_A_LINE: usize = 6;
+
 /// Most lines of a run's story in a failure's block.
 const STORY_LINES: usize = 8;
 
@@ -189,7 +192,8 @@ fn human(collector: &Collector<'_>, (runs, elapsed_s): (&Path, f64)) -> String {
     }
     let rules: Vec<String> =
         sums.counts.iter().map(|(rule, n)| format!("{rule} {}", thousands(n))).collect();
-    add(&mut text, format_args!("      rules: {}\n", rules.join(", ")));
+    let lines: Vec<String> = rules.chunks(RULES_A_LINE).map(|line| line.join(", ")).collect();
+    add(&mut text, format_args!("      rules: {}\n", lines.join(",\n             ")));
     let audit = if sums.mismatches == 0 { "trace hashes equal" } else { "trace hashes differ" };
     add(
         &mut text,
