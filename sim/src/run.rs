@@ -405,13 +405,16 @@ impl Run {
             self.crash_later(crash.point);
         }
         let tasks = self.start(phase);
-        let window = if faulty { phase.faults_ns } else { DEADLINE_NS };
+        let ops: usize = phase.clients.iter().map(Vec::len).sum();
+        // A client asks one thing after another: the last one waits for all before it.
+        let deadline_ns = DEADLINE_NS.saturating_add(to_u64(ops).saturating_mul(READ_KEY_NS));
+        let window = if faulty { phase.faults_ns } else { deadline_ns };
         let ended = self.join(tasks, window)?;
         self.heal();
         let ended = match ended {
             Part::Crashed => Part::Crashed,
             Part::Done(tasks) if tasks.is_empty() => Part::Done(tasks),
-            Part::Done(tasks) => self.join(tasks, DEADLINE_NS)?,
+            Part::Done(tasks) => self.join(tasks, deadline_ns)?,
         };
         self.sim.crash_at_point(None);
         self.judge_errors()?;
