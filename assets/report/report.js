@@ -210,6 +210,29 @@
   };
   ["write", "read"].forEach(curveChart);
 
+  // A run's own table is made of its column of the table of all runs when it is opened.
+  const human = (name, value) => {
+    if (!/^[0-9]+$/.test(value) || value < 1000) return "";
+    return /_ns\b/.test(name) ? time(+value) : /bytes/.test(name) && +value >= 1048576 ? digits(+value / 1048576) + " MiB" : "";
+  };
+  const columnsOf = (n) => {
+    const table = make("table");
+    table.className = "columns";
+    for (const line of [...el("columns").rows].slice(1)) {
+      const row = table.insertRow();
+      const name = line.cells[0].textContent.trim();
+      const value = (line.cells.length === 2 ? line.cells[1] : line.cells[n + 1]).textContent.trim();
+      row.append(make("th", name), make("td", value));
+      const read = human(name, value);
+      if (read) row.lastChild.append(make("i", read));
+    }
+    return table;
+  };
+  for (const run of document.querySelectorAll("details.run"))
+    run.addEventListener("toggle", () => {
+      if (!run.querySelector(".columns")) run.append(columnsOf(+run.dataset.n));
+    });
+
   if (D.arms.length) choose(chosen.arm); else highlight();
   let timer = 0;
   addEventListener("resize", () => {

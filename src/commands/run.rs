@@ -222,7 +222,7 @@ impl<'a> Job<'a> {
             scale_lines: if facts.is_empty() { Vec::new() } else { print::scale_lines(facts) },
             baseline_arm: self.experiment.baseline.clone(),
             provenance: Provenance {
-                commit: option_env!("FOREBAY_COMMIT").unwrap_or("unknown").to_owned(),
+                commit: option_env!("FOREBAY_COMMIT").unwrap_or_default().to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer")
                     .to_owned(),

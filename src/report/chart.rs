@@ -20,8 +20,9 @@ use crate::series::SeriesRow;
 /// Most points of one line.
 pub const POINTS_MAX: usize = 300;
 
-/// Letters that all packed lines of a page may take.
-const LETTERS_MAX: usize = 66_000;
+/// Letters that all packed lines of a page may take: for few arms, and for many, whose tables need
+/// the room.
+const LETTERS_MAX: [usize; 2] = [66_000, 44_000];
 
 /// Arms with a line in the charts; the table shows all.
 const ARMS_MAX: usize = 64;
@@ -118,11 +119,14 @@ impl Charts {
                 drawn.push((row, samples));
             }
         }
+        let many = drawn.len() > MANY_ARMS;
+        let [fine, coarse] = LETTERS_MAX;
+        let letters_max = if many { coarse } else { fine };
         let points_max =
-            LETTERS_MAX.checked_div(drawn.len() * 12).unwrap_or(0).clamp(20, POINTS_MAX);
+            letters_max.checked_div(drawn.len() * 12).unwrap_or(0).clamp(20, POINTS_MAX);
         let bucket_ms = bucket_ms(drawn.iter().map(|(_, samples)| samples.as_slice()), points_max);
         let [fine, coarse] = POINTS_PER_DECADE;
-        let points_per_decade = if drawn.len() > MANY_ARMS { coarse } else { fine };
+        let points_per_decade = if many { coarse } else { fine };
         Ok(Self {
             baseline: baseline.to_owned(),
             first: first.to_owned(),

@@ -19,10 +19,13 @@ use crate::output::{OutputError, Result};
 use crate::record::{Outcome, Param, RunRow};
 use crate::report::chart::{Charts, MANY_ARMS};
 use crate::report::summary::{ArmSummary, Delta, delta, summaries, write_amplification};
-use crate::report::{Provenance, ReportInput, table};
+use crate::report::{Provenance, ReportInput, detail, table};
 
 /// Runs that did not pass and are listed one by one.
 const FAILURES_MAX: usize = 50;
+
+/// Bytes that a page may have before its section of all columns shows less.
+const PAGE_BYTES_MAX: usize = 248_000;
 
 const TEMPLATE: &str = include_str!("../../assets/report/report.html");
 const SCRIPT: &str = include_str!("../../assets/report/report.js");
@@ -50,6 +53,9 @@ struct Page<'a> {
     failures: Vec<Failure<'a>>,
     params: Vec<(String, String)>,
     tenths: Vec<(String, Vec<String>)>,
+    classes: Vec<detail::Class<'a>>,
+    /// HTML: the section of all columns.
+    all_columns: String,
     data: String,
     style: &'static str,
     script: &'static str,
@@ -166,7 +172,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
     seeds.sort_unstable();
     seeds.dedup();
     let failed = || input.rows.iter().filter(|row| row.outcome != Outcome::Pass);
-    let page = Page {
+    let mut page = Page {
         title: &input.title,
         question: &input.question,
         scale_lines: &input.scale_lines,
@@ -185,6 +191,8 @@ pub fn render(input: &ReportInput) -> Result<String> {
         failures: failed().take(FAILURES_MAX).map(failure).collect(),
         params: params(&input.rows),
         tenths: tenths(input),
+        classes: detail::classes(&input.rows, &summaries),
+        all_columns: String::new(),
         data: data.replace('<', "\\u003c"),
         style: STYLE,
         script: SCRIPT,
@@ -195,9 +203,14 @@ pub fn render(input: &ReportInput) -> Result<String> {
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|error| refused(&error))?);
-    environment
-        .render_named_str("report.html", TEMPLATE, Serde(&page))
-        .map_err(|error| refused(&error))
+    let whole = |page: &Page<'_>| {
+        let text = environment.render_named_str("report.html", TEMPLATE, Serde(page));
+        text.map_err(|error| refused(&error))
+    };
+    let room = PAGE_BYTES_MAX.saturating_sub(whole(&page)?.len());
+    page.all_columns =
+        detail::fitting(&environment, &input.rows, room).map_err(|error| refused(&error))?;
+    whole(&page)
 }
 
 /// The arm that the charts begin with: the best, or the worst where the best is the baseline.
@@ -474,6 +487,9 @@ mod tests {
             row.outcome = Outcome::Fail;
             row.rule = Some(EVIL.to_owned());
             row.replay = EVIL.to_owned();
+            row.tenants[0].name = EVIL.to_owned();
+            row.tenants[0].class = EVIL.to_owned();
+            row.classes[0].class = EVIL.to_owned();
             row.params.insert(EVIL.to_owned(), Param::Text(EVIL.to_owned()));
         }
         input.rows[0].outcome = Outcome::Pass;
@@ -484,6 +500,17 @@ mod tests {
         assert!(page.contains("&lt;b&gt;"), "the page shows it as text");
         let scripts = page.matches("<script").count();
         assert_eq!((scripts, page.matches("</script>").count()), (3, 3));
+    }
+
+    #[test]
+    fn lines_of_the_scale_keep_their_spaces_and_an_unknown_commit_is_left_out() {
+        let mut input = mock::input(1, 10);
+        input.scale_lines = vec!["scale    full".to_owned(), "  memory    3".to_owned()];
+        assert!(render(&input).unwrap().contains(">commit 4f1c2ab<"));
+        input.provenance.commit.clear();
+        let page = render(&input).unwrap();
+        assert!(page.contains("<pre class=\"scale\">scale    full\n  memory    3\n</pre>"));
+        assert!(!page.contains("commit "));
     }
 
     #[test]

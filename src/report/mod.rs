@@ -1,6 +1,7 @@
 //! What people look at: a table in the terminal and one page of HTML, both made of rows alone.
 
 pub mod chart;
+mod detail;
 pub mod html;
 #[cfg(test)]
 pub(crate) mod mock;

@@ -168,7 +168,7 @@ fn summary(arm: &str, runs: &[&RunRow]) -> ArmSummary {
     }
 }
 
-fn median(mut values: Vec<u64>) -> u64 {
+pub(super) fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
     let upper = values.get(values.len() >> 1);
     let lower = values.get(values.len().saturating_sub(1) >> 1);
