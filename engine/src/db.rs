@@ -229,7 +229,8 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `Closed`: nothing was written. `Io`, `Interrupted` or
+    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `Closed`: nothing was written. `Io`, `Interrupted`
+    /// or
     /// `ReadOnly`: the batch is not visible, and may or may not come back at the next open.
     pub async fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         let shared = self.shared();
