@@ -183,9 +183,9 @@ impl Pressure {
     /// oldest WAL segment, the larger one of equals.
     pub fn override_victim(&self) -> Option<Arc<Tree>> {
         let state = self.state.lock();
-        let facts = state.view.trees.iter().filter(|f| f.memtable_bytes > 0);
-        let victim = facts.min_by_key(|f| (f.wal_anchor_segment, u64::MAX - f.memtable_bytes))?;
-        state.find(victim.tree)
+        let slots = state.slots().filter(|(f, _)| f.memtable_bytes > 0);
+        let key = |f: &TreeFacts| (f.wal_anchor_segment, u64::MAX - f.memtable_bytes);
+        slots.min_by_key(|(f, _)| key(f)).map(|(_, tree)| Arc::clone(tree))
     }
 
     /// The tree with the most memtable bytes: who is to blame when the budget is full.
@@ -198,8 +198,8 @@ impl Pressure {
     /// Trees whose memtable pins this segment or an older one.
     pub fn pinning(&self, segment: u64) -> Vec<Arc<Tree>> {
         let state = self.state.lock();
-        let pins = |f: &&TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
-        state.view.trees.iter().filter(pins).filter_map(|f| state.find(f.tree)).collect()
+        let pins = |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
+        state.slots().filter(|(f, _)| pins(f)).map(|(_, tree)| Arc::clone(tree)).collect()
     }
 
     /// Bytes in memtables of trees without a write since `since`.
@@ -216,14 +216,15 @@ impl Pressure {
         let trees = state.trees.len() - state.free.len();
         (u64::from(state.view.immutable_count), l0, u64::try_from(trees).unwrap_or(u64::MAX))
     }
-
-    /// A tree's facts, for tests and inspection.
-    pub fn facts(&self, tree: &Tree) -> Option<TreeFacts> {
-        self.state.lock().view.trees.get(tree.slot.load(Ordering::Relaxed)).cloned()
-    }
 }
 
 impl State {
+    /// The trees that are there, each with its facts.
+    fn slots(&self) -> impl Iterator<Item = (&TreeFacts, &Arc<Tree>)> {
+        let slots = self.view.trees.iter().zip(&self.trees);
+        slots.filter_map(|(facts, tree)| Some((facts, tree.as_ref()?)))
+    }
+
     fn find(&self, id: TreeId) -> Option<Arc<Tree>> {
         // Slots are few to walk for the handful of victims of a decision.
         self.trees.iter().flatten().find(|t| t.id == id).cloned()

@@ -57,7 +57,7 @@ impl<E: Env> Drop for Snapshot<E> {
     }
 }
 
-/// What a tenant's writes waited, and made others wait.
+/// What a tenant's writes waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantStats {
     /// Time that its writes waited.

@@ -63,7 +63,6 @@ impl core::fmt::Debug for Commit {
 
 struct Writer<E: Env> {
     file: E::File,
-    number: FileNumber,
     bytes: u64,
     begun_bytes: u64,
 }
@@ -154,7 +153,7 @@ impl<E: Env> Manifest<E> {
             // Left behind it does no harm: the next open removes it.
             drop(self.env.remove(&manifest_path(&self.dir, old)).await);
         }
-        Ok(Writer { file, number, bytes, begun_bytes: bytes })
+        Ok(Writer { file, bytes, begun_bytes: bytes })
     }
 
     /// Everything of a new manifest up to the rename that makes it live.
@@ -187,11 +186,6 @@ impl<E: Env> Manifest<E> {
         writer.bytes += to_u64(record.len());
         self.counters.manifest_bytes.add(to_u64(record.len()));
         Ok(writer)
-    }
-
-    /// The number of the live manifest; `None` before the first commit and after a failed one.
-    pub fn number(&self) -> Option<FileNumber> {
-        self.writer.lock().as_ref().map(|w| w.number)
     }
 }
 

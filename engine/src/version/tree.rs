@@ -123,8 +123,6 @@ pub struct Branch {
     pub places: Vec<(Arc<Tree>, Place)>,
     /// Time its writes waited.
     pub stall_ns: Counter,
-    /// Time that writes waited because of the tree it lives in, where it is the only one there.
-    pub stall_caused_ns: Counter,
     dropped: AtomicBool,
 }
 
@@ -137,7 +135,6 @@ impl Branch {
             tenant,
             places: vec![(tree, place)],
             stall_ns: Counter::default(),
-            stall_caused_ns: Counter::default(),
             dropped: AtomicBool::new(false),
         }
     }
