@@ -5,12 +5,12 @@
 //! flush releases it. Every step moves the same number, so the sum of the three is what memory
 //! holds.
 
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
-use parking_lot::Mutex;
+
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Memtable bytes of one database.
 #[derive(Debug, Default)]

@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use event_listener::Event;
-use parking_lot::Mutex;
+
+use crate::sync::Mutex;
 
 /// What a queue's leader does.
 pub trait Work {

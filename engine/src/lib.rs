@@ -10,7 +10,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | words | [`types`], [`error`], [`coding`] |
+//! | words | [`types`], [`error`], [`coding`], `sync`, [`pointer`] |
 //! | decisions | [`policy`] |
 //! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
@@ -45,6 +45,7 @@ pub mod memtable;
 pub mod metrics;
 mod open;
 pub mod options;
+pub mod pointer;
 pub mod policy;
 pub mod pressure;
 pub mod read;
@@ -53,6 +54,7 @@ mod replay;
 mod retain;
 mod shared;
 pub mod signal;
+mod sync;
 pub mod table;
 mod tenancy;
 pub mod tenant;

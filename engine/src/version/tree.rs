@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::Version;
 use super::lineage::Lineage;
@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::layout::Place;
 use crate::memtable::Memtable;
 use crate::metrics::Counter;
+use crate::pointer::Pointer;
 use crate::signal::Signal;
 use crate::types::{BranchId, SeqNo, TreeId};
 
@@ -38,7 +39,7 @@ pub struct Tree {
     pub lineage: Lineage,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
-    view: RwLock<Arc<TreeView>>,
+    view: Pointer<TreeView>,
     flushed_upto: AtomicU64,
     dropped: AtomicBool,
     failed: Mutex<Option<Arc<Error>>>,
@@ -53,7 +54,7 @@ impl Tree {
             released: Signal::new(),
             lineage: Lineage::default(),
             branch_count: AtomicU64::new(0),
-            view: RwLock::new(Arc::new(TreeView::default())),
+            view: Pointer::default(),
             flushed_upto: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             failed: Mutex::new(None),
@@ -62,20 +63,17 @@ impl Tree {
 
     /// What a read looks at.
     pub fn view(&self) -> Arc<TreeView> {
-        Arc::clone(&self.view.read())
+        self.view.load()
     }
 
     /// Replaces what reads look at, in one step.
     pub fn change(&self, f: impl FnOnce(&mut TreeView)) {
-        let mut view = self.view.write();
-        let mut next = TreeView::clone(&view);
-        f(&mut next);
-        *view = Arc::new(next);
+        self.view.change(f);
     }
 
     /// Runs `f` on the memtable that takes writes, if there is one, without taking a view.
     pub fn with_memtable<R>(&self, f: impl FnOnce(&Memtable) -> R) -> Option<R> {
-        self.view.read().memtable.as_deref().map(f)
+        self.view.with(|view| view.memtable.as_deref().map(f))
     }
 
     /// Entries up to this number are in tables, or gone.
