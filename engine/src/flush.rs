@@ -19,7 +19,7 @@ use crate::options::Layout;
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
-use crate::types::{Entry, FileNumber, TableId, TreeId};
+use crate::types::{Entry, FileNumber, TableId};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Tree;
@@ -39,14 +39,14 @@ impl<E: Env> TableWriter<E> {
     /// Creates the file. Its number goes to `begun` first, for whoever cleans up.
     pub(crate) async fn create(
         shared: &Shared<E>,
-        tree: TreeId,
+        tree: &Tree,
         class: IoClass,
         begun: &mut Vec<FileNumber>,
     ) -> Result<Self> {
         let number = shared.new_file_number();
         begun.push(number);
         let file = shared.env.create(&table_path(&shared.dir, number)).await?;
-        let builder = TableBuilder::new(tree, shared.table_format());
+        let builder = TableBuilder::new(tree.id, shared.table_format(tree));
         Ok(Self { file, number, builder, class })
     }
 
@@ -197,9 +197,7 @@ async fn write_table<E: Env>(
         }
         let writer = match &mut writer {
             Some(w) => w,
-            None => {
-                writer.insert(TableWriter::create(shared, tree.id, IoClass::Flush, begun).await?)
-            }
+            None => writer.insert(TableWriter::create(shared, tree, IoClass::Flush, begun).await?),
         };
         writer.add(&entry).await?;
     }

@@ -10,7 +10,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | words | [`types`], [`error`], [`coding`] |
+//! | words | [`types`], [`error`], [`coding`], [`prefix`] |
 //! | decisions | [`policy`] |
 //! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
@@ -46,6 +46,7 @@ pub mod metrics;
 mod open;
 pub mod options;
 pub mod policy;
+pub mod prefix;
 pub mod pressure;
 pub mod read;
 mod recovery;

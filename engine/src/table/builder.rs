@@ -6,7 +6,7 @@ use core::mem;
 use bytes::Bytes;
 
 use super::block_builder::BlockBuilder;
-use super::filter::{build_filter, filter_bytes, filter_hash};
+use super::filter::{build_filter, filter_bytes, filter_hash, prefix_hash};
 use super::format::{
     BLOCK_BYTES_MAX, BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, put_block, set_stored_key,
 };
@@ -34,6 +34,8 @@ pub struct TableBuilder {
     hashes: Vec<u64>,
     stored_key: Vec<u8>,
     last_key: Vec<u8>,
+    // Length of the last key's prefix that the filter holds.
+    last_prefix_len: Option<usize>,
     last_seq: u64,
     // `largest` is filled in at the end.
     meta: TableMeta,
@@ -72,6 +74,7 @@ impl TableBuilder {
             hashes: Vec::new(),
             stored_key: Vec::new(),
             last_key: Vec::new(),
+            last_prefix_len: None,
             last_seq: 0,
             meta: TableMeta { tree, ..TableMeta::default() },
         }
@@ -91,11 +94,12 @@ impl TableBuilder {
             self.meta.min_seq = entry.seq;
         }
         if new_key {
-            self.last_key.clear();
-            self.last_key.extend_from_slice(&entry.key);
             if self.format.filter_bits_per_key > 0 {
                 self.hashes.push(filter_hash(&entry.key));
+                self.add_prefix(&entry.key);
             }
+            self.last_key.clear();
+            self.last_key.extend_from_slice(&entry.key);
         }
         self.last_seq = entry.seq;
         self.meta.entries += 1;
@@ -108,6 +112,16 @@ impl TableBuilder {
             self.end_data_block();
         }
         Ok(())
+    }
+
+    /// Adds the prefix of a key to the filter, once: keys of one prefix are neighbours.
+    fn add_prefix(&mut self, key: &[u8]) {
+        let prefix = self.format.extractor.and_then(|e| e.extract(key));
+        let last = self.last_prefix_len.and_then(|len| self.last_key.get(..len));
+        if let Some(prefix) = prefix.filter(|prefix| last != Some(prefix)) {
+            self.hashes.push(prefix_hash(prefix));
+        }
+        self.last_prefix_len = prefix.map(<[u8]>::len);
     }
 
     fn check(&self, entry: &Entry) -> Result<()> {
@@ -201,10 +215,16 @@ impl TableBuilder {
             entries: self.meta.entries,
             table_bytes: self.meta.bytes,
             salt: self.salt.unwrap_or(0),
-            extractor: String::new(),
+            extractor: self.extractor_name(),
         };
         footer.encode(&mut self.out);
         Ok(FinishedTable { rest: self.out, meta: self.meta })
+    }
+
+    /// The extractor whose prefixes the filter holds; empty for none.
+    fn extractor_name(&self) -> String {
+        let extractor = self.format.extractor.filter(|_| self.format.filter_bits_per_key > 0);
+        extractor.map(|e| e.to_string()).unwrap_or_default()
     }
 
     fn end_data_block(&mut self) {

@@ -61,6 +61,8 @@ pub struct ReadStats {
     pub tables_ruled_out_by_bounds: u64,
     /// Of these, tables that the filter ruled out without a data block.
     pub tables_ruled_out_by_filter: u64,
+    /// Of these, tables that the filter ruled out by the prefix of a scan, without a data block.
+    pub tables_ruled_out_by_prefix: u64,
 }
 
 /// The state of one read or of one iterator's reads.

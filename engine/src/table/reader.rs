@@ -25,6 +25,7 @@ use super::{TableMeta, table_path};
 use crate::cache::{BlockCache, FileCache, Index, Part, PartKey};
 use crate::env::{Env, File, IoClass, Work};
 use crate::error::{Error, Result};
+use crate::prefix::TreeExtractor;
 use crate::types::{Entry, FileNumber, SeqNo, TableId, to_usize};
 
 /// The tables of a database directory, with the caches that their readers share.
@@ -152,6 +153,30 @@ impl<E: Env> TableSpace<E> {
         Ok(Step::Ready(found))
     }
 
+    /// Whether a table may hold a key with this prefix: what
+    /// [`of_scan`](TreeExtractor::of_scan) of the tree's extractor made of a scan's stored prefix.
+    /// It costs the filter block at most. The filter also knows which extractor its table was
+    /// written with: under another one, or without a filter, the answer is true.
+    ///
+    /// Where the answer is false the table has been counted, as considered and as ruled out.
+    pub fn may_hold_prefix(
+        &self,
+        table: &Arc<TableMeta>,
+        (extractor, prefix): (&TreeExtractor, &[u8]),
+        ctx: &mut ReadContext,
+    ) -> Step<bool> {
+        let Some(filter) = self.filter(table, ctx) else {
+            return need(table, Wanted::Filter);
+        };
+        let held = filter.may_contain_prefix(extractor, prefix);
+        ctx.unpin(table);
+        if !held {
+            ctx.stats.tables_considered += 1;
+            ctx.stats.tables_ruled_out_by_prefix += 1;
+        }
+        Step::Ready(held)
+    }
+
     /// As [`get_step`](Self::get_step), loading what it needs.
     ///
     /// # Errors
@@ -190,6 +215,7 @@ impl<E: Env> TableSpace<E> {
                     let content = self.read_block(table, footer.salt, footer.filter, ctx).await?;
                     ctx.stats.index_filter_blocks_read += 1;
                     self.placed(table, footer.filter.offset, Filter::decode(&content))?
+                        .with_extractor(&footer.extractor)
                 };
                 self.keep(table.filter_key(), Part::Filter(Arc::new(filter)), ctx);
             }

@@ -30,7 +30,7 @@ pub(crate) fn delete(key: &str, seq: u64) -> Entry {
 }
 
 pub(crate) fn small() -> TableFormat {
-    TableFormat { block_bytes: 128, restart_interval: 3, filter_bits_per_key: 10 }
+    TableFormat { block_bytes: 128, restart_interval: 3, ..TableFormat::default() }
 }
 
 pub(crate) fn space(env: &MemEnv, cache_bytes: u64) -> Space {
@@ -146,9 +146,66 @@ fn a_get_costs_one_data_block_and_none_where_filter_or_bounds_rule_it_out() {
 }
 
 #[test]
+fn a_prefix_rules_out_tables_of_its_extractor_and_no_other() {
+    let env = MemEnv::default();
+    let own: TreeExtractor = "delimiter-2f".parse().unwrap();
+    let keys = |from: u64| -> Vec<Entry> {
+        (0..40).map(|i| put(&format!("u{:04}/{i}", from + i * 2), i + 1, "v")).collect()
+    };
+    let (mut tables, space) = (Vec::new(), space(&env, 1 << 20));
+    let formats = [Some("delimiter-2f"), Some("fixed-6"), Some("8+delimiter-2f"), None];
+    for (number, name) in (1..).zip(formats) {
+        let extractor = name.map(|name| name.parse().unwrap());
+        let (bytes, finished) = build(&keys(0), TableFormat { extractor, ..small() });
+        store(&env, number, &bytes);
+        tables.push(Arc::new(finished.meta(TableId { file: number, offset: 0 })));
+    }
+    let without = TableFormat { filter_bits_per_key: 0, extractor: Some(own), ..small() };
+    let (bytes, finished) = build(&keys(0), without);
+    store(&env, 9, &bytes);
+    tables.push(Arc::new(finished.meta(TableId { file: 9, offset: 0 })));
+    let ask = |table: &Arc<TableMeta>, prefix: &[u8], ctx: &mut ReadContext| {
+        let found = loop {
+            match space.may_hold_prefix(table, (&own, prefix), ctx) {
+                Step::Ready(found) => break found,
+                Step::Need(need) => env.block_on(space.load(need, ctx)).unwrap(),
+            }
+        };
+        assert!(ctx.pinned.is_empty());
+        found
+    };
+    let mut ruled_out = [0; 5];
+    for i in 0..80 {
+        let prefix = format!("u{i:04}/");
+        for (count, table) in ruled_out.iter_mut().zip(&tables) {
+            let mut ctx = ReadContext::default();
+            let found = ask(table, prefix.as_bytes(), &mut ctx);
+            assert!(found || i % 2 == 1, "{prefix} is there");
+            let out = u64::from(!found);
+            *count += out;
+            let considered = (ctx.stats.tables_considered, ctx.stats.tables_ruled_out_by_prefix);
+            assert_eq!(considered, (out, out));
+            assert_eq!((ctx.stats.data_blocks_read, ctx.stats.data_blocks_cached), (0, 0));
+        }
+    }
+    assert!((35..=40).contains(&ruled_out[0]), "{ruled_out:?}");
+    assert_eq!(ruled_out[1..], [0; 4]);
+    // A whole key is no prefix, although both are in one filter.
+    let mut ctx = ReadContext::default();
+    let passed =
+        (0..40).filter(|i| ask(&tables[0], format!("u{:04}/{i}", i * 2).as_bytes(), &mut ctx));
+    assert!(passed.count() < 5);
+}
+
+#[test]
 fn a_table_without_a_filter_is_read() {
     let env = MemEnv::default();
-    let format = TableFormat { block_bytes: 0, restart_interval: 0, filter_bits_per_key: 0 };
+    let format = TableFormat {
+        block_bytes: 0,
+        restart_interval: 0,
+        filter_bits_per_key: 0,
+        ..TableFormat::default()
+    };
     let (bytes, finished) = build(&numbered(20), format);
     store(&env, 5, &bytes);
     let table = Arc::new(finished.meta(TableId { file: 5, offset: 0 }));
@@ -299,7 +356,9 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
 
 fn any_format() -> impl Strategy<Value = TableFormat> {
     (0..400_u32, 0..6_u32, 0..14_u32).prop_map(|(block_bytes, restart_interval, filter)| {
-        TableFormat { block_bytes, restart_interval, filter_bits_per_key: filter }
+        let filter_bits_per_key = filter;
+        let defaults = TableFormat::default();
+        TableFormat { block_bytes, restart_interval, filter_bits_per_key, ..defaults }
     })
 }
 

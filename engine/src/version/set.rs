@@ -7,14 +7,16 @@ use parking_lot::Mutex;
 
 use super::edit::Edit;
 use super::tree::{Branch, Tree};
-use crate::layout::Place;
+use crate::layout::{self, Place};
 use crate::options::Layout;
+use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
 use crate::types::{BranchId, TreeId};
 
 #[derive(Debug)]
 struct State {
     layout: Layout,
+    extractor: Option<PrefixExtractor>,
     next_id: u64,
     wal_floor: u64,
     trees: BTreeMap<TreeId, Arc<Tree>>,
@@ -48,6 +50,7 @@ impl VersionSet {
         Self {
             state: Mutex::new(State {
                 layout,
+                extractor: None,
                 next_id: 1,
                 wal_floor: 0,
                 trees: BTreeMap::new(),
@@ -55,6 +58,13 @@ impl VersionSet {
                 tenants: BTreeMap::new(),
             }),
         }
+    }
+
+    /// The same with a prefix extractor for tables of trees that have none of their own.
+    #[must_use]
+    pub fn with_extractor(self, extractor: Option<PrefixExtractor>) -> Self {
+        self.state.lock().extractor = extractor;
+        self
     }
 
     /// Applies an edit to the live state.
@@ -81,6 +91,9 @@ impl VersionSet {
                 for (name, branch, tree) in tenants {
                     state.create_tenant(name, *branch, *tree, &mut applied)?;
                 }
+            }
+            Edit::TenantExtractor { branch, extractor } => {
+                state.set_extractor(*branch, *extractor)?;
             }
             Edit::DropTenant { branch } => state.drop_tenant(*branch, &mut applied)?,
             Edit::Flush { owners, flushed_upto, table } => {
@@ -142,6 +155,12 @@ impl VersionSet {
             .filter_map(|b| Some((b.tenant.clone(), b.id, b.places.first()?.0.id)))
             .collect();
         edits.push(Edit::CreateTenants { tenants });
+        for branch in state.branches.values() {
+            let own = branch.places.first().and_then(|(tree, _)| tree.own_extractor());
+            if own.is_some() {
+                edits.push(Edit::TenantExtractor { branch: branch.id, extractor: own });
+            }
+        }
         for tree in state.trees.values() {
             let view = tree.view();
             let tables: Vec<_> =
@@ -223,7 +242,8 @@ impl VersionSet {
 
 impl State {
     fn create_tree(&mut self, id: TreeId) -> Result<Arc<Tree>, EditFault> {
-        let tree = Arc::new(Tree::new(id));
+        let extractor = self.extractor.map(|e| layout::extractor_of(self.layout, e));
+        let tree = Arc::new(Tree::new(id).with_default_extractor(extractor));
         if self.trees.insert(id, Arc::clone(&tree)).is_some() {
             return Err(format!("tree {id} is created twice"));
         }
@@ -251,6 +271,25 @@ impl State {
         self.tenants.insert(name.to_owned(), id);
         applied.created_branches.push(branch);
         self.next_id = self.next_id.max(id.0.saturating_add(1));
+        Ok(())
+    }
+
+    fn set_extractor(
+        &self,
+        id: BranchId,
+        extractor: Option<PrefixExtractor>,
+    ) -> Result<(), EditFault> {
+        if self.layout != Layout::PerTenant {
+            return Err(format!("branch {id} gets a prefix extractor in layout {}", self.layout));
+        }
+        // A tenant may be dropped between the edit and the one before it.
+        if let Some(branch) = self.branches.get(&id) {
+            for (tree, _) in &branch.places {
+                tree.set_own_extractor(extractor);
+            }
+        } else if id.0 >= self.next_id {
+            return Err(format!("branch {id} gets a prefix extractor and was never created"));
+        }
         Ok(())
     }
 
