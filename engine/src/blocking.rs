@@ -8,7 +8,8 @@ use crate::batch::WriteBatch;
 use crate::db::Db;
 use crate::env::BlockingEnv;
 use crate::error::Result;
-use crate::options::Options;
+use crate::options::{Options, TenantOptions};
+use crate::prefix::PrefixExtractor;
 use crate::tenant::Tenant;
 use crate::types::SeqNo;
 use crate::write::WriteOptions;
@@ -68,6 +69,19 @@ impl<E: BlockingEnv> BlockingDb<E> {
     pub fn create_tenants(&self, names: &[&str]) -> Result<Vec<BlockingTenant<E>>> {
         let tenants = self.env.block_on(self.db.create_tenants(names))?;
         Ok(tenants.into_iter().map(|t| self.wrap(t)).collect())
+    }
+
+    /// As [`Db::create_tenant_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn create_tenant_with(
+        &self,
+        name: &str,
+        options: &TenantOptions,
+    ) -> Result<BlockingTenant<E>> {
+        Ok(self.wrap(self.env.block_on(self.db.create_tenant_with(name, options))?))
     }
 
     fn wrap(&self, tenant: Tenant<E>) -> BlockingTenant<E> {
@@ -157,6 +171,15 @@ impl<E: BlockingEnv> BlockingTenant<E> {
             }
             Ok(out)
         })
+    }
+
+    /// As [`Tenant::set_prefix_extractor`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_prefix_extractor(&self, extractor: Option<PrefixExtractor>) -> Result<()> {
+        self.env.block_on(self.tenant.set_prefix_extractor(extractor))
     }
 
     /// As [`Tenant::flush`].

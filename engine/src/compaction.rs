@@ -186,8 +186,9 @@ async fn merge<E: Env>(
         }
         let to = match &mut writer {
             Some(w) => w,
-            None => writer
-                .insert(TableWriter::create(shared, tree.id, IoClass::Compaction, begun).await?),
+            None => {
+                writer.insert(TableWriter::create(shared, tree, IoClass::Compaction, begun).await?)
+            }
         };
         to.add(&entry).await?;
         last = Some(entry);

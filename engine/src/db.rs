@@ -15,7 +15,7 @@ use crate::gc;
 use crate::layout;
 use crate::metrics::Metrics;
 use crate::open;
-use crate::options::Options;
+use crate::options::{Options, TenantOptions};
 use crate::read;
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
@@ -155,8 +155,32 @@ impl<E: Env> Db<E> {
     /// `InvalidArgument` for a bad name or one given twice, `TenantExists`; the world's, after
     /// which the tenants may exist at the next open.
     pub async fn create_tenants(&self, names: &[&str]) -> Result<Vec<Tenant<E>>> {
+        self.create_tenants_with(names, &TenantOptions::default()).await
+    }
+
+    /// Creates a tenant with options of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create_tenants`](Self::create_tenants); `InvalidArgument` for options that the
+    /// layout does not allow.
+    pub async fn create_tenant_with(
+        &self,
+        name: &str,
+        options: &TenantOptions,
+    ) -> Result<Tenant<E>> {
+        // It is gone only where another call dropped it meanwhile.
+        self.create_tenants_with(&[name], options).await?.pop().ok_or(Error::Dropped)
+    }
+
+    async fn create_tenants_with(
+        &self,
+        names: &[&str],
+        options: &TenantOptions,
+    ) -> Result<Vec<Tenant<E>>> {
         let shared = self.shared();
         shared.check_writable()?;
+        options.check(shared.options.layout)?;
         let mut sorted: Vec<&&str> = names.iter().collect();
         sorted.sort_unstable();
         if let Some([twice, _]) = sorted.array_windows::<2>().find(|[a, b]| a == b) {
@@ -178,9 +202,14 @@ impl<E: Env> Db<E> {
                 ((*name).to_owned(), BranchId(id), tree)
             })
             .collect();
-        let edit = Edit::CreateTenants { tenants };
-        let install = tenancy::install_create(shared, &edit, claim);
-        shared.manifest.commit(vec![edit], Some(install)).await?;
+        let extractor = options.prefix_extractor;
+        let own = tenants.iter().filter(|_| extractor.is_some());
+        let own = own.map(|(_, branch, _)| Edit::TenantExtractor { branch: *branch, extractor });
+        let own: Vec<Edit> = own.collect();
+        let mut edits = vec![Edit::CreateTenants { tenants }];
+        edits.extend(own);
+        let install = tenancy::install_create(shared, &edits, claim);
+        shared.manifest.commit(edits, Some(install)).await?;
         Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
@@ -297,6 +326,22 @@ impl<E: Env> Db<E> {
     /// Counters and gauges at this instant.
     pub fn metrics(&self) -> Metrics {
         self.shared().metrics()
+    }
+
+    /// Bytes in the block cache: of data blocks, indexes and filters, of all tenants together.
+    pub fn cached_bytes(&self) -> u64 {
+        self.shared().space.block_cache().bytes()
+    }
+
+    /// The same by the branch whose reads loaded them. A dropped tenant is listed until its tables'
+    /// files are gone.
+    pub fn cached_bytes_by_branch(&self) -> Vec<(BranchId, u64)> {
+        self.shared().space.block_cache().bytes_by_branch()
+    }
+
+    /// Table files that are held open.
+    pub fn open_table_count(&self) -> usize {
+        self.shared().space.open_count()
     }
 
     /// Bytes in memtables of trees without a write since `since`, on the world's monotonic clock.

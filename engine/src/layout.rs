@@ -3,6 +3,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::options::Layout;
+use crate::prefix::{PrefixExtractor, TreeExtractor};
 use crate::types::{BranchId, TreeId, to_u64};
 
 /// Bytes of the key prefix in layouts in which branches share trees: the branch's id, big-endian.
@@ -60,6 +61,15 @@ impl Place {
 pub fn branch_of(stored_key: &[u8]) -> Option<BranchId> {
     let prefix = stored_key.first_chunk::<PREFIX_BYTES>()?;
     Some(BranchId(u64::from_be_bytes(*prefix)))
+}
+
+/// What a prefix extractor of users' keys is for keys as trees of this layout store them.
+pub fn extractor_of(layout: Layout, extractor: PrefixExtractor) -> TreeExtractor {
+    let layout_bytes = match layout {
+        Layout::PerTenant => 0,
+        Layout::Grouped(_) | Layout::Shared => u8::try_from(PREFIX_BYTES).unwrap_or(u8::MAX),
+    };
+    TreeExtractor { layout_bytes, extractor }
 }
 
 /// How many trees a database of this layout begins with; 0 where each tenant brings its own.

@@ -10,7 +10,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | words | [`types`], [`error`], [`coding`], `sync`, [`pointer`] |
+//! | words | [`types`], [`error`], [`coding`], [`prefix`], `sync`, [`pointer`] |
 //! | decisions | [`policy`] |
 //! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
@@ -47,6 +47,7 @@ mod open;
 pub mod options;
 pub mod pointer;
 pub mod policy;
+pub mod prefix;
 pub mod pressure;
 pub mod read;
 mod recovery;

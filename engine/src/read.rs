@@ -61,7 +61,7 @@ pub(crate) async fn get<E: Env>(
     at: Option<SeqNo>,
 ) -> Result<(Option<Bytes>, ReadStats)> {
     shared.env.charge(Work::PointRead);
-    let mut ctx = ReadContext::new(IoClass::Read);
+    let mut ctx = ReadContext::of(IoClass::Read, branch.id);
     for (tree, place) in &branch.places {
         let view = tree.view();
         // Behind the view: a drop empties it.
@@ -141,7 +141,7 @@ pub(crate) async fn entries<E: Env>(
         let bounds = ScanBounds { upper, seq: shared.visible_seq() };
         let mut iter = MergeIter::new(sources(shared, &view, (&from, &bounds)));
         iter.seek(&from);
-        let mut ctx = ReadContext::new(IoClass::Read);
+        let mut ctx = ReadContext::of(IoClass::Read, branch.id);
         while let Some(entry) = iter::next(&mut iter, &shared.space, &mut ctx).await? {
             if bounds.ends_before(&entry.key) {
                 break;
@@ -186,7 +186,7 @@ impl<E: Env> Scan<E> {
             Bound::Unbounded => place.end().map_or(Bound::Unbounded, Bound::Excluded),
         };
         let bounds = ScanBounds { upper, seq };
-        let mut ctx = ReadContext::new(IoClass::Read);
+        let mut ctx = ReadContext::of(IoClass::Read, branch.id);
         // Tables outside of the range are not even sources: they are counted here.
         let out = view.version.tables().filter(|(_, t)| !touches((&from, &bounds), t)).count();
         ctx.stats.tables_considered = to_u64(out);

@@ -57,7 +57,7 @@ pub(crate) async fn read_versions<E: Env>(
 ) -> Result<Recovered> {
     let names = env.list(dir).await?;
     let mut highest = names.iter().filter_map(|n| numbered(n)).map(|(n, _)| n).max().unwrap_or(0);
-    let set = VersionSet::new(options.layout);
+    let set = VersionSet::new(options.layout).with_extractor(options.prefix_extractor);
     let manifest = read_current(env, dir).await?;
     let Some(number) = manifest else {
         if let Some(table) = names.iter().find(|n| matches!(numbered(n), Some((_, "sst")))) {
@@ -105,6 +105,7 @@ fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
         Edit::Begin { .. }
         | Edit::CreateTrees { .. }
         | Edit::CreateTenants { .. }
+        | Edit::TenantExtractor { .. }
         | Edit::DropTenant { .. }
         | Edit::WalFloor { .. } => {}
     }

@@ -147,12 +147,14 @@ impl<E: Env> Shared<E> {
         self.snapshots.lock().keys().copied().collect()
     }
 
-    /// How tables are laid out.
-    pub(crate) fn table_format(&self) -> TableFormat {
+    /// How tables of a tree are laid out from now on.
+    pub(crate) fn table_format(&self, tree: &Tree) -> TableFormat {
         TableFormat {
             block_bytes: self.options.block_bytes,
             restart_interval: self.options.restart_interval,
             filter_bits_per_key: self.options.filter_bits_per_key,
+            extractor: tree.prefix_extractor(),
+            compression: self.options.compression,
         }
     }
 

@@ -60,13 +60,13 @@ fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
 /// Tenants exist from here on, and policies know their trees before anybody can write to them.
 pub(crate) fn install_create<E: Env>(
     shared: &Arc<Shared<E>>,
-    edit: &Edit,
+    edits: &[Edit],
     claim: Claim<E>,
 ) -> Install {
-    let (shared, edit) = (Arc::clone(shared), edit.clone());
+    let (shared, edits) = (Arc::clone(shared), edits.to_vec());
     Box::new(move |set| {
         // The claim and the look behind it leave no name that could be there already.
-        if let Ok(applied) = set.apply(&edit) {
+        for applied in edits.iter().filter_map(|edit| set.apply(edit).ok()) {
             for branch in &applied.created_branches {
                 register(&shared, branch);
             }

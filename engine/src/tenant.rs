@@ -10,10 +10,13 @@ use crate::db::Db;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::layout::Place;
+use crate::options::{Layout, TenantOptions};
+use crate::prefix::PrefixExtractor;
 use crate::read::{self, Scan};
 use crate::shared::{Request, Shared};
 use crate::table::ReadStats;
 use crate::types::{BranchId, Kind, Nanos, SeqNo, TreeId};
+use crate::version::edit::Edit;
 use crate::version::tree::Branch;
 use crate::write::{WriteOptions, queue};
 
@@ -83,6 +86,41 @@ impl<E: Env> Tenant<E> {
     /// What its writes waited.
     pub fn stats(&self) -> TenantStats {
         TenantStats { stall_ns: self.branch.stall_ns.get() }
+    }
+
+    /// Bytes in the block cache that its reads loaded.
+    pub fn cached_bytes(&self) -> u64 {
+        self.db.shared().space.block_cache().bytes_of(self.branch.id)
+    }
+
+    /// Gives the tenant's tables a prefix extractor of their own, or with `None` that of the
+    /// database, from here on. Tables that are there stay as they are until a compaction rewrites
+    /// them, and are not asked by the other's prefixes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a length out of bounds, and in layouts in which tenants share tables;
+    /// `Dropped`; the world's, after which the extractor may have changed at the next open.
+    pub async fn set_prefix_extractor(&self, extractor: Option<PrefixExtractor>) -> Result<()> {
+        let shared = self.db.shared();
+        shared.check_writable()?;
+        let layout = shared.options.layout;
+        TenantOptions { prefix_extractor: extractor }.check(layout)?;
+        if self.branch.is_dropped() {
+            return Err(Error::Dropped);
+        }
+        if layout != Layout::PerTenant {
+            // It has none of its own and keeps none.
+            return Ok(());
+        }
+        let edit = Edit::TenantExtractor { branch: self.branch.id, extractor };
+        shared.manifest.commit(vec![edit], None).await
+    }
+
+    /// The prefix extractor that the tenant's tables are written with from now on.
+    pub fn prefix_extractor(&self) -> Option<PrefixExtractor> {
+        let (tree, _) = self.branch.places.first()?;
+        tree.prefix_extractor().map(|of_tree| of_tree.extractor)
     }
 
     fn owner(&self) -> (BranchId, Place) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Names of rows with their modules, top row first.
 const ROWS: &[(&str, &[&str])] = &[
-    ("words", &["types", "error", "coding", "sync", "pointer"]),
+    ("words", &["types", "error", "coding", "prefix", "sync", "pointer"]),
     ("decisions", &["policy"]),
     ("world", &["env", "options", "signal", "events", "metrics"]),
     ("parts", &["layout", "batch", "wal", "memtable", "budget", "cache", "table", "iter", "group"]),

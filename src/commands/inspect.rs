@@ -221,6 +221,7 @@ impl Report {
         }
         let concerns = |edit: &Edit| match edit {
             Edit::CreateTenants { tenants } => tenants.iter().any(|(name, ..)| name == tenant),
+            Edit::TenantExtractor { branch, .. } => Some(branch.0) == home,
             Edit::Begin { .. } | Edit::WalFloor { .. } | Edit::DropTenant { .. } => false,
             Edit::CreateTrees { trees } => trees.iter().any(|t| Some(t.0) == home),
             Edit::Flush { owners, .. } => owners.iter().any(|t| Some(t.0) == home),

@@ -7,6 +7,9 @@ use super::{KIB, Layout, MIB, Options};
 use crate::error::{Error, Result};
 use crate::policy::{PolicyInfo, PolicyKind, PolicySpec};
 
+/// The name of no prefix extractor.
+const NONE: &str = "none";
+
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const PIB: u64 = 1 << 50;
@@ -34,6 +37,8 @@ enum Slot {
     Flag(fn(&mut Options) -> &mut bool),
     Policy(PolicyKind),
     Layout,
+    PrefixExtractor,
+    Compression,
 }
 
 const fn bytes(
@@ -130,6 +135,14 @@ pub const KEYS: &[OptionInfo] = &[
         slot: Slot::Small(0, 32, |o| &mut o.filter_bits_per_key),
         about: "size of a table's filter for each key; 0 = no filter",
     },
+    OptionInfo {
+        name: "prefix_extractor", unit: "name", default: "none", slot: Slot::PrefixExtractor,
+        about: "prefixes of keys that filters also hold: none, fixed-N or delimiter-XX",
+    },
+    OptionInfo {
+        name: "compression", unit: "name", default: "none", slot: Slot::Compression,
+        about: "how data blocks of tables are compressed: none or lz4",
+    },
     bytes("table_bytes_max", "67108864", (KIB, 4 * GIB), |o| &mut o.table_bytes_max,
         "length at which an output table of a compaction is cut"),
     bytes("level_base_bytes", "0", (0, PIB), |o| &mut o.level_base_bytes,
@@ -170,6 +183,10 @@ impl Options {
                 self.copy_params(kind);
             }
             Slot::Layout => self.layout = value.parse::<Layout>()?,
+            Slot::PrefixExtractor => {
+                self.prefix_extractor = if value == NONE { None } else { Some(value.parse()?) };
+            }
+            Slot::Compression => self.compression = value.parse()?,
         }
         Ok(())
     }
@@ -187,6 +204,10 @@ impl Options {
             Slot::Flag(field) => field(&mut copy).to_string(),
             Slot::Policy(kind) => copy.spec_mut(kind).name.clone(),
             Slot::Layout => self.layout.to_string(),
+            Slot::PrefixExtractor => {
+                self.prefix_extractor.map_or_else(|| NONE.to_owned(), |e| e.to_string())
+            }
+            Slot::Compression => self.compression.to_string(),
         })
     }
 
@@ -199,7 +220,11 @@ impl Options {
                 Slot::Small(min, max, field) => {
                     (u64::from(*field(&mut copy)), (u64::from(min), u64::from(max)))
                 }
-                Slot::Flag(_) | Slot::Policy(_) | Slot::Layout => continue,
+                Slot::Flag(_)
+                | Slot::Policy(_)
+                | Slot::Layout
+                | Slot::PrefixExtractor
+                | Slot::Compression => continue,
             };
             if !(bounds.0..=bounds.1).contains(&value) {
                 return Err(out_of_bounds(info, &value.to_string(), bounds));

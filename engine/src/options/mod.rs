@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::policy::view::StallLimits;
 use crate::policy::{PolicyKind, PolicySpec};
+use crate::prefix::PrefixExtractor;
 use crate::types::Nanos;
 
 pub use keys::{KEYS, OptionInfo};
@@ -79,6 +80,39 @@ impl FromStr for Layout {
         };
         layout.check()?;
         Ok(layout)
+    }
+}
+
+/// How blocks of a table are compressed. A database reads tables of every kind, whatever it writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// LZ4 in its block format; a block that does not shrink is stored as it is.
+    Lz4,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        })
+    }
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            "lz4" => Ok(Self::Lz4),
+            _ => Err(Error::InvalidArgument(format!(
+                "compression {text:?} does not exist; allowed: none, lz4"
+            ))),
+        }
     }
 }
 
@@ -150,12 +184,44 @@ pub struct Options {
     pub restart_interval: u32,
     /// Filter bits for each key, 0 to 32; 10. 0 = no filter.
     pub filter_bits_per_key: u32,
+    /// Which prefixes of keys filters also hold; `None`: none. A tenant of layout per-tenant may
+    /// have its own. Where tenants share tables it works on the key behind the layout's prefix.
+    pub prefix_extractor: Option<PrefixExtractor>,
+    /// How data blocks of tables are compressed from now on; none.
+    pub compression: Compression,
     /// Bytes at which an output table of a compaction is cut, 1 KiB to 4 GiB; 64 MiB.
     pub table_bytes_max: u64,
     /// Target bytes of level 1, up to 1 PiB; 0 = 4 times the tree's memtable cap.
     pub level_base_bytes: u64,
     /// Target bytes of a level over those of the level above it, 2 to 100; 10.
     pub level_ratio: u32,
+}
+
+/// What one tenant has of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantOptions {
+    /// Which prefixes of its keys filters also hold; `None`: what the database's options say. Only
+    /// in layout per-tenant, as tenants of other layouts share tables.
+    pub prefix_extractor: Option<PrefixExtractor>,
+}
+
+impl TenantOptions {
+    /// Refuses values out of bounds, and those that a layout cannot give.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` that says why. Nothing was changed.
+    pub fn check(&self, layout: Layout) -> Result<()> {
+        let Some(extractor) = self.prefix_extractor else { return Ok(()) };
+        extractor.check()?;
+        match layout {
+            Layout::PerTenant => Ok(()),
+            Layout::Grouped(_) | Layout::Shared => Err(Error::InvalidArgument(format!(
+                "prefix extractor {extractor} for one tenant: tenants of layout {layout} share \
+                 tables; set the option prefix_extractor of the database"
+            ))),
+        }
+    }
 }
 
 impl Default for Options {
@@ -187,6 +253,8 @@ impl Default for Options {
             block_bytes: 4096,
             restart_interval: 16,
             filter_bits_per_key: 10,
+            prefix_extractor: None,
+            compression: Compression::None,
             table_bytes_max: 64 * MIB,
             level_base_bytes: 0,
             level_ratio: 10,
@@ -240,6 +308,7 @@ impl Options {
     pub fn validate(&self) -> Result<()> {
         self.check_bounds()?;
         self.layout.check()?;
+        self.prefix_extractor.map_or(Ok(()), PrefixExtractor::check)?;
         PolicyKind::Flush.check(&self.flush_policy)?;
         PolicyKind::Stall.check(&self.stall_policy)?;
         PolicyKind::Compaction.check(&self.compaction_policy)?;

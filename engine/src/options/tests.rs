@@ -58,6 +58,9 @@ fn values_out_of_bounds_name_key_and_bounds() {
         ("flush.largest.size", "1", "trigger_ratio, idle_flush_ns"),
         ("stall.hard.delay_ns", "1", "it has: none"),
         ("stall.delay", "1", "delay_ns"),
+        ("prefix_extractor", "fixed-0", "fixed-N with N from 1 to 65536"),
+        ("prefix_extractor", "first-8", "delimiter-XX"),
+        ("compression", "zstd", "none, lz4"),
         ("no_such_key", "1", "budget_bytes"),
         ("flux.largest.size", "1", "flush.NAME.PARAM"),
     ] {
@@ -85,6 +88,9 @@ fn values_that_do_not_go_together_are_refused() {
     }
     let options = Options { flush_slots: 0, ..Options::default() };
     assert!(message(options.validate()).contains("flush_slots"));
+    let extractor = Some(PrefixExtractor::FixedLength(0));
+    let options = Options { prefix_extractor: extractor, ..Options::default() };
+    assert!(message(options.validate()).contains("fixed-0"));
     let options = Options { layout: Layout::Grouped(0), ..Options::default() };
     assert!(message(options.validate()).contains("grouped-0"));
 }
@@ -102,6 +108,21 @@ fn parameters_reach_their_policy_in_any_order() {
     options.validate().unwrap();
     options.set("stall_policy", "none").unwrap();
     assert!(message(options.validate()).contains("no parameter \"delay_ns\""));
+}
+
+#[test]
+fn names_of_tables_options_print_as_they_parse() {
+    for (key, values) in [
+        ("prefix_extractor", ["fixed-8", "delimiter-2f", "none"]),
+        ("compression", ["lz4", "none", "lz4"]),
+    ] {
+        for value in values {
+            let mut options = Options::default();
+            options.set(key, value).unwrap();
+            options.validate().unwrap();
+            assert_eq!(options.get(key).as_deref(), Some(value));
+        }
+    }
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::TableMeta;
 use super::format::{BlockHandle, FOOTER_BYTES};
 use crate::cache::{Part, PartKey};
 use crate::env::IoClass;
+use crate::types::{BranchId, to_usize};
 
 /// A plain function's answer: done, or a part of a table must be loaded first.
 ///
@@ -61,6 +64,8 @@ pub struct ReadStats {
     pub tables_ruled_out_by_bounds: u64,
     /// Of these, tables that the filter ruled out without a data block.
     pub tables_ruled_out_by_filter: u64,
+    /// Of these, tables that the filter ruled out by the prefix of a scan, without a data block.
+    pub tables_ruled_out_by_prefix: u64,
 }
 
 /// The state of one read or of one iterator's reads.
@@ -68,6 +73,8 @@ pub struct ReadStats {
 pub struct ReadContext {
     /// Whose I/O it is.
     pub class: IoClass,
+    /// The branch that what enters the cache is charged to; 0 for nobody's.
+    pub owner: BranchId,
     /// Whether what is loaded enters the cache.
     pub fill_cache: bool,
     /// Bytes that an iterator reads at once, where that is more than a block; 0 to read single
@@ -78,6 +85,27 @@ pub struct ReadContext {
     // What was loaded and not used yet: a retry must find it although the cache is small.
     pub(crate) pinned: BTreeMap<PartKey, Part>,
     pub(crate) buffer: Vec<u8>,
+    // The end of a table that was read with its footer, until its index was taken from it.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// The last bytes of a table, as they are in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// The table, by the key of its footer.
+    pub(crate) footer_key: PartKey,
+    /// Where the bytes begin in the table.
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+}
+
+impl Tail {
+    /// A block with its trailer, copied: what is kept must not keep the rest of the tail alive.
+    pub(crate) fn block(&self, handle: BlockHandle) -> Option<Bytes> {
+        let start = to_usize(handle.offset.checked_sub(self.offset)?);
+        let end = to_usize(handle.end()?.checked_sub(self.offset)?);
+        Some(Bytes::copy_from_slice(self.bytes.get(start..end)?))
+    }
 }
 
 impl Default for ReadContext {
@@ -91,12 +119,19 @@ impl ReadContext {
     pub fn new(class: IoClass) -> Self {
         Self {
             class,
+            owner: BranchId::default(),
             fill_cache: true,
             readahead_bytes: 0,
             stats: ReadStats::default(),
             pinned: BTreeMap::new(),
             buffer: Vec::new(),
+            tail: None,
         }
+    }
+
+    /// A context for reads of a branch.
+    pub fn of(class: IoClass, owner: BranchId) -> Self {
+        Self { owner, ..Self::new(class) }
     }
 
     /// A context for flushes and compactions: passes the cache by, reads `readahead_bytes` at once.
@@ -106,6 +141,7 @@ impl ReadContext {
 
     /// Lets go of what was loaded for a table.
     pub(crate) fn unpin(&mut self, table: &TableMeta) {
+        self.tail.take_if(|tail| tail.footer_key == table.footer_key());
         if self.pinned.is_empty() {
             return;
         }

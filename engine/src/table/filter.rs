@@ -1,4 +1,4 @@
-//! A Bloom filter over whole keys with a frozen layout: one block per table.
+//! A Bloom filter over whole keys and their prefixes with a frozen layout: one block per table.
 //!
 //! A key's places come from one 64-bit hash by double hashing, each mapped to a bit by the high
 //! half of a 128-bit product instead of a remainder.
@@ -9,10 +9,11 @@
 //! 2006. Departures: both hashes are halves of one xxh3, and the second is odd.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::format::Damage;
 use crate::coding::Decoder;
+use crate::prefix::TreeExtractor;
 use crate::types::{to_u64, to_usize};
 
 const KIND_BLOOM: u8 = 1;
@@ -27,11 +28,21 @@ pub(crate) fn filter_hash(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
 
+/// Keeps a prefix from passing for a whole key: the bytes of "fbprefix".
+const PREFIX_SEED: u64 = u64::from_le_bytes(*b"fbprefix");
+
+/// The hash of a prefix of keys in a filter.
+pub(crate) fn prefix_hash(prefix: &[u8]) -> u64 {
+    xxh3_64_with_seed(prefix, PREFIX_SEED)
+}
+
 /// Where a filter's bits are, and how many a key has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     bits: Bytes,
     probes: u8,
+    // Whose prefixes it holds, from the table's footer.
+    extractor: Option<TreeExtractor>,
 }
 
 fn bits_len(keys: u64, bits_per_key: u32) -> u64 {
@@ -90,7 +101,19 @@ impl Filter {
         if d.is_empty() {
             return Err(Damage::new(HEADER_BYTES, "a filter has no bits"));
         }
-        Ok(Self { bits: content.slice(HEADER_BYTES..), probes })
+        Ok(Self { bits: content.slice(HEADER_BYTES..), probes, extractor: None })
+    }
+
+    /// The filter with the extractor that its table names. A name that this engine does not know
+    /// stands for an extractor that is never asked for.
+    pub(crate) fn with_extractor(self, name: &str) -> Self {
+        let extractor = if name.is_empty() { None } else { name.parse().ok() };
+        Self { extractor, ..self }
+    }
+
+    /// False only where the filter holds this extractor's prefixes and not this one.
+    pub(crate) fn may_contain_prefix(&self, extractor: &TreeExtractor, prefix: &[u8]) -> bool {
+        self.extractor != Some(*extractor) || self.may_contain(prefix_hash(prefix))
     }
 
     /// Bytes that the filter keeps in memory.

@@ -10,6 +10,10 @@ pub mod builder;
 pub mod context;
 pub mod filter;
 pub mod format;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod hostile_tests;
 pub mod properties;
 pub mod reader;
 #[cfg(test)]
@@ -23,6 +27,8 @@ pub use self::builder::{FinishedTable, TableBuilder};
 pub use self::context::{Need, ReadContext, ReadStats, Step};
 pub use self::reader::TableSpace;
 use crate::coding::{Decoder, put_bytes, put_varint};
+use crate::options::Compression;
+use crate::prefix::TreeExtractor;
 use crate::types::{FileNumber, SEQ_MAX, SeqNo, TableId, TreeId};
 
 /// Where the file of this number lies.
@@ -102,10 +108,20 @@ pub struct TableFormat {
     pub restart_interval: u32,
     /// Bits of the filter per key; 0 for no filter.
     pub filter_bits_per_key: u32,
+    /// Which prefixes of keys the filter also holds.
+    pub extractor: Option<TreeExtractor>,
+    /// How data blocks are compressed.
+    pub compression: Compression,
 }
 
 impl Default for TableFormat {
     fn default() -> Self {
-        Self { block_bytes: 4096, restart_interval: 16, filter_bits_per_key: 10 }
+        Self {
+            block_bytes: 4096,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+            extractor: None,
+            compression: Compression::None,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::options::Layout;
+use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
 use crate::types::{BranchId, SEQ_MAX, SeqNo, TableId, TreeId, to_u64};
 
@@ -28,6 +29,13 @@ pub enum Edit {
     CreateTenants {
         /// Name, branch and the tree it lives in.
         tenants: Vec<(String, BranchId, TreeId)>,
+    },
+    /// A tenant of layout per-tenant writes its tables with another prefix extractor from now on.
+    TenantExtractor {
+        /// Its branch.
+        branch: BranchId,
+        /// Its own; `None` for that of the database.
+        extractor: Option<PrefixExtractor>,
     },
     /// A tenant is gone with its branch, and with its tree where no other branch lives there.
     DropTenant {
@@ -76,6 +84,7 @@ const FLUSH: u8 = 5;
 const COMPACT: u8 = 6;
 const WAL_FLOOR: u8 = 7;
 const TREE_STATE: u8 = 8;
+const TENANT_EXTRACTOR: u8 = 9;
 
 impl Edit {
     /// The name of its kind, for people.
@@ -84,6 +93,7 @@ impl Edit {
             Self::Begin { .. } => "begin",
             Self::CreateTrees { .. } => "create-trees",
             Self::CreateTenants { .. } => "create-tenants",
+            Self::TenantExtractor { .. } => "tenant-extractor",
             Self::DropTenant { .. } => "drop-tenant",
             Self::Flush { .. } => "flush",
             Self::Compact { .. } => "compact",
@@ -100,6 +110,7 @@ impl Edit {
             Self::Begin { .. }
             | Self::CreateTrees { .. }
             | Self::CreateTenants { .. }
+            | Self::TenantExtractor { .. }
             | Self::DropTenant { .. }
             | Self::WalFloor { .. } => None,
         }
@@ -126,6 +137,12 @@ impl Edit {
                     put_varint(out, branch.0);
                     put_varint(out, tree.0);
                 }
+            }
+            Self::TenantExtractor { branch, extractor } => {
+                out.push(TENANT_EXTRACTOR);
+                put_varint(out, branch.0);
+                let name = extractor.map(|e| e.to_string()).unwrap_or_default();
+                put_bytes(out, name.as_bytes());
             }
             Self::DropTenant { branch } => {
                 out.push(DROP_TENANT);
@@ -179,6 +196,12 @@ impl Edit {
                     tenants.push((name, BranchId(d.varint()?), TreeId(d.varint()?)));
                 }
                 Self::CreateTenants { tenants }
+            }
+            TENANT_EXTRACTOR => {
+                let branch = BranchId(d.varint()?);
+                let name = core::str::from_utf8(d.bytes()?).ok()?;
+                let extractor = if name.is_empty() { None } else { Some(name.parse().ok()?) };
+                Self::TenantExtractor { branch, extractor }
             }
             DROP_TENANT => Self::DropTenant { branch: BranchId(d.varint()?) },
             FLUSH => {
@@ -247,4 +270,32 @@ fn decode_tables(d: &mut Decoder<'_>) -> Option<Vec<(u32, TableMeta)>> {
 /// Tables as versions hold them.
 pub fn shared(tables: Vec<(u32, TableMeta)>) -> Vec<(u32, Arc<TableMeta>)> {
     tables.into_iter().map(|(level, t)| (level, Arc::new(t))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Option<Edit> {
+        let mut d = Decoder::new(bytes);
+        Edit::decode(&mut d).filter(|_| d.is_empty())
+    }
+
+    #[test]
+    fn an_extractor_edit_comes_back_whole_and_no_made_up_name_does() {
+        let extractors =
+            [None, Some(PrefixExtractor::FixedLength(65_536)), Some(PrefixExtractor::Delimiter(0))];
+        for extractor in extractors {
+            let edit = Edit::TenantExtractor { branch: BranchId(300), extractor };
+            let mut bytes = Vec::new();
+            edit.encode(&mut bytes);
+            assert_eq!(decoded(&bytes), Some(edit));
+            assert!((0..bytes.len()).all(|end| decoded(&bytes[..end]).is_none()));
+        }
+        for name in ["fixed-0", "fixed-65537", "delimiter-2F", "8+fixed-1", "none"] {
+            let mut bytes = vec![TENANT_EXTRACTOR, 7];
+            put_bytes(&mut bytes, name.as_bytes());
+            assert_eq!(decoded(&bytes), None, "{name}");
+        }
+    }
 }

@@ -7,14 +7,16 @@ use parking_lot::Mutex;
 
 use super::edit::Edit;
 use super::tree::{Branch, Tree};
-use crate::layout::Place;
+use crate::layout::{self, Place};
 use crate::options::Layout;
+use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
 use crate::types::{BranchId, TreeId};
 
 #[derive(Debug)]
 struct State {
     layout: Layout,
+    extractor: Option<PrefixExtractor>,
     next_id: u64,
     wal_floor: u64,
     trees: BTreeMap<TreeId, Arc<Tree>>,
@@ -48,6 +50,7 @@ impl VersionSet {
         Self {
             state: Mutex::new(State {
                 layout,
+                extractor: None,
                 next_id: 1,
                 wal_floor: 0,
                 trees: BTreeMap::new(),
@@ -55,6 +58,13 @@ impl VersionSet {
                 tenants: BTreeMap::new(),
             }),
         }
+    }
+
+    /// The same with a prefix extractor for tables of trees that have none of their own.
+    #[must_use]
+    pub fn with_extractor(self, extractor: Option<PrefixExtractor>) -> Self {
+        self.state.lock().extractor = extractor;
+        self
     }
 
     /// Applies an edit to the live state.
@@ -81,6 +91,9 @@ impl VersionSet {
                 for (name, branch, tree) in tenants {
                     state.create_tenant(name, *branch, *tree, &mut applied)?;
                 }
+            }
+            Edit::TenantExtractor { branch, extractor } => {
+                state.set_extractor(*branch, *extractor)?;
             }
             Edit::DropTenant { branch } => state.drop_tenant(*branch, &mut applied)?,
             Edit::Flush { owners, flushed_upto, table } => {
@@ -142,6 +155,12 @@ impl VersionSet {
             .filter_map(|b| Some((b.tenant.clone(), b.id, b.places.first()?.0.id)))
             .collect();
         edits.push(Edit::CreateTenants { tenants });
+        for branch in state.branches.values() {
+            let own = branch.places.first().and_then(|(tree, _)| tree.own_extractor());
+            if own.is_some() {
+                edits.push(Edit::TenantExtractor { branch: branch.id, extractor: own });
+            }
+        }
         for tree in state.trees.values() {
             let view = tree.view();
             let tables: Vec<_> =
@@ -223,7 +242,8 @@ impl VersionSet {
 
 impl State {
     fn create_tree(&mut self, id: TreeId) -> Result<Arc<Tree>, EditFault> {
-        let tree = Arc::new(Tree::new(id));
+        let extractor = self.extractor.map(|e| layout::extractor_of(self.layout, e));
+        let tree = Arc::new(Tree::new(id).with_default_extractor(extractor));
         if self.trees.insert(id, Arc::clone(&tree)).is_some() {
             return Err(format!("tree {id} is created twice"));
         }
@@ -254,6 +274,25 @@ impl State {
         Ok(())
     }
 
+    fn set_extractor(
+        &self,
+        id: BranchId,
+        extractor: Option<PrefixExtractor>,
+    ) -> Result<(), EditFault> {
+        if self.layout != Layout::PerTenant {
+            return Err(format!("branch {id} gets a prefix extractor in layout {}", self.layout));
+        }
+        // A tenant may be dropped between the edit and the one before it.
+        if let Some(branch) = self.branches.get(&id) {
+            for (tree, _) in &branch.places {
+                tree.set_own_extractor(extractor);
+            }
+        } else if id.0 >= self.next_id {
+            return Err(format!("branch {id} gets a prefix extractor and was never created"));
+        }
+        Ok(())
+    }
+
     fn drop_tenant(&mut self, id: BranchId, applied: &mut Applied) -> Result<(), EditFault> {
         let branch =
             self.branches.remove(&id).ok_or_else(|| format!("branch {id} is dropped unknown"))?;
@@ -272,5 +311,46 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prefix::TreeExtractor;
+
+    fn extractor(set: &VersionSet, tree: u64) -> Option<TreeExtractor> {
+        set.tree(TreeId(tree)).unwrap().prefix_extractor()
+    }
+
+    #[test]
+    fn an_extractor_of_one_tenant_reaches_its_tree_and_a_new_manifest() {
+        let of_db = PrefixExtractor::FixedLength(8);
+        let own = Some(PrefixExtractor::Delimiter(b'/'));
+        let tenants = (3..=4).map(|id| (format!("t{id}"), BranchId(id), TreeId(id))).collect();
+        let set = VersionSet::new(Layout::PerTenant).with_extractor(Some(of_db));
+        set.apply(&Edit::CreateTenants { tenants }).unwrap();
+        let edit =
+            |branch, extractor| Edit::TenantExtractor { branch: BranchId(branch), extractor };
+        set.apply(&edit(3, own)).unwrap();
+        let default = Some(TreeExtractor { layout_bytes: 0, extractor: of_db });
+        let by_tree = |set: &VersionSet| (extractor(set, 3), extractor(set, 4));
+        let expected = (own.map(|e| TreeExtractor { layout_bytes: 0, extractor: e }), default);
+        assert_eq!(by_tree(&set), expected);
+        let again = VersionSet::new(Layout::PerTenant).with_extractor(Some(of_db));
+        for edit in set.edits() {
+            again.apply(&edit).unwrap();
+        }
+        assert_eq!(by_tree(&again), expected);
+        again.apply(&edit(3, None)).unwrap();
+        assert_eq!(by_tree(&again), (default, default));
+        assert!(again.apply(&edit(9, own)).is_err());
+        again.apply(&Edit::DropTenant { branch: BranchId(3) }).unwrap();
+        again.apply(&edit(3, own)).unwrap();
+        let shared = VersionSet::new(Layout::Shared).with_extractor(Some(of_db));
+        shared.apply(&Edit::CreateTrees { trees: vec![TreeId(1)] }).unwrap();
+        assert!(shared.apply(&edit(1, own)).is_err());
+        let behind = TreeExtractor { layout_bytes: 8, extractor: of_db };
+        assert_eq!(extractor(&shared, 1), Some(behind));
     }
 }

@@ -12,6 +12,7 @@ use crate::layout::Place;
 use crate::memtable::Memtable;
 use crate::metrics::Counter;
 use crate::pointer::Pointer;
+use crate::prefix::{PrefixExtractor, TreeExtractor};
 use crate::signal::Signal;
 use crate::types::{BranchId, SeqNo, TreeId};
 
@@ -39,6 +40,9 @@ pub struct Tree {
     pub lineage: Lineage,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
+    /// What tables are written with where the tree has no extractor of its own.
+    default_extractor: Option<TreeExtractor>,
+    own_extractor: Mutex<Option<PrefixExtractor>>,
     view: Pointer<TreeView>,
     flushed_upto: AtomicU64,
     dropped: AtomicBool,
@@ -54,11 +58,37 @@ impl Tree {
             released: Signal::new(),
             lineage: Lineage::default(),
             branch_count: AtomicU64::new(0),
+            default_extractor: None,
+            own_extractor: Mutex::new(None),
             view: Pointer::default(),
             flushed_upto: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             failed: Mutex::new(None),
         }
+    }
+
+    /// The tree with the extractor that it writes with unless it gets its own.
+    #[must_use]
+    pub fn with_default_extractor(self, extractor: Option<TreeExtractor>) -> Self {
+        Self { default_extractor: extractor, ..self }
+    }
+
+    /// What tables of the tree are written with from now on. Tables that are there may have been
+    /// written with another, which each of them names.
+    pub fn prefix_extractor(&self) -> Option<TreeExtractor> {
+        let own = *self.own_extractor.lock();
+        // Only a tree without a layout's prefix has its own.
+        own.map(|extractor| TreeExtractor { layout_bytes: 0, extractor }).or(self.default_extractor)
+    }
+
+    /// The extractor that it has of its own.
+    pub fn own_extractor(&self) -> Option<PrefixExtractor> {
+        *self.own_extractor.lock()
+    }
+
+    /// Gives it an extractor of its own, or that of the database.
+    pub fn set_own_extractor(&self, extractor: Option<PrefixExtractor>) {
+        *self.own_extractor.lock() = extractor;
     }
 
     /// What a read looks at.
