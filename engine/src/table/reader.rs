@@ -90,9 +90,11 @@ impl<E: Env> TableSpace<E> {
         seq: SeqNo,
         ctx: &mut ReadContext,
     ) -> Result<Step<Option<Entry>>> {
-        if key < &*table.smallest || key > &*table.largest || table.min_seq > seq {
+        let in_bounds = (&*table.smallest..=&*table.largest).contains(&key);
+        if !in_bounds || table.min_seq > seq {
             ctx.stats.tables_considered += 1;
-            ctx.stats.tables_ruled_out_by_bounds += 1;
+            ctx.stats.tables_ruled_out_by_bounds += u64::from(!in_bounds);
+            ctx.stats.tables_ruled_out_by_seq += u64::from(in_bounds);
             return Ok(Step::Ready(None));
         }
         let step = self.search(table, key, seq, ctx);
@@ -109,19 +111,25 @@ impl<E: Env> TableSpace<E> {
         seq: SeqNo,
         ctx: &mut ReadContext,
     ) -> Result<Step<Option<Entry>>> {
-        let Some(filter) = self.filter(table, ctx) else {
+        let Some((filter, filter_cached)) = self.filter(table, ctx) else {
             return Ok(need(table, Wanted::Filter));
         };
         if !filter.may_contain(filter_hash(key)) {
             ctx.stats.tables_considered += 1;
             ctx.stats.tables_ruled_out_by_filter += 1;
+            ctx.stats.filter_blocks_cached += u64::from(filter_cached);
             return Ok(Step::Ready(None));
         }
-        let Some(index) = self.index(table, ctx) else {
+        let Some((index, index_cached)) = self.index(table, ctx) else {
             return Ok(need(table, Wanted::Index));
         };
         let step = self.find(table, &index, (key, seek_suffix(seq)), ctx)?;
-        ctx.stats.tables_considered += u64::from(matches!(step, Step::Ready(_)));
+        // Counted at the end, since a step that needs a part asks for all of them again.
+        if matches!(step, Step::Ready(_)) {
+            ctx.stats.tables_considered += 1;
+            ctx.stats.filter_blocks_cached += u64::from(filter_cached);
+            ctx.stats.index_blocks_cached += u64::from(index_cached);
+        }
         Ok(step)
     }
 
@@ -165,12 +173,13 @@ impl<E: Env> TableSpace<E> {
         (extractor, prefix): (&TreeExtractor, &[u8]),
         ctx: &mut ReadContext,
     ) -> Step<bool> {
-        let Some(filter) = self.filter(table, ctx) else {
+        let Some((filter, cached)) = self.filter(table, ctx) else {
             return need(table, Wanted::Filter);
         };
         let held = filter.may_contain_prefix(extractor, prefix);
-        ctx.unpin(table);
+        ctx.stats.filter_blocks_cached += u64::from(cached);
         if !held {
+            ctx.unpin(table);
             ctx.stats.tables_considered += 1;
             ctx.stats.tables_ruled_out_by_prefix += 1;
         }
@@ -213,7 +222,7 @@ impl<E: Env> TableSpace<E> {
                     Filter::pass()
                 } else {
                     let content = self.read_block(table, footer.salt, footer.filter, ctx).await?;
-                    ctx.stats.index_filter_blocks_read += 1;
+                    ctx.stats.filter_blocks_read += 1;
                     self.placed(table, footer.filter.offset, Filter::decode(&content))?
                         .with_extractor(&footer.extractor)
                 };
@@ -222,7 +231,7 @@ impl<E: Env> TableSpace<E> {
             Wanted::Index => {
                 let footer = self.footer(table, ctx).await?;
                 let content = self.read_block(table, footer.salt, footer.index, ctx).await?;
-                ctx.stats.index_filter_blocks_read += 1;
+                ctx.stats.index_blocks_read += 1;
                 let offset = footer.index.offset;
                 let block = Arc::new(self.placed(table, offset, Block::decode(offset, content))?);
                 let index = Index { block, salt: footer.salt };
@@ -319,7 +328,7 @@ impl<E: Env> TableSpace<E> {
         };
         let span = BlockHandle { offset, bytes: FOOTER_BYTES - TRAILER_BYTES };
         let bytes = self.read(table, span, ctx.class).await?;
-        ctx.stats.index_filter_blocks_read += 1;
+        ctx.stats.footers_read += 1;
         self.placed(table, offset, Footer::decode(&bytes))
     }
 
@@ -389,16 +398,17 @@ impl<E: Env> TableSpace<E> {
         }
     }
 
-    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Filter>> {
+    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<(Arc<Filter>, bool)> {
         match self.lookup(table.filter_key(), ctx) {
-            Some((Part::Filter(filter), _)) => Some(filter),
+            Some((Part::Filter(filter), cached)) => Some((filter, cached)),
             _ => None,
         }
     }
 
-    pub(crate) fn index(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Index>> {
+    /// The index where it is in memory, and whether it came from the cache.
+    pub(crate) fn index(&self, table: &TableMeta, ctx: &ReadContext) -> Option<(Arc<Index>, bool)> {
         match self.lookup(table.index_key(), ctx) {
-            Some((Part::Index(index), _)) => Some(index),
+            Some((Part::Index(index), cached)) => Some((index, cached)),
             _ => None,
         }
     }
