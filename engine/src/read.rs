@@ -4,6 +4,7 @@
 //! the read began is in the view, and what is newer than the number is passed over. The other way
 //! round, a flush between the two could have dropped the one version that the number still needs.
 
+use core::mem;
 use core::ops::Bound;
 use std::sync::Arc;
 
@@ -184,8 +185,10 @@ pub struct Scan<E: Env> {
     bounds: ScanBounds,
     iter: VisibleIter<MergeIter>,
     ctx: ReadContext,
-    // Tables outside of the bounds, which are not even sources.
+    // Tables outside of the bounds, which are not even sources, and how many of them the next step
+    // has to count.
     ruled_out: u64,
+    uncounted: u64,
     /// Held so that no file that the scan may still read is removed.
     _view: Arc<TreeView>,
 }
@@ -230,6 +233,7 @@ impl<E: Env> Scan<E> {
             bounds,
             ctx: ReadContext::new(IoClass::Read),
             ruled_out,
+            uncounted: 0,
             _view: view,
         };
         let start = scan.bounds.start().clone();
@@ -240,8 +244,13 @@ impl<E: Env> Scan<E> {
     fn seek_edge(&mut self, edge: &Edge) {
         self.iter.seek(edge);
         self.ctx.unpin_all();
-        self.ctx.stats.tables_considered += self.ruled_out;
-        self.ctx.stats.tables_ruled_out_by_bounds += self.ruled_out;
+        self.uncounted = self.ruled_out;
+    }
+
+    fn count_ruled_out(&mut self) {
+        let count = mem::take(&mut self.uncounted);
+        self.ctx.stats.tables_considered += count;
+        self.ctx.stats.tables_ruled_out_by_bounds += count;
     }
 
     /// Moves to a key of the scan's range: the next entry is that of the first key at or behind
@@ -262,6 +271,7 @@ impl<E: Env> Scan<E> {
     ///
     /// The world's or `Corruption`; the scan did not move.
     pub async fn start(&mut self) -> Result<()> {
+        self.count_ruled_out();
         loop {
             match self.iter.source_mut().fill(&mut self.ctx)? {
                 Step::Ready(()) => return Ok(()),
@@ -277,6 +287,7 @@ impl<E: Env> Scan<E> {
     /// The world's or `Corruption`; the scan did not move.
     pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
         self.shared.env.charge(Work::ScanEntry);
+        self.count_ruled_out();
         let next = iter::next(&mut self.iter, &self.shared.space, &mut self.ctx).await?;
         Ok(next.map(|entry| (self.place.user_key(&entry.key), entry.value)))
     }
