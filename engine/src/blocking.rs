@@ -235,7 +235,7 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     }
 
     fn wrap(&self, scan: Scan<E>) -> BlockingScan<E> {
-        BlockingScan { env: self.env.clone(), scan }
+        BlockingScan { env: self.env.clone(), scan, has_failed: false }
     }
 
     /// As [`Tenant::scan`].
@@ -312,15 +312,25 @@ impl<E: BlockingEnv> BlockingTenant<E> {
 
 /// A running scan whose steps block, as an iterator over keys and values.
 ///
-/// An item is an error where a block could not be read or makes no sense. The scan did not move
-/// then: asked again it tries again, so a loop should end at the first error.
+/// An item is an error where a block could not be read or makes no sense; the iterator then ends,
+/// so that no loop over it runs for ever. [`try_next`](Self::try_next) tries again.
 #[derive(Debug)]
 pub struct BlockingScan<E: BlockingEnv> {
     env: E,
     scan: Scan<E>,
+    has_failed: bool,
 }
 
 impl<E: BlockingEnv> BlockingScan<E> {
+    /// As [`Scan::next`]: where it fails it did not move, and tries again when it is asked again.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+        self.env.block_on(self.scan.next())
+    }
+
     /// As [`Scan::start`].
     ///
     /// # Errors
@@ -332,6 +342,7 @@ impl<E: BlockingEnv> BlockingScan<E> {
 
     /// As [`Scan::seek`].
     pub fn seek(&mut self, key: &[u8]) {
+        self.has_failed = false;
         self.scan.seek(key);
     }
 
@@ -345,6 +356,11 @@ impl<E: BlockingEnv> Iterator for BlockingScan<E> {
     type Item = Result<(Bytes, Bytes)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.env.block_on(self.scan.next()).transpose()
+        if self.has_failed {
+            return None;
+        }
+        let item = self.try_next();
+        self.has_failed = item.is_err();
+        item.transpose()
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct TableWriter<E: Env> {
     number: FileNumber,
     builder: TableBuilder,
     class: IoClass,
+    env: E,
 }
 
 impl<E: Env> TableWriter<E> {
@@ -47,12 +48,14 @@ impl<E: Env> TableWriter<E> {
         begun.push(number);
         let file = shared.env.create(&table_path(&shared.dir, number)).await?;
         let builder = TableBuilder::new(tree.id, shared.table_format(tree));
-        Ok(Self { file, number, builder, class })
+        Ok(Self { file, number, builder, class, env: shared.env.clone() })
     }
 
     /// Adds an entry, in internal order.
     pub(crate) async fn add(&mut self, entry: &Entry) -> Result<()> {
         self.builder.add(entry)?;
+        let compressed = self.builder.take_compressed_bytes();
+        charge_compression(&self.env, compressed);
         if self.builder.finished_bytes() >= CHUNK_BYTES {
             let chunk = self.builder.take_output();
             self.file.append(&chunk, self.class).await?;
@@ -67,10 +70,18 @@ impl<E: Env> TableWriter<E> {
 
     /// Writes what is left and syncs the file; its name is not durable yet.
     pub(crate) async fn finish(self) -> Result<TableMeta> {
-        let finished = self.builder.finish()?;
-        self.file.append(&finished.rest, self.class).await?;
-        self.file.sync_all(self.class).await?;
-        Ok(finished.meta(TableId { file: self.number, offset: 0 }))
+        let Self { file, number, builder, class, env } = self;
+        let finished = builder.finish()?;
+        charge_compression(&env, finished.compressed_bytes);
+        file.append(&finished.rest, class).await?;
+        file.sync_all(class).await?;
+        Ok(finished.meta(TableId { file: number, offset: 0 }))
+    }
+}
+
+fn charge_compression<E: Env>(env: &E, bytes: u64) {
+    if bytes > 0 {
+        env.charge(Work::CompressBlock(bytes));
     }
 }
 

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Debt below which a task goes on without waiting.
 pub const DEBT_CARRIED_NS: u64 = 1_000;
 
+/// LZ4 compresses so many times slower than a block is checked and decoded.
+const COMPRESS_OVER_DECODE: u64 = 6;
+
 /// What work costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuCosts {
@@ -59,6 +62,10 @@ impl CpuCosts {
             Work::ScanEntry => self.scan_entry_ns,
             Work::MergeEntry => self.merge_entry_ns,
             Work::DecodeBlock(bytes) => bytes.saturating_mul(self.decode_block_ns_per_kib) >> 10,
+            Work::CompressBlock(bytes) => {
+                let per_kib = self.decode_block_ns_per_kib.saturating_mul(COMPRESS_OVER_DECODE);
+                bytes.saturating_mul(per_kib) >> 10
+            }
             Work::Decide(trees) => trees.saturating_mul(self.decide_ns_per_tree),
         };
         ns.saturating_mul(self.multiplier)

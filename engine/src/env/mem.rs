@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +40,34 @@ struct Tree {
 #[derive(Clone, Debug, Default)]
 pub struct MemEnv {
     tree: Arc<Mutex<Tree>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    reads: AtomicU64,
+    open_files: AtomicU64,
+    open_files_most: AtomicU64,
+}
+
+impl MemEnv {
+    /// Reads of files so far.
+    pub fn read_count(&self) -> u64 {
+        self.counts.reads.load(Ordering::Relaxed)
+    }
+
+    /// The most files that were open at one time since this was asked last.
+    pub fn take_open_files_most(&self) -> u64 {
+        let open = self.counts.open_files.load(Ordering::Relaxed);
+        self.counts.open_files_most.swap(open, Ordering::Relaxed)
+    }
+
+    fn handle(&self, path: &Path, content: Content) -> MemFile {
+        let counts = Arc::clone(&self.counts);
+        let open = counts.open_files.fetch_add(1, Ordering::Relaxed) + 1;
+        counts.open_files_most.fetch_max(open, Ordering::Relaxed);
+        MemFile { path: path.to_owned(), content, counts }
+    }
 }
 
 /// An open file in memory; works on after its name was removed.
@@ -46,6 +75,13 @@ pub struct MemEnv {
 pub struct MemFile {
     path: PathBuf,
     content: Content,
+    counts: Arc<Counts>,
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        self.counts.open_files.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Holds a name in its [`MemEnv`] against other locks.
@@ -117,6 +153,7 @@ impl File for MemFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize, _class: IoClass) -> Result<Bytes> {
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
         let content = self.content.read();
         let start = to_usize(offset);
         if let Some(found) = content.get(start..start.saturating_add(len)) {
@@ -167,7 +204,7 @@ impl Env for MemEnv {
 
     async fn open(&self, path: &Path) -> Result<MemFile> {
         let content = self.tree.lock().file("open", path)?;
-        Ok(MemFile { path: path.to_owned(), content })
+        Ok(self.handle(path, content))
     }
 
     async fn create(&self, path: &Path) -> Result<MemFile> {
@@ -181,7 +218,7 @@ impl Env for MemEnv {
             tree.put(path, Arc::clone(&content));
             content
         };
-        Ok(MemFile { path: path.to_owned(), content })
+        Ok(self.handle(path, content))
     }
 
     async fn create_dir(&self, dir: &Path) -> Result<()> {

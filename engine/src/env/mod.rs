@@ -62,6 +62,8 @@ pub enum Work {
     MergeEntry,
     /// A block checked and decoded, by its size in bytes.
     DecodeBlock(u64),
+    /// A block compressed, by its size in bytes before.
+    CompressBlock(u64),
     /// One decision of a policy over this many trees.
     Decide(u64),
 }

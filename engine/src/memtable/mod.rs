@@ -34,8 +34,8 @@ struct MemKey {
     seq_kind: u64,
 }
 
-/// A key with the sequence number and kind in one word; no entry has the word `u64::MAX`, with which
-/// it is the place before all versions of the key.
+/// A key with the sequence number and kind in one word. No entry has the word `u64::MAX`, with
+/// which it is the place before all versions of the key.
 type Place<'a> = (&'a [u8], u64);
 
 /// A key as the skip list compares it, so that a lookup needs no allocation.

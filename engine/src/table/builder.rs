@@ -11,10 +11,11 @@ use super::format::{
     BLOCK_BYTES_MAX, BlockHandle, FOOTER_BYTES, Footer, KEY_SUFFIX_BYTES, TRAILER_BYTES, put_block,
     set_stored_key,
 };
-use super::properties::TableProperties;
+use super::properties::{TableProperties, TableSizes};
 use super::{TableFormat, TableMeta};
 use crate::coding::put_varint;
 use crate::error::{Error, Result};
+use crate::options::Compression;
 use crate::types::{Entry, Kind, SEQ_MAX, TableId, TreeId, cmp_internal, to_u64};
 
 /// Bytes of an entry or of the index that are left for lengths, restart points and the trailer.
@@ -43,6 +44,8 @@ pub struct TableBuilder {
     last_seq: u64,
     // `largest` is filled in at the end.
     meta: TableMeta,
+    sizes: TableSizes,
+    compressed_bytes: u64,
 }
 
 /// A table that is complete but for being written.
@@ -50,6 +53,8 @@ pub struct TableBuilder {
 pub struct FinishedTable {
     /// The bytes behind those that were taken before.
     pub rest: Vec<u8>,
+    /// As [`TableBuilder::take_compressed_bytes`], of what ending the table took.
+    pub compressed_bytes: u64,
     meta: TableMeta,
 }
 
@@ -82,6 +87,8 @@ impl TableBuilder {
             last_prefix_len: None,
             last_seq: 0,
             meta: TableMeta { tree, ..TableMeta::default() },
+            sizes: TableSizes::default(),
+            compressed_bytes: 0,
         }
     }
 
@@ -107,6 +114,8 @@ impl TableBuilder {
             self.last_key.extend_from_slice(&entry.key);
         }
         self.last_seq = entry.seq;
+        self.sizes.key_bytes += to_u64(entry.key.len());
+        self.sizes.value_bytes += to_u64(entry.value.len());
         self.meta.entries += 1;
         self.meta.tombstones += u64::from(entry.kind == Kind::Delete);
         self.meta.min_seq = self.meta.min_seq.min(entry.seq);
@@ -191,6 +200,11 @@ impl TableBuilder {
         mem::take(&mut self.out)
     }
 
+    /// Bytes that went through compression since it was asked last: work to be charged.
+    pub fn take_compressed_bytes(&mut self) -> u64 {
+        mem::take(&mut self.compressed_bytes)
+    }
+
     /// Ends the table.
     ///
     /// # Errors
@@ -204,18 +218,20 @@ impl TableBuilder {
             self.end_data_block();
         }
         self.meta.largest = Bytes::from(mem::take(&mut self.last_key));
-        let data_bytes = self.offset;
+        self.sizes.data_bytes = self.offset;
         let filter = if self.format.filter_bits_per_key > 0 {
             let filter = build_filter(&self.hashes, self.format.filter_bits_per_key);
-            self.put(&filter)
+            self.put(&filter, Compression::None)
         } else {
             BlockHandle::default()
         };
+        self.sizes.filter_bytes = self.offset - self.sizes.data_bytes;
         let mut index_block = mem::replace(&mut self.index, BlockBuilder::new(1));
-        let index = index_block.finish(|content| self.put(content));
+        let index = index_block.finish(|content| self.put(content, Compression::None));
+        self.sizes.index_bytes = index.bytes + TRAILER_BYTES;
         let mut content = Vec::new();
-        TableProperties { meta: self.meta.clone(), data_bytes }.encode(&mut content);
-        let properties = self.put(&content);
+        self.properties().encode(&mut content);
+        let properties = self.put(&content, Compression::None);
         self.meta.bytes = self.offset + FOOTER_BYTES;
         let footer = Footer {
             filter,
@@ -228,7 +244,8 @@ impl TableBuilder {
             extractor: self.extractor_name(),
         };
         footer.encode(&mut self.out);
-        Ok(FinishedTable { rest: self.out, meta: self.meta })
+        let compressed_bytes = self.compressed_bytes;
+        Ok(FinishedTable { rest: self.out, compressed_bytes, meta: self.meta })
     }
 
     /// The extractor whose prefixes the filter holds; empty for none.
@@ -237,14 +254,31 @@ impl TableBuilder {
         extractor.map(|e| e.to_string()).unwrap_or_default()
     }
 
+    fn properties(&self) -> TableProperties {
+        TableProperties {
+            meta: self.meta.clone(),
+            sizes: self.sizes,
+            compression: self.format.compression,
+            extractor: self.extractor_name(),
+        }
+    }
+
     fn end_data_block(&mut self) {
         let mut data = mem::replace(&mut self.data, BlockBuilder::new(1));
         // Longer than a separator would be, but a seek between two blocks then loads the right one.
         let mut last_key = mem::take(&mut self.stored_key);
         last_key.clear();
         last_key.extend_from_slice(data.last_key());
-        let handle = data.finish(|content| self.put(content));
+        let compression = self.format.compression;
+        let handle = data.finish(|content| {
+            self.compressed_bytes += match compression {
+                Compression::None => 0,
+                Compression::Lz4 => to_u64(content.len()),
+            };
+            self.put(content, compression)
+        });
         self.data = data;
+        self.sizes.data_blocks += 1;
         let mut value = Vec::new();
         handle.encode(&mut value);
         let first_key = &self.block_first_key;
@@ -257,15 +291,15 @@ impl TableBuilder {
         self.stored_key = last_key;
     }
 
-    fn put(&mut self, content: &[u8]) -> BlockHandle {
+    fn put(&mut self, content: &[u8], compression: Compression) -> BlockHandle {
         // The first block tells tables apart: no two hold the same keys with the same numbers, but
         // for a compaction that rewrites a table's first block as it was.
         let seed = self.meta.tree.0;
         let salt =
             *self.salt.get_or_insert_with(|| xxhash_rust::xxh3::xxh3_64_with_seed(content, seed));
-        let handle = BlockHandle { offset: self.offset, bytes: to_u64(content.len()) };
-        put_block(&mut self.out, salt, self.offset, content);
-        self.offset += handle.bytes + TRAILER_BYTES;
-        handle
+        let offset = self.offset;
+        let bytes = put_block(&mut self.out, (salt, offset), content, compression);
+        self.offset += bytes + TRAILER_BYTES;
+        BlockHandle { offset, bytes }
     }
 }

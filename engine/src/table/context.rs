@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::TableMeta;
 use super::format::{BlockHandle, FOOTER_BYTES};
 use crate::cache::{Part, PartKey};
 use crate::env::IoClass;
+use crate::types::to_usize;
 
 /// A plain function's answer: done, or a part of a table must be loaded first.
 ///
@@ -108,6 +111,27 @@ pub struct ReadContext {
     // What was loaded and not used yet: a retry must find it although the cache is small.
     pub(crate) pinned: BTreeMap<PartKey, Part>,
     pub(crate) buffer: Vec<u8>,
+    // The end of a table that was read with its footer, until its index was taken from it.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// The last bytes of a table, as they are in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    /// The table, by the key of its footer.
+    pub(crate) footer_key: PartKey,
+    /// Where the bytes begin in the table.
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+}
+
+impl Tail {
+    /// A block with its trailer, copied: what is kept must not keep the rest of the tail alive.
+    pub(crate) fn block(&self, handle: BlockHandle) -> Option<Bytes> {
+        let start = to_usize(handle.offset.checked_sub(self.offset)?);
+        let end = to_usize(handle.end()?.checked_sub(self.offset)?);
+        Some(Bytes::copy_from_slice(self.bytes.get(start..end)?))
+    }
 }
 
 impl Default for ReadContext {
@@ -126,6 +150,7 @@ impl ReadContext {
             stats: ReadStats::default(),
             pinned: BTreeMap::new(),
             buffer: Vec::new(),
+            tail: None,
         }
     }
 
@@ -141,6 +166,7 @@ impl ReadContext {
 
     /// Lets go of what was loaded for a table.
     pub(crate) fn unpin(&mut self, table: &TableMeta) {
+        self.tail.take_if(|tail| tail.footer_key == table.footer_key());
         if self.pinned.is_empty() {
             return;
         }

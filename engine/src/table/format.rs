@@ -6,8 +6,11 @@
 use core::cmp::Ordering;
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use crate::coding::{Decoder, put_varint};
-use crate::types::{Entry, Kind, SEQ_MAX, SeqNo, TreeId, to_u64};
+use crate::options::Compression;
+use crate::types::{Entry, Kind, SEQ_MAX, SeqNo, TreeId, to_u64, to_usize};
 
 /// Length of a footer, the last bytes of each table.
 pub const FOOTER_BYTES: u64 = 128;
@@ -24,14 +27,23 @@ pub const EXTRACTOR_NAME_BYTES_MAX: usize = 31;
 /// The last eight bytes of each table.
 pub const MAGIC: &[u8; 8] = b"forebSST";
 
-/// The layout that this engine writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The layout that this engine writes.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest layout that this engine reads.
+pub const FORMAT_VERSION_MIN: u32 = 1;
 
 /// Bytes of the sequence number and kind behind each stored key.
 pub const KEY_SUFFIX_BYTES: usize = 8;
 
 const COMPRESSION_NONE: u8 = 0;
 const COMPRESSION_LZ4: u8 = 1;
+
+/// Bytes before an LZ4 block: the length of what was compressed.
+const LZ4_LENGTH_BYTES: usize = 4;
+
+/// No LZ4 block expands to more than so many times its length, whatever length it claims.
+const LZ4_RATIO_MAX: u64 = 255;
 
 /// Damage inside a block or footer, not yet placed in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,34 +131,92 @@ fn block_checksum(salt: u64, offset: u64, content: &[u8], compression: u8) -> u3
     crc32c::crc32c_append(crc, &[compression])
 }
 
-/// Appends an uncompressed block that will lie at `offset` of its table, with its trailer.
-pub(crate) fn put_block(out: &mut Vec<u8>, salt: u64, offset: u64, content: &[u8]) {
-    out.extend_from_slice(content);
-    out.push(COMPRESSION_NONE);
-    let checksum = block_checksum(salt, offset, content, COMPRESSION_NONE);
-    out.extend_from_slice(&checksum.to_le_bytes());
+/// The byte of a compression in trailers and properties.
+pub(crate) fn compression_byte(compression: Compression) -> u8 {
+    match compression {
+        Compression::None => COMPRESSION_NONE,
+        Compression::Lz4 => COMPRESSION_LZ4,
+    }
 }
 
-/// Checks a block with its trailer and returns the length of its content.
-pub(crate) fn check_block(salt: u64, offset: u64, block: &[u8]) -> Result<usize, Damage> {
+/// The compression with this byte, or `None` where none has it.
+pub(crate) fn compression_of(byte: u8) -> Option<Compression> {
+    match byte {
+        COMPRESSION_NONE => Some(Compression::None),
+        COMPRESSION_LZ4 => Some(Compression::Lz4),
+        _ => None,
+    }
+}
+
+/// Content as LZ4 with its length before it; `None` where that would not be shorter.
+fn lz4_of(content: &[u8]) -> Option<Vec<u8>> {
+    let len = u32::try_from(content.len()).ok()?;
+    let mut out = len.to_le_bytes().to_vec();
+    out.extend_from_slice(&lz4_flex::block::compress(content));
+    (out.len() < content.len()).then_some(out)
+}
+
+/// What an LZ4 block holds. It takes no memory before its length is known to be possible.
+fn lz4_content(stored: &[u8]) -> Result<Bytes, Damage> {
+    let Some((len, compressed)) = stored.split_first_chunk::<LZ4_LENGTH_BYTES>() else {
+        return Err(Damage::new(0, "an LZ4 block is shorter than its length"));
+    };
+    let len = u64::from(u32::from_le_bytes(*len));
+    if len > BLOCK_BYTES_MAX || len > to_u64(compressed.len()).saturating_mul(LZ4_RATIO_MAX) {
+        let what = format!("{} bytes of LZ4 cannot hold {len} bytes", compressed.len());
+        return Err(Damage::new(0, what));
+    }
+    let mut content = vec![0; to_usize(len)];
+    let found = lz4_flex::block::decompress_into(compressed, &mut content)
+        .map_err(|error| Damage::new(LZ4_LENGTH_BYTES, format!("LZ4: {error}")))?;
+    if to_u64(found) != len {
+        let what = format!("LZ4 gives {found} bytes, the block says {len}");
+        return Err(Damage::new(0, what));
+    }
+    Ok(content.into())
+}
+
+/// Appends a block that will lie at `offset` of its table, with its trailer. The length of what was
+/// stored before the trailer.
+pub(crate) fn put_block(
+    out: &mut Vec<u8>,
+    (salt, offset): (u64, u64),
+    content: &[u8],
+    compression: Compression,
+) -> u64 {
+    let compressed = match compression {
+        Compression::None => None,
+        Compression::Lz4 => lz4_of(content),
+    };
+    let (stored, byte) = match &compressed {
+        Some(lz4) => (lz4.as_slice(), COMPRESSION_LZ4),
+        None => (content, COMPRESSION_NONE),
+    };
+    out.extend_from_slice(stored);
+    out.push(byte);
+    out.extend_from_slice(&block_checksum(salt, offset, stored, byte).to_le_bytes());
+    to_u64(stored.len())
+}
+
+/// Checks a block with its trailer and returns its content: a part of `block`, or what was
+/// compressed in it.
+pub(crate) fn open_block(salt: u64, offset: u64, block: &Bytes) -> Result<Bytes, Damage> {
     let Some((rest, checksum)) = block.split_last_chunk::<4>() else {
         return Err(Damage::new(0, "a block is shorter than its trailer"));
     };
-    let Some((compression, content)) = rest.split_last() else {
+    let Some((compression, stored)) = rest.split_last() else {
         return Err(Damage::new(0, "a block is shorter than its trailer"));
     };
     let expected = u32::from_le_bytes(*checksum);
-    let found = block_checksum(salt, offset, content, *compression);
+    let found = block_checksum(salt, offset, stored, *compression);
     if expected != found {
         let what = format!("block checksum is {found:08x}, its trailer says {expected:08x}");
         return Err(Damage::new(0, what));
     }
-    match *compression {
-        COMPRESSION_NONE => Ok(content.len()),
-        COMPRESSION_LZ4 => {
-            Err(Damage::new(content.len(), "the block is LZ4, which this version cannot read"))
-        }
-        other => Err(Damage::new(content.len(), format!("unknown compression byte {other}"))),
+    match compression_of(*compression) {
+        Some(Compression::None) => Ok(block.slice(..stored.len())),
+        Some(Compression::Lz4) => lz4_content(stored),
+        None => Err(Damage::new(stored.len(), format!("unknown compression byte {compression}"))),
     }
 }
 
@@ -204,9 +274,11 @@ impl Footer {
             return Err(Damage::new(0, "a footer is cut short"));
         };
         let version = body.last_chunk::<4>().map_or(0, |version| u32::from_le_bytes(*version));
-        if version != FORMAT_VERSION {
-            let what =
-                format!("table format {version}; this version reads format {FORMAT_VERSION}");
+        if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&version) {
+            let what = format!(
+                "table format {version}; this version reads formats {FORMAT_VERSION_MIN} to \
+                 {FORMAT_VERSION}"
+            );
             return Err(Damage::new(body.len().saturating_sub(4), what));
         }
         let (expected, found) = (u32::from_le_bytes(*checksum), crc32c::crc32c(body));

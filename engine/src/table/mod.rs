@@ -10,6 +10,10 @@ pub mod builder;
 pub mod context;
 pub mod filter;
 pub mod format;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod hostile_tests;
 pub mod properties;
 pub mod reader;
 #[cfg(test)]

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{Block, BlockCursor};
-use super::context::{Need, ReadContext, Step, Wanted};
+use super::context::{Need, ReadContext, Step, Tail, Wanted};
 use super::filter::{Filter, filter_hash};
 use super::format::{
-    BLOCK_BYTES_MAX, BlockHandle, Damage, FOOTER_BYTES, Footer, TRAILER_BYTES, check_block,
+    BLOCK_BYTES_MAX, BlockHandle, Damage, FOOTER_BYTES, Footer, TRAILER_BYTES, open_block,
     seek_suffix,
 };
 use super::properties::TableProperties;
@@ -26,7 +26,11 @@ use crate::cache::{BlockCache, FileCache, Index, Part, PartKey};
 use crate::env::{Env, File, IoClass, Work};
 use crate::error::{Error, Result};
 use crate::prefix::TreeExtractor;
-use crate::types::{Entry, FileNumber, SeqNo, TableId, to_usize};
+use crate::types::{Entry, FileNumber, SeqNo, TableId, to_u64, to_usize};
+
+/// Bytes at the end of a table that are read with its footer: a small table's filter and index lie
+/// there too and need no read of their own.
+pub const TAIL_BYTES: u64 = 16 << 10;
 
 /// The tables of a database directory, with the caches that their readers share.
 pub struct TableSpace<E: Env> {
@@ -178,7 +182,10 @@ impl<E: Env> TableSpace<E> {
         };
         let held = filter.may_contain_prefix(extractor, prefix);
         ctx.stats.filter_blocks_cached += u64::from(cached);
-        if !held {
+        if held {
+            // What was read with the filter is of use for the index.
+            ctx.pinned.remove(&table.filter_key());
+        } else {
             ctx.unpin(table);
             ctx.stats.tables_considered += 1;
             ctx.stats.tables_ruled_out_by_prefix += 1;
@@ -214,6 +221,15 @@ impl<E: Env> TableSpace<E> {
     /// Those of the files, or `Corruption` where the bytes are not those of this table. Nothing but
     /// the caches was changed; asking again reads again.
     pub async fn load(&self, need: Need, ctx: &mut ReadContext) -> Result<()> {
+        let loaded = self.load_part(need, ctx).await;
+        if loaded.is_err() {
+            // Read from the file again: the tail may be where the damage is.
+            ctx.tail = None;
+        }
+        loaded
+    }
+
+    async fn load_part(&self, need: Need, ctx: &mut ReadContext) -> Result<()> {
         let table = &need.table;
         match need.what {
             Wanted::Filter => {
@@ -235,6 +251,7 @@ impl<E: Env> TableSpace<E> {
                 let offset = footer.index.offset;
                 let block = Arc::new(self.placed(table, offset, Block::decode(offset, content))?);
                 let index = Index { block, salt: footer.salt };
+                ctx.tail = None;
                 self.keep(table.index_key(), Part::Index(Arc::new(index)), ctx);
             }
             Wanted::Data { salt, handles } => self.load_data(table, salt, &handles, ctx).await?,
@@ -256,20 +273,18 @@ impl<E: Env> TableSpace<E> {
             offset: first.offset,
             bytes: last.offset.saturating_add(last.bytes).saturating_sub(first.offset),
         };
-        let bytes = self.read(table, span, ctx.class).await?;
+        let bytes = self.read(table, (span, first.offset), ctx.class).await?;
         for handle in handles {
             let start = to_usize(handle.offset.saturating_sub(first.offset));
             let end = start.saturating_add(to_usize(handle.bytes + TRAILER_BYTES));
-            let with_trailer = bytes.get(start..end).unwrap_or_default();
-            let len =
-                self.placed(table, handle.offset, check_block(salt, handle.offset, with_trailer))?;
-            let content = if handles.len() > 1 && ctx.fill_cache {
+            let with_trailer = bytes.slice(start.min(bytes.len())..end.min(bytes.len()));
+            let opened = open_block(salt, handle.offset, &with_trailer);
+            let mut content = self.placed(table, handle.offset, opened)?;
+            self.env.charge(Work::DecodeBlock(to_u64(content.len())));
+            if handles.len() > 1 && ctx.fill_cache {
                 // A slice would keep all of the read alive for one block in the cache.
-                Bytes::copy_from_slice(with_trailer.get(..len).unwrap_or_default())
-            } else {
-                bytes.slice(start..start + len)
-            };
-            self.env.charge(Work::DecodeBlock(handle.bytes));
+                content = Bytes::copy_from_slice(&content);
+            }
             let block = Block::decode(handle.offset, content);
             let block = Arc::new(self.placed(table, handle.offset, block)?);
             ctx.stats.data_blocks_read += 1;
@@ -289,8 +304,8 @@ impl<E: Env> TableSpace<E> {
         ctx: &mut ReadContext,
     ) -> Result<TableProperties> {
         let footer = self.footer(table, ctx).await?;
-        ctx.unpin(table);
         let content = self.read_block(table, footer.salt, footer.properties, ctx).await?;
+        ctx.unpin(table);
         let properties = TableProperties::decode(&content, table.id, table.bytes);
         self.placed(table, footer.properties.offset, properties)
     }
@@ -323,13 +338,18 @@ impl<E: Env> TableSpace<E> {
     }
 
     async fn read_footer(&self, table: &TableMeta, ctx: &mut ReadContext) -> Result<Footer> {
-        let Some(offset) = table.bytes.checked_sub(FOOTER_BYTES) else {
+        let Some(footer_offset) = table.bytes.checked_sub(FOOTER_BYTES) else {
             return Err(self.damaged(table, 0, &Damage::new(0, "a table shorter than a footer")));
         };
-        let span = BlockHandle { offset, bytes: FOOTER_BYTES - TRAILER_BYTES };
-        let bytes = self.read(table, span, ctx.class).await?;
+        let len = table.bytes.min(TAIL_BYTES);
+        let offset = table.bytes - len;
+        let span = BlockHandle { offset, bytes: len - TRAILER_BYTES };
+        let bytes = self.read(table, (span, footer_offset), ctx.class).await?;
         ctx.stats.footers_read += 1;
-        self.placed(table, offset, Footer::decode(&bytes))
+        let footer = bytes.get(to_usize(footer_offset - offset)..).unwrap_or_default();
+        let footer = self.placed(table, footer_offset, Footer::decode(footer))?;
+        ctx.tail = Some(Tail { footer_key: table.footer_key(), offset, bytes });
+        Ok(footer)
     }
 
     fn check_footer(&self, table: &TableMeta, footer: &Footer) -> Result<()> {
@@ -354,21 +374,31 @@ impl<E: Env> TableSpace<E> {
         handle: BlockHandle,
         ctx: &ReadContext,
     ) -> Result<Bytes> {
-        let bytes = self.read(table, handle, ctx.class).await?;
-        self.env.charge(Work::DecodeBlock(handle.bytes));
-        let len = self.placed(table, handle.offset, check_block(salt, handle.offset, &bytes))?;
-        Ok(bytes.slice(..len))
+        let tail = ctx.tail.as_ref().filter(|tail| tail.footer_key == table.footer_key());
+        let bytes = match tail.and_then(|tail| tail.block(handle)) {
+            Some(bytes) => bytes,
+            None => self.read(table, (handle, handle.offset), ctx.class).await?,
+        };
+        let content = self.placed(table, handle.offset, open_block(salt, handle.offset, &bytes))?;
+        self.env.charge(Work::DecodeBlock(to_u64(content.len())));
+        Ok(content)
     }
 
-    /// A range of the table with a trailer behind it.
-    async fn read(&self, table: &TableMeta, span: BlockHandle, class: IoClass) -> Result<Bytes> {
+    /// A range of the table with a trailer behind it. Where the file ends before, the part at
+    /// `wanted` is missing.
+    async fn read(
+        &self,
+        table: &TableMeta,
+        (span, wanted): (BlockHandle, u64),
+        class: IoClass,
+    ) -> Result<Bytes> {
         let file = self.file(table.id.file).await?;
         let offset = table.id.offset.saturating_add(span.offset);
         let len = span.bytes.min(2 * BLOCK_BYTES_MAX).saturating_add(TRAILER_BYTES);
         match file.read_at(offset, to_usize(len), class).await {
             Err(Error::Io { kind: io::ErrorKind::UnexpectedEof, .. }) => {
                 let what = format!("the file ends at byte {}, inside the table", file.len());
-                Err(self.damaged(table, span.offset, &Damage::new(0, what)))
+                Err(self.damaged(table, wanted, &Damage::new(0, what)))
             }
             other => other,
         }

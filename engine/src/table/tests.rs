@@ -1,7 +1,6 @@
 //! Tables from builder to reader, on a world in memory.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::Error;
 use crate::env::mem::MemEnv;
 use crate::env::{BlockingEnv, Env, File, IoClass};
 use crate::iter::{self, Edge, ScanBounds, SortedIter, TableIter};
+use crate::prefix::PrefixExtractor;
 use crate::types::{Entry, Kind, to_u64};
 
 pub(crate) type Space = Arc<TableSpace<MemEnv>>;
@@ -37,7 +37,7 @@ pub(crate) fn space(env: &MemEnv, cache_bytes: u64) -> Space {
     Arc::new(TableSpace::new(env.clone(), Path::new(DIR), cache_bytes, 2))
 }
 
-fn build(entries: &[Entry], format: TableFormat) -> (Vec<u8>, FinishedTable) {
+pub(super) fn build(entries: &[Entry], format: TableFormat) -> (Vec<u8>, FinishedTable) {
     let mut builder = TableBuilder::new(TreeId(7), format);
     let mut bytes = Vec::new();
     for entry in entries {
@@ -52,7 +52,7 @@ fn build(entries: &[Entry], format: TableFormat) -> (Vec<u8>, FinishedTable) {
     (bytes, finished)
 }
 
-fn store(env: &MemEnv, number: u64, bytes: &[u8]) {
+pub(super) fn store(env: &MemEnv, number: u64, bytes: &[u8]) {
     env.block_on(async {
         env.create_dir(Path::new(DIR)).await.unwrap();
         let file = env.create(&table_path(Path::new(DIR), number)).await.unwrap();
@@ -69,7 +69,13 @@ pub(crate) fn write(env: &MemEnv, number: u64, entries: &[Entry]) -> Arc<TableMe
     Arc::new(finished.meta(TableId { file: number, offset: 37 }))
 }
 
-fn get(env: &MemEnv, space: &Space, table: &Arc<TableMeta>, key: &str, seq: u64) -> Option<Entry> {
+pub(super) fn get(
+    env: &MemEnv,
+    space: &Space,
+    table: &Arc<TableMeta>,
+    key: &str,
+    seq: u64,
+) -> Option<Entry> {
     let mut ctx = ReadContext::default();
     let found = env.block_on(space.get(table, key.as_bytes(), seq, &mut ctx)).unwrap();
     assert!(ctx.pinned.is_empty());
@@ -175,7 +181,6 @@ fn a_prefix_rules_out_tables_of_its_extractor_and_no_other() {
                 Step::Need(need) => env.block_on(space.load(need, ctx)).unwrap(),
             }
         };
-        // The filter stays, so that a small cache does not lose it while the index is loaded.
         assert!(found || ctx.pinned.is_empty());
         found
     };
@@ -271,48 +276,6 @@ fn a_large_entry_is_read_back() {
 }
 
 #[test]
-fn the_layout_is_frozen() {
-    let entries = [put("apple", 3, "red"), delete("apple", 2), put("apricot", 1, "orange")];
-    let (bytes, _) = build(&entries, TableFormat::default());
-    let mut hex = String::new();
-    for line in bytes.chunks(32) {
-        for byte in line {
-            write!(hex, "{byte:02x}").unwrap();
-        }
-        hex.push('\n');
-    }
-    assert_eq!(hex, include_str!("../../testdata/table/v1-first-keys.hex"));
-}
-
-/// Tables of before the index named first keys: they are read, in reverse too, where a start may
-/// then cost a second block.
-#[test]
-fn a_table_without_first_keys_in_its_index_is_read() {
-    let entries = [put("apple", 3, "red"), delete("apple", 2), put("apricot", 1, "orange")];
-    let (_, finished) = build(&entries, TableFormat::default());
-    let hex = include_str!("../../testdata/table/v1.hex").replace('\n', "");
-    let bytes: Vec<u8> = (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect();
-    let env = MemEnv::default();
-    store(&env, 1, &bytes);
-    let table =
-        TableMeta { bytes: to_u64(bytes.len()), ..finished.meta(TableId { file: 1, offset: 0 }) };
-    let (space, table) = (space(&env, 0), Arc::new(table));
-    assert_eq!(get(&env, &space, &table, "apricot", 9).unwrap(), entries[2]);
-    for reverse in [false, true] {
-        let bounds = ScanBounds { reverse, ..ScanBounds::default() };
-        let mut iter = TableIter::new(Arc::clone(&space), Arc::clone(&table), bounds);
-        let mut found = collect(&env, &space, &mut iter, &mut ReadContext::default()).unwrap();
-        if reverse {
-            found.reverse();
-        }
-        assert_eq!(found, entries);
-    }
-}
-
-#[test]
 fn damage_names_file_and_absolute_offset() {
     let env = MemEnv::default();
     let (mut bytes, finished) = build(&numbered(10), small());
@@ -368,7 +331,7 @@ fn a_valid_block_or_table_in_the_wrong_place_is_damage() {
     }
 }
 
-fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
+pub(super) fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
     let key = proptest::collection::vec(0..3_u8, 0..5);
     let value = proptest::collection::vec(any::<u8>(), 0..40);
     let model = proptest::collection::btree_map((key, 0..20_u64), (any::<bool>(), value), 1..120);
@@ -387,11 +350,19 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
-fn any_format() -> impl Strategy<Value = TableFormat> {
-    (0..400_u32, 0..6_u32, 0..14_u32).prop_map(|(block_bytes, restart_interval, filter)| {
-        let filter_bits_per_key = filter;
-        let defaults = TableFormat::default();
-        TableFormat { block_bytes, restart_interval, filter_bits_per_key, ..defaults }
+pub(super) fn any_format() -> impl Strategy<Value = TableFormat> {
+    let extractor = proptest::option::of((1..3_u32).prop_map(|len| TreeExtractor {
+        layout_bytes: 0,
+        extractor: PrefixExtractor::FixedLength(len),
+    }));
+    let compression = prop_oneof![Just(Compression::None), Just(Compression::Lz4)];
+    let sizes = (0..400_u32, 0..6_u32, 0..14_u32);
+    (sizes, extractor, compression).prop_map(|(sizes, extractor, compression)| TableFormat {
+        block_bytes: sizes.0,
+        restart_interval: sizes.1,
+        filter_bits_per_key: sizes.2,
+        extractor,
+        compression,
     })
 }
 
@@ -483,77 +454,5 @@ proptest! {
                 prop_assert_eq!(found, expected);
             }
         }
-    }
-
-    /// Strategy: blocks of random bytes with a right checksum, as an attacker would write them.
-    /// Invariants: no panic, and an end.
-    #[test]
-    fn made_up_blocks_do_no_harm(
-        mut content in proptest::collection::vec(0..12_u8, 0..200),
-        restarts in proptest::collection::vec(0..220_u32, 0..5),
-        key in proptest::collection::vec(0..12_u8, 0..10),
-    ) {
-        for restart in &restarts {
-            content.extend_from_slice(&restart.to_le_bytes());
-        }
-        content.extend_from_slice(&u32::try_from(restarts.len()).unwrap().to_le_bytes());
-        let len = content.len();
-        if let Ok(block) = block::Block::decode(0, content.into()) {
-            let block = Arc::new(block);
-            let mut cursor = block::BlockCursor::new(Arc::clone(&block), Vec::new());
-            let mut steps = 0;
-            while cursor.advance() == Ok(true) {
-                steps += 1;
-                prop_assert!(steps <= len && cursor.key().0.len() <= len);
-                drop((cursor.entry(), cursor.handle(), cursor.first_key()));
-            }
-            drop(cursor.seek(&key, 0));
-            let mut cursor = block::ReverseCursor::new(Arc::clone(&block), Vec::new());
-            let mut steps = 0;
-            while cursor.back() == Ok(true) {
-                steps += 1;
-                prop_assert!(steps <= len && cursor.current().unwrap().key().0.len() <= len);
-            }
-            drop(cursor.seek_before(&key, 0));
-            drop(cursor.previous_entry());
-        }
-    }
-
-    /// Strategy: a random footer that ends as one should.
-    /// Invariants: no panic, no handle outside the table, no large allocation.
-    #[test]
-    fn a_made_up_footer_is_refused_or_its_blocks_are(
-        numbers in proptest::collection::vec(prop_oneof![any::<u64>(), 0..400_u64], 10),
-    ) {
-        let env = MemEnv::default();
-        let handle =
-            |at: usize| format::BlockHandle { offset: numbers[at], bytes: numbers[at + 1] };
-        let footer = format::Footer {
-            filter: handle(0),
-            index: handle(2),
-            properties: handle(4),
-            tree: TreeId(numbers[6]),
-            entries: numbers[7],
-            table_bytes: 400,
-            salt: numbers[9],
-            extractor: String::new(),
-        };
-        let mut bytes = vec![0; 400 - usize::try_from(FOOTER_BYTES).unwrap()];
-        footer.encode(&mut bytes);
-        prop_assert_eq!(format::Footer::decode(&bytes[bytes.len() - 128..]), Ok(footer.clone()));
-        store(&env, 1, &bytes);
-        let id = TableId { file: 1, offset: 0 };
-        let space = space(&env, 1 << 20);
-        prop_assert!(env.block_on(space.describe(id, 400)).is_err());
-        let table = Arc::new(TableMeta {
-            id,
-            bytes: 400,
-            tree: footer.tree,
-            entries: footer.entries,
-            ..TableMeta::default()
-        });
-        let mut ctx = ReadContext::default();
-        let found = env.block_on(space.get(&table, b"", 9, &mut ctx));
-        prop_assert!(found.is_err());
     }
 }
