@@ -211,7 +211,7 @@ fn pair(item: Option<forebay_engine::Result<(Bytes, Bytes)>>) -> Option<(Vec<u8>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
     /// Strategy: writes of three tenants in every layout, flushes, compactions, snapshots, changes
     /// of the prefix extractor; scans of ranges and prefixes, moved about, in both directions.
