@@ -12,7 +12,7 @@ use common::{Draws, key};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forebay_engine::env::mem::MemEnv;
 use forebay_engine::env::{BlockingEnv as _, Env as _, File as _, IoClass};
-use forebay_engine::iter::{MergeIter, SortedIter};
+use forebay_engine::iter::{Edge, MergeIter, SortedIter};
 use forebay_engine::memtable::Memtable;
 use forebay_engine::memtable::iter::MemtableIter;
 use forebay_engine::policy::PolicySpec;
@@ -103,8 +103,8 @@ struct Run {
 }
 
 impl SortedIter for Run {
-    fn seek(&mut self, key: &[u8]) {
-        self.at = self.entries.partition_point(|entry| *entry.key < *key);
+    fn seek(&mut self, edge: &Edge) {
+        self.at = self.entries.partition_point(|entry| edge.is_behind(&entry.key));
     }
 
     fn next_step(&mut self, _ctx: &mut ReadContext) -> forebay_engine::Result<Step<Option<Entry>>> {

@@ -1,5 +1,60 @@
 //! The public face for applications: the same calls, each of which waits on the calling thread.
+//!
+//! ```
+//! use forebay_engine::blocking::BlockingDb;
+//! use forebay_engine::env::os::OsEnv;
+//! use forebay_engine::options::Options;
+//! use forebay_engine::tenant::ScanOptions;
+//! use forebay_engine::{WriteBatch, WriteOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! // Open: an empty directory becomes a database.
+//! let db = BlockingDb::open(OsEnv::default(), dir.path(), Options::default())?;
+//!
+//! // A tenant is a database of its own, by name.
+//! db.create_tenants(&["alice"])?;
+//! let alice = db.tenant("alice").ok_or("no such tenant")?;
+//!
+//! // Put and get. A synced write is durable when the call returns.
+//! alice.put(b"user/1", b"Ann", WriteOptions::synced())?;
+//! assert_eq!(alice.get(b"user/1")?.as_deref(), Some(&b"Ann"[..]));
+//!
+//! // A batch is written as a whole or not at all.
+//! let mut batch = WriteBatch::new();
+//! alice.tenant().put_in(&mut batch, b"order/7", b"tea")?;
+//! alice.tenant().put_in(&mut batch, b"user/2", b"Bob")?;
+//! alice.tenant().delete_in(&mut batch, b"user/1")?;
+//! let before = alice.snapshot();
+//! db.write(batch, WriteOptions::default())?;
+//!
+//! // Scan a range: any bounds, keys in order, blocks loaded as they are needed.
+//! let users: &[u8] = b"user/";
+//! let found = alice.scan(users..)?.collect::<Result<Vec<_>, _>>()?;
+//! assert_eq!(found, [("user/2".into(), "Bob".into())]);
+//!
+//! // All keys with a prefix.
+//! assert_eq!(alice.prefix(b"order/")?.count(), 1);
+//!
+//! // In reverse, and moved to a place in the range.
+//! let mut scan = alice.scan_with(.., ScanOptions::default().reversed())?;
+//! assert_eq!(scan.next().transpose()?.ok_or("empty")?.0, "user/2");
+//! scan.seek(b"user/1");
+//! assert_eq!(scan.next().transpose()?.ok_or("empty")?.0, "order/7");
+//! assert_eq!(scan.stats().data_blocks(), 0, "all of it is in the memtable");
+//!
+//! // A snapshot sees what was there when it was taken, until it is dropped.
+//! assert_eq!(alice.get_at(&before, b"user/1")?.as_deref(), Some(&b"Ann"[..]));
+//! assert_eq!(alice.get_at(&before, b"order/7")?, None);
+//! assert_eq!(alice.scan_with(.., ScanOptions::default().at(&before))?.count(), 1);
+//!
+//! drop((scan, before));
+//! db.close()?;
+//! # Ok(())
+//! # }
+//! ```
 
+use core::ops::RangeBounds;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -10,7 +65,9 @@ use crate::env::BlockingEnv;
 use crate::error::Result;
 use crate::options::{Options, TenantOptions};
 use crate::prefix::PrefixExtractor;
-use crate::tenant::Tenant;
+use crate::read::Scan;
+use crate::table::ReadStats;
+use crate::tenant::{ScanOptions, Snapshot, Tenant};
 use crate::types::SeqNo;
 use crate::write::WriteOptions;
 
@@ -154,23 +211,75 @@ impl<E: BlockingEnv> BlockingTenant<E> {
         self.env.block_on(self.tenant.get(key))
     }
 
-    /// All keys and values of a range, in key order.
+    /// As [`Tenant::get_at`].
     ///
     /// # Errors
     ///
-    /// As for [`Tenant::scan`] and [`Scan::next`](crate::read::Scan::next).
-    pub fn scan<'k>(
+    /// As there.
+    pub fn get_at(&self, snapshot: &Snapshot<E>, key: &[u8]) -> Result<Option<Bytes>> {
+        self.env.block_on(self.tenant.get_at(snapshot, key))
+    }
+
+    /// As [`Tenant::get_with_stats`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn get_with_stats(&self, key: &[u8]) -> Result<(Option<Bytes>, ReadStats)> {
+        self.env.block_on(self.tenant.get_with_stats(key))
+    }
+
+    /// As [`Tenant::snapshot`].
+    pub fn snapshot(&self) -> Snapshot<E> {
+        self.tenant.snapshot()
+    }
+
+    fn wrap(&self, scan: Scan<E>) -> BlockingScan<E> {
+        BlockingScan { env: self.env.clone(), scan, has_failed: false }
+    }
+
+    /// As [`Tenant::scan`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn scan<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<BlockingScan<E>> {
+        Ok(self.wrap(self.tenant.scan(range)?))
+    }
+
+    /// As [`Tenant::scan_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn scan_with<'k>(
         &self,
-        range: impl core::ops::RangeBounds<&'k [u8]>,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
-        let mut scan = self.tenant.scan(range)?;
-        self.env.block_on(async {
-            let mut out = Vec::new();
-            while let Some(pair) = scan.next().await? {
-                out.push(pair);
-            }
-            Ok(out)
-        })
+        range: impl RangeBounds<&'k [u8]>,
+        options: ScanOptions<'_, E>,
+    ) -> Result<BlockingScan<E>> {
+        Ok(self.wrap(self.tenant.scan_with(range, options)?))
+    }
+
+    /// As [`Tenant::prefix`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn prefix(&self, prefix: &[u8]) -> Result<BlockingScan<E>> {
+        Ok(self.wrap(self.tenant.prefix(prefix)?))
+    }
+
+    /// As [`Tenant::prefix_with`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn prefix_with(
+        &self,
+        prefix: &[u8],
+        options: ScanOptions<'_, E>,
+    ) -> Result<BlockingScan<E>> {
+        Ok(self.wrap(self.tenant.prefix_with(prefix, options)?))
     }
 
     /// As [`Tenant::set_prefix_extractor`].
@@ -198,5 +307,60 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     /// As there.
     pub fn compact(&self) -> Result<()> {
         self.env.block_on(self.tenant.compact())
+    }
+}
+
+/// A running scan whose steps block, as an iterator over keys and values.
+///
+/// An item is an error where a block could not be read or makes no sense; the iterator then ends,
+/// so that no loop over it runs for ever. [`try_next`](Self::try_next) tries again.
+#[derive(Debug)]
+pub struct BlockingScan<E: BlockingEnv> {
+    env: E,
+    scan: Scan<E>,
+    has_failed: bool,
+}
+
+impl<E: BlockingEnv> BlockingScan<E> {
+    /// As [`Scan::next`]: where it fails it did not move, and tries again when it is asked again.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+        self.env.block_on(self.scan.next())
+    }
+
+    /// As [`Scan::start`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start(&mut self) -> Result<()> {
+        self.env.block_on(self.scan.start())
+    }
+
+    /// As [`Scan::seek`].
+    pub fn seek(&mut self, key: &[u8]) {
+        self.has_failed = false;
+        self.scan.seek(key);
+    }
+
+    /// As [`Scan::stats`].
+    pub fn stats(&self) -> &ReadStats {
+        self.scan.stats()
+    }
+}
+
+impl<E: BlockingEnv> Iterator for BlockingScan<E> {
+    type Item = Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        let item = self.try_next();
+        self.has_failed = item.is_err();
+        item.transpose()
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::env::{Env, IoClass};
 use crate::error::{Error, Result};
-use crate::iter::{self, ScanBounds, SortedIter, TableIter};
+use crate::iter::{self, ScanBounds, TableIter};
 use crate::options::Layout;
 use crate::recovery::numbered;
 use crate::table::context::Wanted;
@@ -307,7 +307,6 @@ async fn read_table<E: Env>(
     space.load(filter, &mut ctx).await?;
     ctx.unpin(table);
     let mut iter = TableIter::new(Arc::clone(space), Arc::clone(table), ScanBounds::default());
-    iter.seek(&[]);
     let (mut entries, mut tombstones) = (0_u64, 0_u64);
     while let Some(entry) = iter::next(&mut iter, space, &mut ctx).await? {
         entries += 1;

@@ -60,6 +60,45 @@ impl<E: Env> Drop for Snapshot<E> {
     }
 }
 
+/// How a scan runs: forward as of now, if nothing else is asked for.
+#[derive(Debug)]
+pub struct ScanOptions<'s, E: Env> {
+    reverse: bool,
+    snapshot: Option<&'s Snapshot<E>>,
+}
+
+impl<E: Env> Clone for ScanOptions<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Env> Copy for ScanOptions<'_, E> {}
+
+impl<E: Env> Default for ScanOptions<'_, E> {
+    fn default() -> Self {
+        Self { reverse: false, snapshot: None }
+    }
+}
+
+impl<'s, E: Env> ScanOptions<'s, E> {
+    /// The same, from the last key to the first.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { reverse: true, ..self }
+    }
+
+    /// The same, as of a snapshot of the same database.
+    #[must_use]
+    pub fn at(self, snapshot: &'s Snapshot<E>) -> Self {
+        Self { snapshot: Some(snapshot), ..self }
+    }
+
+    fn parts(self) -> (bool, Option<SeqNo>) {
+        (self.reverse, self.snapshot.map(Snapshot::seq))
+    }
+}
+
 /// What a tenant's writes waited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantStats {
@@ -206,7 +245,7 @@ impl<E: Env> Tenant<E> {
     ///
     /// `Dropped`, `Closed`.
     pub fn scan<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<Scan<E>> {
-        Scan::new(self.db.shared(), &self.branch, bounds(&range), None)
+        self.scan_with(range, ScanOptions::default())
     }
 
     /// A scan at a snapshot.
@@ -219,7 +258,41 @@ impl<E: Env> Tenant<E> {
         snapshot: &Snapshot<E>,
         range: impl RangeBounds<&'k [u8]>,
     ) -> Result<Scan<E>> {
-        Scan::new(self.db.shared(), &self.branch, bounds(&range), Some(snapshot.seq))
+        self.scan_with(range, ScanOptions::default().at(snapshot))
+    }
+
+    /// A scan of a range of keys in either direction, as of now or at a snapshot. A range that
+    /// holds no key, or whose bounds are the wrong way round, gives an empty scan.
+    ///
+    /// # Errors
+    ///
+    /// As for [`scan`](Self::scan).
+    pub fn scan_with<'k>(
+        &self,
+        range: impl RangeBounds<&'k [u8]>,
+        options: ScanOptions<'_, E>,
+    ) -> Result<Scan<E>> {
+        Scan::new(self.db.shared(), &self.branch, bounds(&range), options.parts())
+    }
+
+    /// A scan of all keys that begin with `prefix`, in key order, as of now. Where the tenant has a
+    /// prefix extractor and `prefix` holds all of an extracted prefix, tables without it cost no
+    /// data block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`scan`](Self::scan).
+    pub fn prefix(&self, prefix: &[u8]) -> Result<Scan<E>> {
+        self.prefix_with(prefix, ScanOptions::default())
+    }
+
+    /// As [`prefix`](Self::prefix), in either direction, as of now or at a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`scan`](Self::scan).
+    pub fn prefix_with(&self, prefix: &[u8], options: ScanOptions<'_, E>) -> Result<Scan<E>> {
+        Scan::of_prefix(self.db.shared(), &self.branch, prefix, options.parts())
     }
 
     /// Pins what is visible now.

@@ -1,24 +1,25 @@
 //! Iterates over a sorted run: tables in key order that do not overlap, one open at a time.
 
 use core::fmt;
+use core::mem;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::{ScanBounds, SortedIter, TableIter};
+use super::{Edge, ScanBounds, SortedIter, TableIter};
 use crate::env::Env;
 use crate::error::Result;
 use crate::table::{ReadContext, Step, TableMeta, TableSpace};
-use crate::types::Entry;
+use crate::types::{Entry, to_u64};
 
 /// The entries of one sorted run.
 pub struct LevelIter<E: Env> {
     space: Arc<TableSpace<E>>,
     tables: Arc<[Arc<TableMeta>]>,
     bounds: ScanBounds,
-    // Where the table in `open` stands in the run, or the next one to open.
+    // Tables before this one were passed; in reverse, tables from this one on.
     at: usize,
-    from: Bytes,
+    from: Edge,
+    // Tables that the last seek passed and no step has counted.
+    skipped: usize,
     open: Option<TableIter<E>>,
 }
 
@@ -33,37 +34,68 @@ impl<E: Env> fmt::Debug for LevelIter<E> {
 }
 
 impl<E: Env> LevelIter<E> {
-    /// Before the first entry of tables in key order. One key's versions may span two of them.
+    /// At the start of tables in key order. One key's versions may span two of them.
     pub fn new(
         space: Arc<TableSpace<E>>,
         tables: impl Into<Arc<[Arc<TableMeta>]>>,
         bounds: ScanBounds,
     ) -> Self {
-        let tables = tables.into();
-        Self { space, tables, bounds, at: 0, from: Bytes::new(), open: None }
+        let (tables, from) = (tables.into(), bounds.start().clone());
+        let mut iter = Self { space, tables, bounds, at: 0, from, skipped: 0, open: None };
+        iter.place();
+        iter
+    }
+
+    /// Passes the tables that lie before `from`.
+    fn place(&mut self) {
+        let from = &self.from;
+        if self.bounds.reverse {
+            self.at = self.tables.partition_point(|table| from.is_behind(&table.smallest));
+            self.skipped = self.tables.len() - self.at;
+        } else {
+            self.at = self.tables.partition_point(|table| from.is_behind(&table.largest));
+            self.skipped = self.at;
+        }
+    }
+
+    fn current(&self) -> Option<&Arc<TableMeta>> {
+        let at = if self.bounds.reverse { self.at.checked_sub(1)? } else { self.at };
+        self.tables.get(at)
+    }
+
+    fn pass_current(&mut self) {
+        if self.bounds.reverse {
+            self.at = self.at.saturating_sub(1);
+        } else {
+            self.at += 1;
+        }
     }
 }
 
 impl<E: Env> SortedIter for LevelIter<E> {
-    fn seek(&mut self, key: &[u8]) {
-        self.at = self.tables.partition_point(|table| &*table.largest < key);
-        self.from = Bytes::copy_from_slice(key);
+    fn seek(&mut self, edge: &Edge) {
+        self.from = edge.clone();
+        self.place();
         self.open = None;
     }
 
     fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
+        let skipped = to_u64(mem::take(&mut self.skipped));
+        ctx.stats.tables_considered += skipped;
+        ctx.stats.tables_ruled_out_by_bounds += skipped;
         loop {
             if let Some(open) = &mut self.open {
                 match open.next_step(ctx)? {
                     Step::Ready(None) => {
                         self.open = None;
-                        self.at += 1;
+                        self.pass_current();
                     }
                     step @ (Step::Ready(Some(_)) | Step::Need(_)) => return Ok(step),
                 }
             }
-            let Some(table) = self.tables.get(self.at) else { return Ok(Step::Ready(None)) };
-            if self.bounds.ends_before(&table.smallest) {
+            let Some(table) = self.current() else { return Ok(Step::Ready(None)) };
+            let near = if self.bounds.reverse { &table.largest } else { &table.smallest };
+            if self.bounds.is_past(near) {
                 return Ok(Step::Ready(None));
             }
             let (space, table) = (Arc::clone(&self.space), Arc::clone(table));

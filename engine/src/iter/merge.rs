@@ -9,21 +9,26 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
-use super::SortedIter;
+use super::{Edge, SortedIter};
 use crate::error::Result;
 use crate::table::{ReadContext, Step};
-use crate::types::{Entry, SeqNo};
+use crate::types::{Entry, SeqNo, to_usize};
 
 /// The entry that a source is on.
 struct Head {
     entry: Entry,
-    source: usize,
+    source: u32,
+    // The same in all heads of a merge.
+    reverse: bool,
 }
 
 impl Ord for Head {
-    /// The heap's greatest is the merge's next: the smallest entry, of equals the first source's.
+    /// The heap's greatest is the merge's next: the smallest entry, in reverse the largest, of
+    /// equals the first source's.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.entry.cmp_internal(&self.entry).then_with(|| other.source.cmp(&self.source))
+        let order = other.entry.cmp_internal(&self.entry);
+        let order = if self.reverse { order.reverse() } else { order };
+        order.then_with(|| other.source.cmp(&self.source))
     }
 }
 
@@ -45,9 +50,10 @@ impl Eq for Head {}
 /// the one of the first source that has it.
 pub struct MergeIter {
     sources: Vec<Box<dyn SortedIter>>,
+    reverse: bool,
     heads: BinaryHeap<Head>,
     // Sources that have handed out their head, the last one asked next.
-    pending: Vec<usize>,
+    pending: Vec<u32>,
     last: Option<(Bytes, SeqNo)>,
 }
 
@@ -61,10 +67,23 @@ impl fmt::Debug for MergeIter {
 }
 
 impl MergeIter {
-    /// Before the first entry of these sources.
+    /// Before the first entry of these sources, which all run forward.
     pub fn new(sources: Vec<Box<dyn SortedIter>>) -> Self {
-        let pending = (0..sources.len()).rev().collect();
-        Self { sources, heads: BinaryHeap::new(), pending, last: None }
+        let heads = BinaryHeap::with_capacity(sources.len());
+        let mut merge = Self { sources, reverse: false, heads, pending: Vec::new(), last: None };
+        merge.ask_all();
+        merge
+    }
+
+    /// Behind the last entry of these sources, which all run in reverse.
+    pub fn reverse(sources: Vec<Box<dyn SortedIter>>) -> Self {
+        Self { reverse: true, ..Self::new(sources) }
+    }
+
+    fn ask_all(&mut self) {
+        self.pending.clear();
+        self.pending.extend((0_u32..).zip(&self.sources).map(|(source, _)| source));
+        self.pending.reverse();
     }
 
     /// Brings every source onto its next entry: what the merge's next entry is chosen from.
@@ -74,13 +93,16 @@ impl MergeIter {
     /// As for `next_step`.
     pub fn fill(&mut self, ctx: &mut ReadContext) -> Result<Step<()>> {
         while let Some(&source) = self.pending.last() {
-            let next = match self.sources.get_mut(source) {
+            // A source that fails stays pending and is asked again.
+            let next = match self.sources.get_mut(to_usize(u64::from(source))) {
                 Some(iter) => iter.next_step(ctx)?,
                 None => Step::Ready(None),
             };
             match next {
                 Step::Need(need) => return Ok(Step::Need(need)),
-                Step::Ready(Some(entry)) => self.heads.push(Head { entry, source }),
+                Step::Ready(Some(entry)) => {
+                    self.heads.push(Head { entry, source, reverse: self.reverse });
+                }
                 Step::Ready(None) => {}
             }
             self.pending.pop();
@@ -90,12 +112,12 @@ impl MergeIter {
 }
 
 impl SortedIter for MergeIter {
-    fn seek(&mut self, key: &[u8]) {
+    fn seek(&mut self, edge: &Edge) {
         self.heads.clear();
-        self.pending = (0..self.sources.len()).rev().collect();
+        self.ask_all();
         self.last = None;
         for source in &mut self.sources {
-            source.seek(key);
+            source.seek(edge);
         }
     }
 
@@ -104,7 +126,7 @@ impl SortedIter for MergeIter {
             if let Step::Need(need) = self.fill(ctx)? {
                 return Ok(Step::Need(need));
             }
-            let Some(Head { entry, source }) = self.heads.pop() else {
+            let Some(Head { entry, source, .. }) = self.heads.pop() else {
                 return Ok(Step::Ready(None));
             };
             self.pending.push(source);

@@ -1,10 +1,15 @@
-//! Sorted iterators in internal order: by key, then newest first. They run forward.
+//! Sorted iterators, forward in internal order (by key, then newest first) or strictly backward.
 //!
 //! An iterator is lazy and restartable. Its step is a plain function: where a part of a table is
 //! not in memory it says so and stays where it is, and is asked again once the part was loaded. So
 //! a step over cached blocks builds no future, and iterators are objects although their world is
 //! not.
+//!
+//! Its direction is that of its [`ScanBounds`] and never changes. Backward, a key's oldest version
+//! comes first: a source then needs to know nothing of other sources, not even of the next table of
+//! its own run, and [`VisibleIter`] alone waits for the newest one that its reader sees.
 
+pub mod bounds;
 pub mod level;
 pub mod merge;
 pub mod table;
@@ -13,10 +18,8 @@ mod tests;
 pub mod visible;
 
 use core::fmt::Debug;
-use core::ops::Bound;
 
-use bytes::Bytes;
-
+pub use self::bounds::{Edge, ScanBounds};
 pub use self::level::LevelIter;
 pub use self::merge::MergeIter;
 pub use self::table::TableIter;
@@ -24,13 +27,13 @@ pub use self::visible::VisibleIter;
 use crate::env::Env;
 use crate::error::Result;
 use crate::table::{ReadContext, Step, TableSpace};
-use crate::types::{Entry, SEQ_MAX, SeqNo};
+use crate::types::Entry;
 
 /// A sorted source of entries.
 pub trait SortedIter: Debug + Send {
-    /// The next step hands out the first entry at or behind `key`. A new iterator begins at its
-    /// first entry.
-    fn seek(&mut self, key: &[u8]);
+    /// The next step hands out the first entry behind the edge in the iterator's direction. An
+    /// iterator that was never moved begins where its bounds do.
+    fn seek(&mut self, edge: &Edge);
 
     /// The next entry, or `None` behind the last, again and again.
     ///
@@ -42,39 +45,12 @@ pub trait SortedIter: Debug + Send {
 }
 
 impl<I: SortedIter + ?Sized> SortedIter for Box<I> {
-    fn seek(&mut self, key: &[u8]) {
-        (**self).seek(key);
+    fn seek(&mut self, edge: &Edge) {
+        (**self).seek(edge);
     }
 
     fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
         (**self).next_step(ctx)
-    }
-}
-
-/// What a scan can touch. Sources use it to leave out tables and blocks, and may still hand out
-/// entries outside of it; [`VisibleIter`] does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScanBounds {
-    /// Where keys end.
-    pub upper: Bound<Bytes>,
-    /// The largest sequence number that the scan sees.
-    pub seq: SeqNo,
-}
-
-impl Default for ScanBounds {
-    fn default() -> Self {
-        Self { upper: Bound::Unbounded, seq: SEQ_MAX }
-    }
-}
-
-impl ScanBounds {
-    /// Whether a key lies past the upper bound.
-    pub fn ends_before(&self, key: &[u8]) -> bool {
-        match &self.upper {
-            Bound::Included(upper) => key > &**upper,
-            Bound::Excluded(upper) => key >= &**upper,
-            Bound::Unbounded => false,
-        }
     }
 }
 

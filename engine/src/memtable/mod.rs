@@ -34,6 +34,10 @@ struct MemKey {
     seq_kind: u64,
 }
 
+/// A key with the sequence number and kind in one word. No entry has the word `u64::MAX`, with
+/// which it is the place before all versions of the key.
+type Place<'a> = (&'a [u8], u64);
+
 /// A key as the skip list compares it, so that a lookup needs no allocation.
 trait AsKey {
     fn parts(&self) -> (&[u8], u64);
@@ -177,16 +181,24 @@ impl Memtable {
         (found.key().key() == key).then(|| found.key().entry())
     }
 
-    /// Up to `count` entries in order behind (key, sequence number and kind in one word), or from
-    /// the start of `key` where no word is given.
-    fn chunk(&self, key: &[u8], behind: Option<u64>, count: usize, out: &mut Vec<Entry>) {
-        let at = (key, behind.unwrap_or(u64::MAX));
-        let at: &dyn AsKey = &at;
-        let bound = if behind.is_some() { Bound::Excluded(at) } else { Bound::Included(at) };
-        let mut next = self.map.lower_bound(bound);
+    /// Up to `count` entries in order, those behind a place.
+    fn chunk(&self, (key, word): Place<'_>, count: usize, out: &mut Vec<Entry>) {
+        let mut next = self.map.lower_bound(Bound::Excluded(&(key, word) as &dyn AsKey));
         while let Some(found) = next.filter(|_| out.len() < count) {
             out.push(found.key().entry());
             next = found.next();
+        }
+    }
+
+    /// Up to `count` entries in reverse order, those before a place or all.
+    fn chunk_back(&self, before: Option<Place<'_>>, count: usize, out: &mut Vec<Entry>) {
+        let mut next = match &before {
+            Some(place) => self.map.upper_bound(Bound::Excluded(place as &dyn AsKey)),
+            None => self.map.back(),
+        };
+        while let Some(found) = next.filter(|_| out.len() < count) {
+            out.push(found.key().entry());
+            next = found.prev();
         }
     }
 

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use super::block_builder::BlockBuilder;
 use super::filter::{build_filter, filter_bytes, filter_hash, prefix_hash};
 use super::format::{
-    BLOCK_BYTES_MAX, BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, put_block, set_stored_key,
+    BLOCK_BYTES_MAX, BlockHandle, FOOTER_BYTES, Footer, KEY_SUFFIX_BYTES, TRAILER_BYTES, put_block,
+    set_stored_key,
 };
 use super::properties::{TableProperties, TableSizes};
 use super::{TableFormat, TableMeta};
+use crate::coding::put_varint;
 use crate::error::{Error, Result};
 use crate::options::Compression;
 use crate::types::{Entry, Kind, SEQ_MAX, TableId, TreeId, cmp_internal, to_u64};
@@ -33,6 +35,8 @@ pub struct TableBuilder {
     data: BlockBuilder,
     index: BlockBuilder,
     hashes: Vec<u64>,
+    // Key of the first entry in `data`.
+    block_first_key: Vec<u8>,
     stored_key: Vec<u8>,
     last_key: Vec<u8>,
     // Length of the last key's prefix that the filter holds.
@@ -77,6 +81,7 @@ impl TableBuilder {
             data: BlockBuilder::new(format.restart_interval),
             index: BlockBuilder::new(INDEX_RESTART_INTERVAL),
             hashes: Vec::new(),
+            block_first_key: Vec::new(),
             stored_key: Vec::new(),
             last_key: Vec::new(),
             last_prefix_len: None,
@@ -115,6 +120,10 @@ impl TableBuilder {
         self.meta.tombstones += u64::from(entry.kind == Kind::Delete);
         self.meta.min_seq = self.meta.min_seq.min(entry.seq);
         self.meta.max_seq = self.meta.max_seq.max(entry.seq);
+        if self.data.is_empty() {
+            self.block_first_key.clear();
+            self.block_first_key.extend_from_slice(&entry.key);
+        }
         set_stored_key(&mut self.stored_key, entry);
         self.data.add(&self.stored_key, &entry.value);
         if self.data.bytes() >= u64::from(self.format.block_bytes) {
@@ -154,7 +163,8 @@ impl TableBuilder {
         let key = to_u64(entry.key.len()).saturating_add(SLACK_BYTES);
         // The block that the entry ends may hold almost `block_bytes` before it.
         let block = self.data.bytes().saturating_add(to_u64(entry.value.len()));
-        if block.max(self.index.bytes()).saturating_add(key) > BLOCK_BYTES_MAX {
+        let index = self.index.bytes().saturating_add(to_u64(self.block_first_key.len()));
+        if block.max(index).saturating_add(key) > BLOCK_BYTES_MAX {
             return Err(Error::InvalidArgument(format!(
                 "an entry of {} bytes does not fit in a table of {} bytes",
                 entry.key.len().saturating_add(entry.value.len()),
@@ -271,6 +281,12 @@ impl TableBuilder {
         self.sizes.data_blocks += 1;
         let mut value = Vec::new();
         handle.encode(&mut value);
+        let first_key = &self.block_first_key;
+        let shared = first_key.iter().zip(&last_key).take_while(|(a, b)| a == b).count();
+        // Never into the suffix of the last key, whatever bytes that has.
+        let shared = shared.min(last_key.len().saturating_sub(KEY_SUFFIX_BYTES));
+        put_varint(&mut value, to_u64(shared));
+        value.extend_from_slice(first_key.get(shared..).unwrap_or_default());
         self.index.add(&last_key, &value);
         self.stored_key = last_key;
     }

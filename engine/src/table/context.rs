@@ -50,22 +50,50 @@ pub enum Wanted {
 }
 
 /// Work of a read, counted. Each counter is complete once the read ended without an error.
+///
+/// A block is either read or cached, each time that it is used; a retry counts nothing twice. A
+/// point read asks each table at most once, an iterator once for each seek.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadStats {
     /// Data blocks read from files, those read ahead included.
     pub data_blocks_read: u64,
     /// Data blocks found in the cache.
     pub data_blocks_cached: u64,
-    /// Index blocks, filter blocks and footers read from files.
-    pub index_filter_blocks_read: u64,
+    /// Index blocks read from files.
+    pub index_blocks_read: u64,
+    /// Index blocks found in the cache.
+    pub index_blocks_cached: u64,
+    /// Filter blocks read from files.
+    pub filter_blocks_read: u64,
+    /// Filter blocks found in the cache.
+    pub filter_blocks_cached: u64,
+    /// Footers read from files.
+    pub footers_read: u64,
     /// Tables that a point read asked or an iterator came to.
     pub tables_considered: u64,
-    /// Of these, tables that keys or sequence numbers ruled out without a block.
+    /// Of these, tables that hold no key of the range, as their own range or their index says.
     pub tables_ruled_out_by_bounds: u64,
-    /// Of these, tables that the filter ruled out without a data block.
+    /// Of these, tables whose every entry is newer than the read.
+    pub tables_ruled_out_by_seq: u64,
+    /// Of these, tables that the filter of whole keys ruled out.
     pub tables_ruled_out_by_filter: u64,
-    /// Of these, tables that the filter ruled out by the prefix of a scan, without a data block.
+    /// Of these, tables that the filter of prefixes ruled out.
     pub tables_ruled_out_by_prefix: u64,
+}
+
+impl ReadStats {
+    /// Data blocks used, from wherever.
+    pub fn data_blocks(&self) -> u64 {
+        self.data_blocks_read + self.data_blocks_cached
+    }
+
+    /// Tables that cost no data block.
+    pub fn tables_ruled_out(&self) -> u64 {
+        self.tables_ruled_out_by_bounds
+            + self.tables_ruled_out_by_seq
+            + self.tables_ruled_out_by_filter
+            + self.tables_ruled_out_by_prefix
+    }
 }
 
 /// The state of one read or of one iterator's reads.
@@ -137,6 +165,11 @@ impl ReadContext {
     /// A context for flushes and compactions: passes the cache by, reads `readahead_bytes` at once.
     pub fn bulk(class: IoClass, readahead_bytes: u32) -> Self {
         Self { fill_cache: false, readahead_bytes, ..Self::new(class) }
+    }
+
+    /// Lets go of all that was loaded and not used.
+    pub(crate) fn unpin_all(&mut self) {
+        self.pinned.clear();
     }
 
     /// Lets go of what was loaded for a table.

@@ -109,11 +109,6 @@ impl BlockHandle {
         put_varint(out, self.bytes);
     }
 
-    pub(crate) fn decode(mut d: Decoder<'_>) -> Option<Self> {
-        let handle = Self { offset: d.varint()?, bytes: d.varint()? };
-        d.is_empty().then_some(handle)
-    }
-
     /// Where the block's trailer ends.
     pub(crate) fn end(self) -> Option<u64> {
         self.offset.checked_add(self.bytes)?.checked_add(TRAILER_BYTES)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::block::{Block, BlockCursor};
+use super::block::{Block, BlockCursor, ReverseCursor};
 use super::filter::Filter;
 use super::format::{
     BLOCK_BYTES_MAX, BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, open_block, put_block,
@@ -16,21 +16,32 @@ use super::*;
 use crate::coding::Decoder;
 use crate::env::BlockingEnv;
 use crate::env::mem::MemEnv;
-use crate::iter::{ScanBounds, SortedIter, TableIter};
+use crate::iter::{Edge, ScanBounds, SortedIter, TableIter};
 use crate::types::{SEQ_MAX, to_u64, to_usize};
 
 /// Walks a block from outside; how many entries it handed out.
 fn walk(content: Bytes, key: &[u8]) -> usize {
     let len = content.len();
     let Ok(block) = Block::decode(0, content) else { return 0 };
-    let mut cursor = BlockCursor::new(Arc::new(block), Vec::new());
+    let block = Arc::new(block);
+    let mut cursor = BlockCursor::new(Arc::clone(&block), Vec::new());
     let mut steps = 0;
     while cursor.advance() == Ok(true) {
         steps += 1;
         assert!(steps <= len && cursor.key().0.len() <= len, "an entry out of nothing");
         drop((cursor.entry(), cursor.handle()));
+        cursor.first_key();
     }
     drop(cursor.seek(key, 0));
+    let mut cursor = ReverseCursor::new(block, Vec::new());
+    let mut steps = 0;
+    while cursor.back() == Ok(true) {
+        steps += 1;
+        let key_len = cursor.current().unwrap().key().0.len();
+        assert!(steps <= len && key_len <= len, "an entry out of nothing");
+    }
+    drop(cursor.seek_before(key, 0));
+    drop(cursor.previous_entry());
     steps
 }
 
@@ -81,7 +92,7 @@ fn read_all(bytes: &[u8], meta: &TableMeta) -> Result<(), TestCaseError> {
         let mut iter = TableIter::new(Arc::clone(&space), Arc::clone(&table), bounds);
         let mut ctx = ReadContext { readahead_bytes, ..ReadContext::default() };
         corruption(collect(&env, &space, &mut iter, &mut ctx).map(drop))?;
-        iter.seek(&meta.largest);
+        iter.seek(&Edge::before(&meta.largest));
         corruption(collect(&env, &space, &mut iter, &mut ctx).map(drop))?;
     }
     // What LZ4 expands is in here too: nothing in the cache is longer than that allows.
@@ -265,7 +276,7 @@ proptest! {
         let need = Need { table: Arc::clone(&table), what: context::Wanted::Index };
         env.block_on(space.load(need, &mut ctx)).unwrap();
         let index = space.index(&table, &ctx).unwrap();
-        let mut cursor = BlockCursor::new(Arc::clone(&index.block), Vec::new());
+        let mut cursor = BlockCursor::new(Arc::clone(&index.0.block), Vec::new());
         prop_assert_eq!(cursor.advance(), Ok(true));
         let handles = [footer.filter, footer.index, footer.properties, cursor.handle().unwrap()];
         let handle = handles[part];

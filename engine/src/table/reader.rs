@@ -94,9 +94,11 @@ impl<E: Env> TableSpace<E> {
         seq: SeqNo,
         ctx: &mut ReadContext,
     ) -> Result<Step<Option<Entry>>> {
-        if key < &*table.smallest || key > &*table.largest || table.min_seq > seq {
+        let in_bounds = (&*table.smallest..=&*table.largest).contains(&key);
+        if !in_bounds || table.min_seq > seq {
             ctx.stats.tables_considered += 1;
-            ctx.stats.tables_ruled_out_by_bounds += 1;
+            ctx.stats.tables_ruled_out_by_bounds += u64::from(!in_bounds);
+            ctx.stats.tables_ruled_out_by_seq += u64::from(in_bounds);
             return Ok(Step::Ready(None));
         }
         let step = self.search(table, key, seq, ctx);
@@ -113,19 +115,25 @@ impl<E: Env> TableSpace<E> {
         seq: SeqNo,
         ctx: &mut ReadContext,
     ) -> Result<Step<Option<Entry>>> {
-        let Some(filter) = self.filter(table, ctx) else {
+        let Some((filter, filter_cached)) = self.filter(table, ctx) else {
             return Ok(need(table, Wanted::Filter));
         };
         if !filter.may_contain(filter_hash(key)) {
             ctx.stats.tables_considered += 1;
             ctx.stats.tables_ruled_out_by_filter += 1;
+            ctx.stats.filter_blocks_cached += u64::from(filter_cached);
             return Ok(Step::Ready(None));
         }
-        let Some(index) = self.index(table, ctx) else {
+        let Some((index, index_cached)) = self.index(table, ctx) else {
             return Ok(need(table, Wanted::Index));
         };
         let step = self.find(table, &index, (key, seek_suffix(seq)), ctx)?;
-        ctx.stats.tables_considered += u64::from(matches!(step, Step::Ready(_)));
+        // Counted at the end, since a step that needs a part asks for all of them again.
+        if matches!(step, Step::Ready(_)) {
+            ctx.stats.tables_considered += 1;
+            ctx.stats.filter_blocks_cached += u64::from(filter_cached);
+            ctx.stats.index_blocks_cached += u64::from(index_cached);
+        }
         Ok(step)
     }
 
@@ -169,10 +177,11 @@ impl<E: Env> TableSpace<E> {
         (extractor, prefix): (&TreeExtractor, &[u8]),
         ctx: &mut ReadContext,
     ) -> Step<bool> {
-        let Some(filter) = self.filter(table, ctx) else {
+        let Some((filter, cached)) = self.filter(table, ctx) else {
             return need(table, Wanted::Filter);
         };
         let held = filter.may_contain_prefix(extractor, prefix);
+        ctx.stats.filter_blocks_cached += u64::from(cached);
         if held {
             // What was read with the filter is of use for the index.
             ctx.pinned.remove(&table.filter_key());
@@ -212,6 +221,15 @@ impl<E: Env> TableSpace<E> {
     /// Those of the files, or `Corruption` where the bytes are not those of this table. Nothing but
     /// the caches was changed; asking again reads again.
     pub async fn load(&self, need: Need, ctx: &mut ReadContext) -> Result<()> {
+        let loaded = self.load_part(need, ctx).await;
+        if loaded.is_err() {
+            // Read from the file again: the tail may be where the damage is.
+            ctx.tail = None;
+        }
+        loaded
+    }
+
+    async fn load_part(&self, need: Need, ctx: &mut ReadContext) -> Result<()> {
         let table = &need.table;
         match need.what {
             Wanted::Filter => {
@@ -220,7 +238,7 @@ impl<E: Env> TableSpace<E> {
                     Filter::pass()
                 } else {
                     let content = self.read_block(table, footer.salt, footer.filter, ctx).await?;
-                    ctx.stats.index_filter_blocks_read += 1;
+                    ctx.stats.filter_blocks_read += 1;
                     self.placed(table, footer.filter.offset, Filter::decode(&content))?
                         .with_extractor(&footer.extractor)
                 };
@@ -229,7 +247,7 @@ impl<E: Env> TableSpace<E> {
             Wanted::Index => {
                 let footer = self.footer(table, ctx).await?;
                 let content = self.read_block(table, footer.salt, footer.index, ctx).await?;
-                ctx.stats.index_filter_blocks_read += 1;
+                ctx.stats.index_blocks_read += 1;
                 let offset = footer.index.offset;
                 let block = Arc::new(self.placed(table, offset, Block::decode(offset, content))?);
                 let index = Index { block, salt: footer.salt };
@@ -327,7 +345,7 @@ impl<E: Env> TableSpace<E> {
         let offset = table.bytes - len;
         let span = BlockHandle { offset, bytes: len - TRAILER_BYTES };
         let bytes = self.read(table, (span, footer_offset), ctx.class).await?;
-        ctx.stats.index_filter_blocks_read += 1;
+        ctx.stats.footers_read += 1;
         let footer = bytes.get(to_usize(footer_offset - offset)..).unwrap_or_default();
         let footer = self.placed(table, footer_offset, Footer::decode(footer))?;
         ctx.tail = Some(Tail { footer_key: table.footer_key(), offset, bytes });
@@ -410,16 +428,17 @@ impl<E: Env> TableSpace<E> {
         }
     }
 
-    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Filter>> {
+    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<(Arc<Filter>, bool)> {
         match self.lookup(table.filter_key(), ctx) {
-            Some((Part::Filter(filter), _)) => Some(filter),
+            Some((Part::Filter(filter), cached)) => Some((filter, cached)),
             _ => None,
         }
     }
 
-    pub(crate) fn index(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Index>> {
+    /// The index where it is in memory, and whether it came from the cache.
+    pub(crate) fn index(&self, table: &TableMeta, ctx: &ReadContext) -> Option<(Arc<Index>, bool)> {
         match self.lookup(table.index_key(), ctx) {
-            Some((Part::Index(index), _)) => Some(index),
+            Some((Part::Index(index), cached)) => Some((index, cached)),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use super::*;
 use crate::Error;
 use crate::env::mem::MemEnv;
 use crate::env::{BlockingEnv, Env, File, IoClass};
-use crate::iter::{self, ScanBounds, SortedIter, TableIter};
+use crate::iter::{self, Edge, ScanBounds, SortedIter, TableIter};
 use crate::prefix::PrefixExtractor;
 use crate::types::{Entry, Kind, to_u64};
 
@@ -138,13 +138,17 @@ fn a_get_costs_one_data_block_and_none_where_filter_or_bounds_rule_it_out() {
     let out = ReadStats { tables_ruled_out_by_bounds: 1, ..considered };
     assert_eq!(run("kex", 1_000), out);
     assert_eq!(run("key1", 1_000), out);
-    assert_eq!(run("key000000", 0), out);
-    let by_filter =
-        ReadStats { tables_ruled_out_by_filter: 1, index_filter_blocks_read: 2, ..considered };
-    assert_eq!(run("key000101", 1_000), by_filter);
-    let cold = ReadStats { data_blocks_read: 1, index_filter_blocks_read: 1, ..considered };
+    let too_new = ReadStats { tables_ruled_out_by_seq: 1, ..considered };
+    assert_eq!(run("key000000", 0), too_new);
+    let by_filter = ReadStats { tables_ruled_out_by_filter: 1, ..considered };
+    let asked = ReadStats { filter_blocks_read: 1, footers_read: 1, ..by_filter };
+    assert_eq!(run("key000101", 1_000), asked);
+    let asked = ReadStats { filter_blocks_cached: 1, ..by_filter };
+    assert_eq!(run("key000101", 1_000), asked);
+    let warm = ReadStats { filter_blocks_cached: 1, ..considered };
+    let cold = ReadStats { data_blocks_read: 1, index_blocks_read: 1, ..warm };
     assert_eq!(run("key000100", 1_000), cold);
-    let hot = ReadStats { data_blocks_cached: 1, ..considered };
+    let hot = ReadStats { data_blocks_cached: 1, index_blocks_cached: 1, ..warm };
     assert_eq!(run("key000100", 1_000), hot);
     space.purge_file(1);
     assert_eq!(space.block_cache().bytes(), 0);
@@ -411,9 +415,21 @@ proptest! {
         let mut iter = TableIter::new(Arc::clone(&space), Arc::clone(&table), bounds);
         let mut ctx = ReadContext { readahead_bytes: readahead, ..ReadContext::default() };
         prop_assert_eq!(&collect(&env, &space, &mut iter, &mut ctx).unwrap(), &entries);
-        iter.seek(&from);
+        iter.seek(&Edge::before(&from));
         let expected: Vec<_> = entries.iter().filter(|e| e.key >= from).cloned().collect();
         prop_assert_eq!(collect(&env, &space, &mut iter, &mut ctx).unwrap(), expected);
+        let bounds = ScanBounds { reverse: true, ..ScanBounds::default() };
+        let mut iter = TableIter::new(Arc::clone(&space), table, bounds);
+        let mut expected: Vec<_> = entries.iter().rev().cloned().collect();
+        prop_assert_eq!(&collect(&env, &space, &mut iter, &mut ctx).unwrap(), &expected);
+        iter.seek(&Edge::before(&from));
+        expected.retain(|e| e.key < from);
+        let read = ctx.stats.data_blocks();
+        let first = env.block_on(iter::next(&mut iter, &space, &mut ctx)).unwrap();
+        prop_assert_eq!(first.as_ref(), expected.first());
+        prop_assert_eq!(ctx.stats.data_blocks() - read, u64::from(first.is_some()));
+        let rest = collect(&env, &space, &mut iter, &mut ctx).unwrap();
+        prop_assert_eq!(&rest[..], &expected[expected.len().min(1)..]);
         prop_assert!(ctx.pinned.is_empty());
     }
 
@@ -445,9 +461,16 @@ proptest! {
                 Err(error) => prop_assert_eq!(error.kind(), "corruption"),
             }
         }
-        let mut iter = TableIter::new(Arc::clone(&space), table, ScanBounds::default());
-        if let Ok(found) = collect(&env, &space, &mut iter, &mut ReadContext::default()) {
-            prop_assert_eq!(found, entries);
+        for reverse in [false, true] {
+            let bounds = ScanBounds { reverse, ..ScanBounds::default() };
+            let mut iter = TableIter::new(Arc::clone(&space), Arc::clone(&table), bounds);
+            if let Ok(found) = collect(&env, &space, &mut iter, &mut ReadContext::default()) {
+                let mut expected = entries.clone();
+                if reverse {
+                    expected.reverse();
+                }
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 }
