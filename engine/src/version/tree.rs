@@ -1,6 +1,7 @@
 //! One LSM tree and the branches that read from it, as live state.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -11,8 +12,9 @@ use crate::error::Error;
 use crate::layout::Place;
 use crate::memtable::Memtable;
 use crate::metrics::Counter;
+use crate::policy::view::LevelsView;
 use crate::signal::Signal;
-use crate::types::{BranchId, SeqNo, TreeId};
+use crate::types::{BranchId, Nanos, SeqNo, TableId, TreeId};
 
 /// What a read of a tree looks at, frozen: taking it pins everything in it.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,8 @@ pub struct Tree {
     flushed_upto: AtomicU64,
     dropped: AtomicBool,
     failed: Mutex<Option<Arc<Error>>>,
+    /// When this process first saw the oldest tombstone of each table that holds any.
+    tombstones_since: Mutex<BTreeMap<TableId, Nanos>>,
 }
 
 impl Tree {
@@ -57,6 +61,36 @@ impl Tree {
             flushed_upto: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             failed: Mutex::new(None),
+            tombstones_since: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Tells a view of this tree since when there are tombstones in its tables.
+    pub fn age_tombstones(&self, view: &mut LevelsView) {
+        let mut since = self.tombstones_since.lock();
+        for table in view.levels.iter_mut().flatten().filter(|t| t.tombstones > 0) {
+            table.tombstones_since_ns = *since.entry(table.table).or_insert(view.now_ns);
+        }
+    }
+
+    /// Tables that a compaction is about to install hold the tombstones of its inputs.
+    pub fn inherit_tombstones(&self, inputs: &[TableId], outputs: &[TableId]) {
+        let mut since = self.tombstones_since.lock();
+        let oldest = inputs.iter().filter_map(|id| since.get(id).copied()).min();
+        for id in outputs {
+            if let Some(oldest) = oldest {
+                since.insert(*id, oldest);
+            }
+        }
+    }
+
+    /// Forgets tombstones of tables that left the tree.
+    pub fn forget_tombstones(&self) {
+        let version = Arc::clone(&self.view().version);
+        let mut since = self.tombstones_since.lock();
+        if !since.is_empty() {
+            let held: BTreeSet<TableId> = version.tables().map(|(_, t)| t.id).collect();
+            since.retain(|id, _| held.contains(id));
         }
     }
 
