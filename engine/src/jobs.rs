@@ -248,3 +248,26 @@ impl State {
         (RETRY_NS_MIN << (*failures - 1).min(9)).min(RETRY_NS_MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_looked_at_again_at_its_time_and_is_idle_until_then() {
+        let jobs = Jobs::default();
+        let trees: Vec<Arc<Tree>> = (1..4).map(|id| Arc::new(Tree::new(TreeId(id)))).collect();
+        for (at, tree) in [30, 10, 20].into_iter().zip(&trees) {
+            jobs.set_wake(tree, Some(at));
+        }
+        jobs.set_wake(&trees[2], Some(40));
+        assert!(jobs.is_idle());
+        assert!(matches!(jobs.next_compaction(9), Next::Wait(Some(10))));
+        assert!(matches!(jobs.next_compaction(10), Next::Run(tree) if tree.id == TreeId(2)));
+        jobs.compaction_done(TreeId(2), false);
+        jobs.set_wake(&trees[0], None);
+        assert!(matches!(jobs.next_compaction(39), Next::Wait(Some(40))));
+        jobs.remove_tree(TreeId(3));
+        assert!(matches!(jobs.next_compaction(100), Next::Wait(None)));
+    }
+}

@@ -289,3 +289,24 @@ fn mix(state: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pending_bytes_are_summed_and_leave_with_their_tree() {
+        let pressure = Pressure::new(&Options::default(), 1).unwrap();
+        let trees: Vec<Arc<Tree>> = (1..4).map(|id| Arc::new(Tree::new(TreeId(id)))).collect();
+        for (bytes, tree) in (1..).zip(&trees) {
+            pressure.add_tree(tree, 1);
+            pressure.set_pending_compaction(tree, bytes * 10);
+        }
+        assert_eq!(pressure.pending_compaction_bytes(), 60);
+        pressure.set_pending_compaction(&trees[1], 5);
+        assert_eq!(pressure.pending_compaction_bytes(), 45);
+        pressure.remove_tree(&trees[2]);
+        pressure.set_pending_compaction(&trees[2], 100);
+        assert_eq!(pressure.pending_compaction_bytes(), 15);
+    }
+}

@@ -6,9 +6,9 @@
 //! level furthest above its target comes first.
 //!
 //! With `dynamic` = 1 the targets follow the data: the largest level is at its target, each level
-//! above is smaller by the ratio, and L0 goes into the first level whose target would not fall below
-//! the base size over the ratio. So all but a tenth of the data is in the last level, and a small
-//! tree has one level. With 0, level 1 has the base size and levels fill from above.
+//! above is smaller by the ratio, and L0 goes into the first level whose target would not fall
+//! below the base size over the ratio. So all but a tenth of the data is in the last level, and a
+//! small tree has one level. With 0, level 1 has the base size and levels fill from above.
 //!
 //! * Versions of one key never end up with the older above the newer: inputs of the upper level are
 //!   widened until no table left behind touches their key range, and all tables below that the

@@ -40,10 +40,10 @@ fn touches(range: &KeyRange, table: &TableFacts) -> bool {
 /// [`rewrite_last`] is to follow.
 pub fn step(view: &LevelsView, level: u32, range: &KeyRange) -> Option<CompactionPlan> {
     let run = tables(view, level);
-    let touched = run.iter().filter(|t| touches(range, t));
     let inputs: Vec<(u32, &TableFacts)> = if level == 0 {
-        with_older(run, touched.collect()).into_iter().map(|t| (0, t)).collect()
+        with_older(run, range).into_iter().map(|t| (0, t)).collect()
     } else {
+        let touched = run.iter().filter(|t| touches(range, t));
         let span = Span::touching(run, &Span::around(touched)?);
         span.tables(run).iter().map(|t| (level, t)).collect()
     };
@@ -69,12 +69,12 @@ pub fn rewrite_last(view: &LevelsView, range: &KeyRange) -> Option<CompactionPla
     push_down(view, (LAST_LEVEL, inputs), LAST_LEVEL)
 }
 
-/// Tables of L0 with every older one that must not stay above them, newest first.
-fn with_older<'a>(run: &'a [TableFacts], touched: Vec<&'a TableFacts>) -> Vec<&'a TableFacts> {
+/// Tables of L0 that touch a range, with every older one that must not stay above them, newest
+/// first.
+fn with_older<'a>(run: &'a [TableFacts], range: &KeyRange) -> Vec<&'a TableFacts> {
     let mut taken: Vec<&TableFacts> = Vec::new();
     for table in run {
-        let named = touched.iter().any(|t| t.table == table.table);
-        if named || taken.iter().any(|newer| Span::of(newer).touches(table)) {
+        if touches(range, table) || taken.iter().any(|newer| Span::of(newer).touches(table)) {
             taken.push(table);
         }
     }

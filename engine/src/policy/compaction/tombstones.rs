@@ -94,18 +94,18 @@ impl Triggers {
     pub(super) fn plan(&self, view: &LevelsView) -> Option<CompactionPlan> {
         (0..LEVEL_COUNT).find_map(|level| {
             let run = tables(view, level);
-            run.iter().enumerate().filter(|(_, t)| self.is_due(view, level, t)).find_map(
-                |(at, table)| match level {
+            let due = run.iter().enumerate().filter(|(_, t)| self.is_due(view, level, t));
+            let level_to = if level == LAST_LEVEL { level } else { occupied_below(view, level) };
+            let mut plans = due.map(|(at, table)| {
+                let inputs = if level == 0 {
                     // Older L0 tables must not stay above it.
-                    0 => push_down(view, (0, run.get(at..)?), occupied_below(view, 0)),
-                    _ => {
-                        let inputs = Span::touching(run, &Span::of(table)).tables(run);
-                        let level_to =
-                            if level == LAST_LEVEL { level } else { occupied_below(view, level) };
-                        push_down(view, (level, inputs), level_to)
-                    }
-                },
-            )
+                    run.get(at..).unwrap_or_default()
+                } else {
+                    Span::touching(run, &Span::of(table)).tables(run)
+                };
+                push_down(view, (level, inputs), level_to)
+            });
+            plans.find_map(|plan| plan)
         })
     }
 
