@@ -1,7 +1,9 @@
 //! A compaction: tables of one tree are merged into a level by one edit.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,7 +17,7 @@ use crate::policy::compaction::manual::{self, KeyRange};
 use crate::policy::view::{CompactionPlan, LEVEL_COUNT};
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
-use crate::table::{ReadContext, TableMeta};
+use crate::table::{ReadContext, Step, TableMeta};
 use crate::types::{Entry, FileNumber, TableId};
 use crate::version::Version;
 use crate::version::edit::Edit;
@@ -201,17 +203,40 @@ fn install(
     })
 }
 
+/// Counts what a source hands out: the merge drops an entry that two sources hold, and these count
+/// as read.
+#[derive(Debug)]
+struct Counted<I> {
+    source: I,
+    count: Arc<AtomicU64>,
+}
+
+impl<I: SortedIter> SortedIter for Counted<I> {
+    fn seek(&mut self, key: &[u8]) {
+        self.source.seek(key);
+    }
+
+    fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
+        let step = self.source.next_step(ctx)?;
+        if let Step::Ready(Some(_)) = &step {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(step)
+    }
+}
+
 /// One source for each sorted run: a table of L0, or a level.
 fn sources<E: Env>(
     shared: &Shared<E>,
     inputs: &[(u32, Arc<TableMeta>)],
+    count: &Arc<AtomicU64>,
 ) -> Vec<Box<dyn SortedIter>> {
     let same_run = |a: &(u32, Arc<TableMeta>), b: &(u32, Arc<TableMeta>)| a.0 > 0 && a.0 == b.0;
     let runs = inputs.chunk_by(same_run);
     runs.map(|run| {
         let tables: Vec<Arc<TableMeta>> = run.iter().map(|(_, t)| Arc::clone(t)).collect();
-        let iter = LevelIter::new(Arc::clone(&shared.space), tables, ScanBounds::default());
-        Box::new(iter) as Box<dyn SortedIter>
+        let source = LevelIter::new(Arc::clone(&shared.space), tables, ScanBounds::default());
+        Box::new(Counted { source, count: Arc::clone(count) }) as Box<dyn SortedIter>
     })
     .collect()
 }
@@ -222,24 +247,24 @@ async fn merge<E: Env>(
     (plan, inputs, left): (&CompactionPlan, &[(u32, Arc<TableMeta>)], &Version),
     (tally, begun): (&mut Tally, &mut Vec<FileNumber>),
 ) -> Result<Vec<(u32, TableMeta)>> {
-    let mut iter = MergeIter::new(sources(shared, inputs));
+    let read = Arc::new(AtomicU64::new(0));
+    let mut iter = MergeIter::new(sources(shared, inputs, &read));
     let mut ctx = ReadContext::bulk(IoClass::Compaction, READAHEAD_BYTES);
     let mut retention = Retention::new(shared.snapshot_seqs());
-    let mut out = Vec::new();
+    let (mut out, mut kept) = (Vec::new(), 0_u64);
     let mut writer: Option<TableWriter<E>> = None;
     let mut last: Option<Entry> = None;
     while let Some(entry) = iter::next(&mut iter, &shared.space, &mut ctx).await? {
         shared.env.charge(Work::MergeEntry);
-        tally.input += 1;
         let keep = match retention.judge(&entry) {
             Verdict::Keep => true,
             Verdict::KeepTombstone => left.may_hold(&entry.key),
             Verdict::Drop => false,
         };
         if !keep || is_gone(shared, &entry.key)? {
-            tally.dropped += 1;
             continue;
         }
+        kept += 1;
         // Cut between keys only: versions of one key stay in one table.
         let new_key = last.as_ref().is_none_or(|l| l.key != entry.key);
         let full = |w: &TableWriter<E>| w.estimated_bytes() >= shared.options.table_bytes_max;
@@ -257,9 +282,11 @@ async fn merge<E: Env>(
     if let Some(writer) = writer {
         out.push((plan.level_to, writer.finish().await?));
     }
+    tally.input = read.load(Ordering::Relaxed);
+    tally.dropped = tally.input.saturating_sub(kept);
     tally.output = out.iter().map(|(_, t)| t.entries).sum();
     tally.output_bytes = out.iter().map(|(_, t)| t.bytes).sum();
-    check_tally(shared, inputs, tally)?;
+    check_tally(&shared.dir, inputs, tally)?;
     if !out.is_empty() {
         shared.env.sync_dir(&shared.dir).await?;
     }
@@ -268,13 +295,28 @@ async fn merge<E: Env>(
 
 /// What the manifest says of the inputs is what was read, and all of it was written or dropped on
 /// purpose; else an input that ended early would take its rest with it when it is removed.
-fn check_tally<E: Env>(
-    shared: &Shared<E>,
-    inputs: &[(u32, Arc<TableMeta>)],
-    tally: &Tally,
-) -> Result<()> {
+fn check_tally(dir: &Path, inputs: &[(u32, Arc<TableMeta>)], tally: &Tally) -> Result<()> {
     let said = inputs.iter().map(|(_, t)| t.entries).sum();
-    check_count(&shared.dir, "the input of a compaction", (said, tally.input))?;
+    check_count(dir, "the input of a compaction", (said, tally.input))?;
     let kept = tally.input.saturating_sub(tally.dropped);
-    check_count(&shared.dir, "the output of a compaction", (kept, tally.output))
+    check_count(dir, "the output of a compaction", (kept, tally.output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_do_not_add_up_are_refused() {
+        let input = |entries| (0, Arc::new(TableMeta { entries, ..TableMeta::default() }));
+        let inputs = [input(3), input(4)];
+        let check = |input, dropped, output| {
+            let tally = Tally { input, output, dropped, output_bytes: 0 };
+            check_tally(Path::new("/db"), &inputs, &tally)
+        };
+        assert!(check(7, 2, 5).is_ok());
+        // An input that ended early, and an output that lost an entry.
+        assert!(matches!(check(6, 2, 4), Err(Error::Corruption { .. })));
+        assert!(matches!(check(7, 2, 4), Err(Error::Corruption { .. })));
+    }
 }

@@ -206,7 +206,6 @@ impl Runner for CompactionRunner {
                         smallest: Bytes::copy_from_slice(smallest.as_bytes()),
                         largest: Bytes::copy_from_slice(largest.as_bytes()),
                         compacting: line.word(4) == "compacting",
-                        ..TableFacts::default()
                     });
                 }
                 other => panic!("unknown line {other:?}"),

@@ -131,3 +131,35 @@ impl Version {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn older_tables_are_those_behind_the_newest_input() {
+        let table = |file: u64, range: [&'static str; 2]| {
+            let [smallest, largest] = range.map(|key| Bytes::from_static(key.as_bytes()));
+            let id = TableId { file, offset: 0 };
+            Arc::new(TableMeta { id, smallest, largest, ..TableMeta::default() })
+        };
+        let l0 = vec![table(4, ["a", "z"]), table(3, ["b", "c"]), table(2, ["e", "f"])];
+        let l2 = vec![table(1, ["c", "d"]), table(0, ["m", "n"])];
+        let version = Version { levels: vec![l0, Vec::new(), l2] };
+        let beside = |files: &[u64]| {
+            version.older_beside(&files.iter().map(|f| TableId { file: *f, offset: 0 }).collect())
+        };
+        // The newer table does not count, the older one of L0 does.
+        let left = beside(&[3]);
+        assert!(left.may_hold(b"e") && left.may_hold(b"d") && left.may_hold(b"m"));
+        assert!(!left.may_hold(b"b") && !left.may_hold(b"g") && !left.may_hold(b"o"));
+        // An input itself does not count, its neighbours do.
+        let left = beside(&[3, 1]);
+        assert!(left.may_hold(b"e") && left.may_hold(b"n") && !left.may_hold(b"d"));
+        // Of a deeper level only those beside and below are older.
+        let left = beside(&[1]);
+        assert!(left.may_hold(b"m") && !left.may_hold(b"e") && !left.may_hold(b"c"));
+    }
+}

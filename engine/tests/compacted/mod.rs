@@ -4,8 +4,8 @@ use core::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use forebay_engine::env::BlockingEnv;
 use forebay_engine::env::mem::MemEnv;
+use forebay_engine::env::{BlockingEnv, Env};
 use forebay_engine::events::{Event, Listener};
 use forebay_engine::inspect::{Inspection, TableReport, inspect};
 use forebay_engine::options::{Layout, Options};
@@ -117,6 +117,18 @@ impl World {
     /// Tables that the manifest names. A manifest or a table that changes meanwhile is asked again.
     pub(crate) fn tables(&self) -> Vec<TableReport> {
         self.inspect(None).tables
+    }
+
+    /// Looks again and again for ten seconds.
+    pub(crate) fn waits_for(&self, is_so: impl Fn() -> bool) -> bool {
+        let end = self.env.now() + 10_000_000_000;
+        while !is_so() {
+            if self.env.now() > end {
+                return false;
+            }
+            self.env.block_on(self.env.sleep_until(self.env.now() + 20_000_000));
+        }
+        true
     }
 
     pub(crate) fn tombstones(&self) -> u64 {
