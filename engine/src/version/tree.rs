@@ -183,3 +183,30 @@ impl Branch {
         self.dropped.store(dropped, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::view::TableFacts;
+
+    fn since(tree: &Tree, now_ns: Nanos, tables: &[TableId]) -> Vec<Nanos> {
+        let facts = |id: &TableId| TableFacts { table: *id, tombstones: 1, ..Default::default() };
+        let levels = vec![tables.iter().map(facts).collect()];
+        let mut view = LevelsView { now_ns, levels, ..LevelsView::default() };
+        tree.age_tombstones(&mut view);
+        view.levels.iter().flatten().map(|t| t.tombstones_since_ns).collect()
+    }
+
+    #[test]
+    fn tombstones_keep_their_age_through_compactions() {
+        let tree = Tree::new(TreeId(1));
+        let ids: Vec<TableId> = (1..5).map(|file| TableId { file, offset: 0 }).collect();
+        assert_eq!(since(&tree, 10, &ids[..1]), [10]);
+        assert_eq!(since(&tree, 20, &ids[..2]), [10, 20]);
+        tree.inherit_tombstones(&ids[..2], &ids[2..3]);
+        assert_eq!(since(&tree, 30, &ids[2..]), [10, 30]);
+        // The tree holds none of them.
+        tree.forget_tombstones();
+        assert_eq!(since(&tree, 40, &ids[2..]), [40, 40]);
+    }
+}
