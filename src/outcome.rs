@@ -250,7 +250,7 @@ fn sample(run_id: &str, interval: &Interval) -> SeriesRow {
         memtable_bytes: interval.memtable_bytes,
         imm: interval.immutable_count,
         l0_files: interval.l0_count,
-        pending_compaction_bytes: 0,
+        pending_compaction_bytes: interval.pending_compaction_bytes,
         p99_ns: interval.p99_ns,
     }
 }

@@ -300,6 +300,15 @@ impl<E: BlockingEnv> BlockingTenant<E> {
         self.env.block_on(self.tenant.flush())
     }
 
+    /// As [`Tenant::compact_range`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn compact_range<'k>(&self, range: impl core::ops::RangeBounds<&'k [u8]>) -> Result<()> {
+        self.env.block_on(self.tenant.compact_range(range))
+    }
+
     /// As [`Tenant::compact`].
     ///
     /// # Errors

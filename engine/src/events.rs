@@ -63,6 +63,8 @@ pub enum Event {
         output_entries: u64,
         /// Entries left out: shadowed, deleted or of a dropped branch.
         dropped_entries: u64,
+        /// Whether its tables only changed their level: nothing was read or written.
+        trivial_move: bool,
         /// How long it took.
         elapsed_ns: Nanos,
     },

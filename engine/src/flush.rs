@@ -4,6 +4,7 @@
 //! synced, edit synced, version installed, memory and WAL released. Without the first step half of
 //! a batch across tenants could survive.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -192,6 +193,14 @@ fn install(
     })
 }
 
+/// Refuses a job whose entries do not add up: its edit must not be written.
+pub(crate) fn check_count(dir: &Path, what: &str, (said, met): (u64, u64)) -> Result<()> {
+    if said == met {
+        return Ok(());
+    }
+    Err(Error::corruption(dir, 0, format!("{what} should hold {said} entries and has {met}")))
+}
+
 async fn write_table<E: Env>(
     shared: &Shared<E>,
     tree: &Tree,
@@ -201,8 +210,10 @@ async fn write_table<E: Env>(
     let mut retention = Retention::new(shared.snapshot_seqs());
     let mut iter = MemtableIter::new(Arc::clone(memtable));
     let mut writer: Option<TableWriter<E>> = None;
+    let (mut read, mut written) = (0_u64, 0_u64);
     while let Some(entry) = iter.advance() {
         shared.env.charge(Work::MergeEntry);
+        read += 1;
         if retention.judge(&entry) == Verdict::Drop || is_gone(shared, &entry.key)? {
             continue;
         }
@@ -211,10 +222,12 @@ async fn write_table<E: Env>(
             None => writer.insert(TableWriter::create(shared, tree, IoClass::Flush, begun).await?),
         };
         writer.add(&entry).await?;
+        written += 1;
     }
+    check_count(&shared.dir, "a memtable", (memtable.entries(), read))?;
     let Some(writer) = writer else { return Ok(None) };
     let table = writer.finish().await?;
+    check_count(&shared.dir, "the table of a flush", (written, table.entries))?;
     shared.env.sync_dir(&shared.dir).await?;
-    debug_assert!(table.entries <= memtable.entries(), "a flush made entries up");
     Ok(Some(table))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::policy::compaction::manual::KeyRange;
 use crate::signal::Signal;
 use crate::types::{Nanos, TreeId};
 use crate::version::tree::Tree;
@@ -27,17 +28,21 @@ struct State {
     flushing: BTreeSet<TreeId>,
     compactions: BTreeMap<TreeId, (u64, Nanos, Arc<Tree>)>,
     compacting: BTreeSet<TreeId>,
-    full: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<FullCompaction>>)>,
+    /// When to ask about trees of which nothing is due, in the order of time and by tree.
+    wakes: BTreeMap<(Nanos, TreeId), Arc<Tree>>,
+    wake_times: BTreeMap<TreeId, Nanos>,
+    manual: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<ManualCompaction>>)>,
     failures: BTreeMap<TreeId, u32>,
 }
 
-/// A wish of somebody who waits: all tables of a tree in the last level.
-#[derive(Debug, Default)]
-pub(crate) struct FullCompaction {
+/// A wish of somebody who waits: a range of a tree in the last level.
+#[derive(Debug)]
+pub(crate) struct ManualCompaction {
+    pub(crate) range: KeyRange,
     outcome: Mutex<Option<Result<()>>>,
 }
 
-impl FullCompaction {
+impl ManualCompaction {
     /// How it ended, once it has.
     pub(crate) fn outcome(&self) -> Option<Result<()>> {
         self.outcome.lock().clone()
@@ -118,12 +123,27 @@ impl Jobs {
         }
     }
 
+    /// A tree of which nothing is due is to be looked at again at this time.
+    pub(crate) fn set_wake(&self, tree: &Arc<Tree>, at: Option<Nanos>) {
+        let mut state = self.state.lock();
+        state.remove_wake(tree.id);
+        let Some(at) = at else { return };
+        let soonest = state.wakes.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        state.wakes.insert((at, tree.id), Arc::clone(tree));
+        state.wake_times.insert(tree.id, at);
+        drop(state);
+        if soonest {
+            self.changed.raise();
+        }
+    }
+
     /// The most urgent compaction, one at a time in a tree; equal ones by tree.
     pub(crate) fn next_compaction(&self, now: Nanos) -> Next {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        state.wake(now);
         let free = |id: &TreeId| !state.compacting.contains(id);
-        let wished = state.full.iter().find(|(id, _)| free(id)).map(|(_, (tree, _))| tree);
+        let wished = state.manual.iter().find(|(id, _)| free(id)).map(|(_, (tree, _))| tree);
         if let Some(tree) = wished.cloned() {
             state.compacting.insert(tree.id);
             return Next::Run(tree);
@@ -137,14 +157,19 @@ impl Jobs {
             return Next::Run(tree);
         }
         let later = state.compactions.iter().filter(|(id, _)| free(id)).map(|(_, (_, at, _))| *at);
-        Next::Wait(later.min())
+        let wake_at = state.wakes.first_key_value().map(|((at, _), _)| *at);
+        Next::Wait(later.chain(wake_at).min())
     }
 
-    /// Somebody waits for all tables of a tree to be merged into the last level.
-    pub(crate) fn add_full_compaction(&self, tree: &Arc<Tree>) -> Arc<FullCompaction> {
-        let wish = Arc::new(FullCompaction::default());
+    /// Somebody waits for a range of a tree to be merged into the last level.
+    pub(crate) fn add_manual_compaction(
+        &self,
+        tree: &Arc<Tree>,
+        range: KeyRange,
+    ) -> Arc<ManualCompaction> {
+        let wish = Arc::new(ManualCompaction { range, outcome: Mutex::new(None) });
         let mut state = self.state.lock();
-        let entry = state.full.entry(tree.id).or_insert_with(|| (Arc::clone(tree), Vec::new()));
+        let entry = state.manual.entry(tree.id).or_insert_with(|| (Arc::clone(tree), Vec::new()));
         entry.1.push(Arc::clone(&wish));
         drop(state);
         self.changed.raise();
@@ -152,8 +177,8 @@ impl Jobs {
     }
 
     /// The wishes that a compaction of the tree, which is about to begin, is to fulfil.
-    pub(crate) fn take_full_compactions(&self, tree: TreeId) -> Vec<Arc<FullCompaction>> {
-        self.state.lock().full.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes)
+    pub(crate) fn take_manual_compactions(&self, tree: TreeId) -> Vec<Arc<ManualCompaction>> {
+        self.state.lock().manual.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes)
     }
 
     /// A compaction ended. Returns how long to wait before the tree's next one when it failed.
@@ -179,7 +204,7 @@ impl Jobs {
         state.flushes.is_empty()
             && state.flushing.is_empty()
             && state.compactions.is_empty()
-            && state.full.is_empty()
+            && state.manual.is_empty()
             && state.compacting.is_empty()
     }
 
@@ -188,7 +213,8 @@ impl Jobs {
         let mut state = self.state.lock();
         state.flushes.retain(|e| e.tree.id != tree);
         state.compactions.remove(&tree);
-        let wishes = state.full.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes);
+        state.remove_wake(tree);
+        let wishes = state.manual.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes);
         for wish in &wishes {
             wish.end(Err(Error::Dropped));
         }
@@ -199,9 +225,49 @@ impl Jobs {
 }
 
 impl State {
+    fn remove_wake(&mut self, tree: TreeId) {
+        if let Some(at) = self.wake_times.remove(&tree) {
+            self.wakes.remove(&(at, tree));
+        }
+    }
+
+    /// Queues the trees that were to be looked at by now.
+    fn wake(&mut self, now: Nanos) {
+        while let Some(entry) = self.wakes.first_entry()
+            && entry.key().0 <= now
+        {
+            let ((_, id), tree) = entry.remove_entry();
+            self.wake_times.remove(&id);
+            self.compactions.entry(id).or_insert((1, 0, tree));
+        }
+    }
+
     fn backoff(&mut self, tree: TreeId) -> Nanos {
         let failures = self.failures.entry(tree).or_insert(0);
         *failures = failures.saturating_add(1);
         (RETRY_NS_MIN << (*failures - 1).min(9)).min(RETRY_NS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_looked_at_again_at_its_time_and_is_idle_until_then() {
+        let jobs = Jobs::default();
+        let trees: Vec<Arc<Tree>> = (1..4).map(|id| Arc::new(Tree::new(TreeId(id)))).collect();
+        for (at, tree) in [30, 10, 20].into_iter().zip(&trees) {
+            jobs.set_wake(tree, Some(at));
+        }
+        jobs.set_wake(&trees[2], Some(40));
+        assert!(jobs.is_idle());
+        assert!(matches!(jobs.next_compaction(9), Next::Wait(Some(10))));
+        assert!(matches!(jobs.next_compaction(10), Next::Run(tree) if tree.id == TreeId(2)));
+        jobs.compaction_done(TreeId(2), false);
+        jobs.set_wake(&trees[0], None);
+        assert!(matches!(jobs.next_compaction(39), Next::Wait(Some(40))));
+        jobs.remove_tree(TreeId(3));
+        assert!(matches!(jobs.next_compaction(100), Next::Wait(None)));
     }
 }

@@ -42,6 +42,8 @@ pub struct Counters {
     pub flush_count: Counter,
     /// Compactions installed, trivial moves included.
     pub compaction_count: Counter,
+    /// Compactions that only changed the level of tables.
+    pub trivial_move_count: Counter,
     /// Flushes and compactions that failed.
     pub job_failed_count: Counter,
     /// Syncs of the WAL.
@@ -75,6 +77,8 @@ pub struct Metrics {
     pub flush_count: u64,
     /// Compactions installed, trivial moves included.
     pub compaction_count: u64,
+    /// Compactions that only changed the level of tables.
+    pub trivial_move_count: u64,
     /// Flushes and compactions that failed.
     pub job_failed_count: u64,
     /// Syncs of the WAL.
@@ -103,6 +107,9 @@ pub struct Metrics {
     pub l0_count: u64,
     /// Trees, now.
     pub tree_count: u64,
+    /// Bytes that compactions would read until nothing is due in any tree, now, as the compaction
+    /// policy estimates it.
+    pub pending_compaction_bytes: u64,
 }
 
 impl Counters {
@@ -126,6 +133,7 @@ impl Counters {
             manifest_bytes: self.manifest_bytes.get(),
             flush_count: self.flush_count.get(),
             compaction_count: self.compaction_count.get(),
+            trivial_move_count: self.trivial_move_count.get(),
             job_failed_count: self.job_failed_count.get(),
             wal_sync_count: self.wal_sync_count.get(),
             policy_override_count: self.policy_override_count.get(),

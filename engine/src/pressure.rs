@@ -21,6 +21,9 @@ use crate::version::tree::Tree;
 struct State {
     view: FlushView,
     trees: Vec<Option<Arc<Tree>>>,
+    /// By slot, and their sum: what compactions have before them.
+    pending: Vec<u64>,
+    pending_sum: u64,
     free: Vec<usize>,
     policy: Box<dyn FlushPolicy>,
     draw: u64,
@@ -47,8 +50,9 @@ impl Pressure {
             ..FlushView::default()
         };
         let policy = flush::build(&options.flush_policy)?;
-        let (trees, free) = (Vec::new(), Vec::new());
-        let state = State { view, trees, free, policy, draw, wake_at: None };
+        let (trees, pending, free) = (Vec::new(), Vec::new(), Vec::new());
+        let (pending_sum, wake_at) = (0, None);
+        let state = State { view, trees, pending, pending_sum, free, policy, draw, wake_at };
         Ok(Self { state: Mutex::new(state) })
     }
 
@@ -66,6 +70,7 @@ impl Pressure {
         } else {
             state.view.trees.push(TreeFacts::default());
             state.trees.push(None);
+            state.pending.push(0);
             state.trees.len() - 1
         };
         if let Some(place) = state.view.trees.get_mut(slot) {
@@ -84,6 +89,7 @@ impl Pressure {
         if let Some(place) = state.trees.get_mut(slot) {
             *place = None;
             state.free.push(slot);
+            state.set_pending(slot, 0);
         }
         if let Some(facts) = state.view.trees.get_mut(slot) {
             let gone = core::mem::take(facts);
@@ -154,6 +160,17 @@ impl Pressure {
         self.with(tree, |facts| facts.l0_count = l0_count);
     }
 
+    /// What compactions of a tree have before them.
+    pub fn set_pending_compaction(&self, tree: &Tree, bytes: u64) {
+        let mut state = self.state.lock();
+        state.set_pending(tree.slot.load(Ordering::Relaxed), bytes);
+    }
+
+    /// What compactions of all trees have before them.
+    pub fn pending_compaction_bytes(&self) -> u64 {
+        self.state.lock().pending_sum
+    }
+
     /// Asks the flush policy. Returns the trees to seal, and the trees it looked at.
     pub fn decide(&self, now: Nanos, budget: &Budget, wal: (u64, u64)) -> (Vec<Arc<Tree>>, u64) {
         let mut guard = self.state.lock();
@@ -219,6 +236,13 @@ impl Pressure {
 }
 
 impl State {
+    fn set_pending(&mut self, slot: usize, bytes: u64) {
+        if let Some(place) = self.pending.get_mut(slot) {
+            let before = core::mem::replace(place, bytes);
+            self.pending_sum = self.pending_sum.saturating_sub(before).saturating_add(bytes);
+        }
+    }
+
     /// The trees that are there, each with its facts.
     fn slots(&self) -> impl Iterator<Item = (&TreeFacts, &Arc<Tree>)> {
         let slots = self.view.trees.iter().zip(&self.trees);
@@ -264,4 +288,25 @@ fn mix(state: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pending_bytes_are_summed_and_leave_with_their_tree() {
+        let pressure = Pressure::new(&Options::default(), 1).unwrap();
+        let trees: Vec<Arc<Tree>> = (1..4).map(|id| Arc::new(Tree::new(TreeId(id)))).collect();
+        for (bytes, tree) in (1..).zip(&trees) {
+            pressure.add_tree(tree, 1);
+            pressure.set_pending_compaction(tree, bytes * 10);
+        }
+        assert_eq!(pressure.pending_compaction_bytes(), 60);
+        pressure.set_pending_compaction(&trees[1], 5);
+        assert_eq!(pressure.pending_compaction_bytes(), 45);
+        pressure.remove_tree(&trees[2]);
+        pressure.set_pending_compaction(&trees[2], 100);
+        assert_eq!(pressure.pending_compaction_bytes(), 15);
+    }
 }

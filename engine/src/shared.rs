@@ -22,7 +22,7 @@ use crate::policy::stall::StallPolicy;
 use crate::pressure::Pressure;
 use crate::signal::Signal;
 use crate::table::{TableFormat, TableMeta, TableSpace};
-use crate::types::{FileNumber, Nanos, SeqNo};
+use crate::types::{FileNumber, Nanos, SEQ_MAX, SeqNo};
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
 use crate::version::tree::{Branch, Tree};
@@ -170,19 +170,29 @@ impl<E: Env> Shared<E> {
         }
         // Held from the look to the queue: who looks last has seen the newest levels.
         let policy = self.compaction_policy.lock();
-        let urgency = policy.urgency(&self.levels_view(tree));
+        let view = self.levels_view(tree);
+        let urgency = policy.urgency(&view);
+        self.pressure.set_pending_compaction(tree, policy.pending_bytes(&view));
         self.jobs.set_compaction(tree, urgency, not_before);
+        // A tree that is compacted is asked again afterwards.
+        let wake_at = if urgency == 0 { policy.wake_at(&view) } else { None };
+        self.jobs.set_wake(tree, wake_at);
     }
 
     /// What the compaction policy sees of a tree.
     pub(crate) fn levels_view(&self, tree: &Tree) -> crate::policy::view::LevelsView {
-        crate::policy::view::LevelsView {
+        let mut view = crate::policy::view::LevelsView {
+            now_ns: self.env.now(),
+            oldest_snapshot: self.snapshots.lock().keys().next().copied().unwrap_or(SEQ_MAX),
+            l0_slowdown_count: self.options.l0_slowdown_count,
             l0_compaction_count: self.options.l0_compaction_count,
             level_base_bytes: self.options.level_base_of(Self::tenants_of(tree)),
             level_ratio: self.options.level_ratio,
             table_bytes_max: self.options.table_bytes_max,
             ..tree.view().version.facts(tree.id, &[])
-        }
+        };
+        tree.age_tombstones(&mut view);
+        view
     }
 
     /// Counters and gauges at this instant.
@@ -196,6 +206,7 @@ impl<E: Env> Shared<E> {
             immutable_count,
             l0_count,
             tree_count,
+            pending_compaction_bytes: self.pressure.pending_compaction_bytes(),
             ..self.counters.snapshot()
         }
     }

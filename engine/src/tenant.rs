@@ -334,17 +334,39 @@ impl<E: Env> Tenant<E> {
         }
     }
 
-    /// Flushes the tenant's tree, then merges all its tables into the last level, and waits. Every
-    /// table is rewritten, so that what no snapshot sees and every tombstone is gone.
+    /// As [`compact_range`](Self::compact_range), of all keys of the tenant.
     ///
     /// # Errors
     ///
-    /// As for [`flush`](Self::flush), and those of the compaction; the tables are then as before.
+    /// As there.
     pub async fn compact(&self) -> Result<()> {
+        self.compact_range(..).await
+    }
+
+    /// Flushes the tenant's tree, then merges its tables that touch a range of keys into the last
+    /// level, and waits. Every such table is rewritten, so that of the range's keys what no
+    /// snapshot sees is gone, and every tombstone. Where tenants share a tree, tables that hold
+    /// keys of several are rewritten for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush), and those of the compaction: the range is then part of the
+    /// way down, and reads as before.
+    pub async fn compact_range<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<()> {
+        let (from, to) = bounds(&range);
         self.flush().await?;
         let shared = self.db.shared();
-        let Some((tree, _)) = self.branch.places.first() else { return Err(Error::Dropped) };
-        let wish = shared.jobs.add_full_compaction(tree);
+        let Some((tree, place)) = self.branch.places.first() else { return Err(Error::Dropped) };
+        let stored = |bound: Bound<&[u8]>| bound.map(|key| place.key(key));
+        let from = match stored(from) {
+            Bound::Unbounded => Bound::Included(place.key(&[])),
+            bound @ (Bound::Included(_) | Bound::Excluded(_)) => bound,
+        };
+        let to = match stored(to) {
+            Bound::Unbounded => place.end().map_or(Bound::Unbounded, Bound::Excluded),
+            bound @ (Bound::Included(_) | Bound::Excluded(_)) => bound,
+        };
+        let wish = shared.jobs.add_manual_compaction(tree, (from, to));
         loop {
             let listener = shared.job_ended.listen();
             if let Some(outcome) = wish.outcome() {

@@ -185,7 +185,10 @@ impl Runner for CompactionRunner {
                 }
                 "levels" => {
                     view.tree = TreeId(line.take("tree"));
+                    view.now_ns = line.take("now_ns");
+                    view.oldest_snapshot = line.take("oldest_snapshot");
                     view.l0_compaction_count = line.take("l0_compaction_count");
+                    view.l0_slowdown_count = line.take("l0_slowdown_count");
                     view.level_base_bytes = line.take("level_base_bytes");
                     view.level_ratio = line.take("level_ratio");
                 }
@@ -196,10 +199,13 @@ impl Runner for CompactionRunner {
                     view.levels[level].push(TableFacts {
                         table: TableId { file: line.number(2), offset: 0 },
                         bytes: line.take("bytes"),
+                        entries: line.take("entries"),
+                        tombstones: line.take("tombstones"),
+                        tombstones_since_ns: line.take("tombstones_since_ns"),
+                        max_seq: line.take("max_seq"),
                         smallest: Bytes::copy_from_slice(smallest.as_bytes()),
                         largest: Bytes::copy_from_slice(largest.as_bytes()),
                         compacting: line.word(4) == "compacting",
-                        ..TableFacts::default()
                     });
                 }
                 other => panic!("unknown line {other:?}"),
@@ -208,8 +214,14 @@ impl Runner for CompactionRunner {
         }
         let policy = self.0.as_mut().unwrap();
         let mut copy = policy.clone();
-        let mut out = format!("urgency {}\n", policy.urgency(&view));
+        let urgency = policy.urgency(&view);
+        let mut out = format!("urgency {urgency}\npending_bytes {}\n", policy.pending_bytes(&view));
+        if let Some(at) = policy.wake_at(&view) {
+            writeln!(out, "wake_at {at}").unwrap();
+        }
         let plan = policy.decide(&view);
+        let idle = !view.levels.iter().flatten().any(|table| table.compacting);
+        assert!(!idle || plan.is_some() == (urgency > 0), "urgency {urgency}, plan {plan:?}");
         assert_eq!(copy.decide(&view), plan, "a clone decides differently");
         match plan {
             None => out.push_str("no plan\n"),

@@ -29,6 +29,8 @@ pub struct Interval {
     pub immutable_count: u64,
     /// L0 tables of all trees at its end.
     pub l0_count: u64,
+    /// Bytes that compactions have before them at its end.
+    pub pending_compaction_bytes: u64,
     /// 99th percentile of the latency of the writes answered in it.
     pub p99_ns: u64,
 }

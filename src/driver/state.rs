@@ -151,6 +151,7 @@ impl<E: Env> Driver<E> {
             memtable_bytes: metrics.mutable_bytes.saturating_add(metrics.immutable_bytes),
             immutable_count: metrics.immutable_count,
             l0_count: metrics.l0_count,
+            pending_compaction_bytes: metrics.pending_compaction_bytes,
             p99_ns,
         };
         state.recorder.intervals.push(interval);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{Nanos, TableId, TreeId};
+use crate::types::{Nanos, SeqNo, TableId, TreeId};
 
 /// One tree, as a flush policy sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,6 +169,9 @@ pub enum Admission {
     },
 }
 
+/// Levels of a tree, L0 included.
+pub const LEVEL_COUNT: u32 = 7;
+
 /// One table, as a compaction policy sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableFacts {
@@ -180,6 +183,11 @@ pub struct TableFacts {
     pub entries: u64,
     /// Its tombstones.
     pub tombstones: u64,
+    /// When this process first saw the oldest of them, in this table or in one that it was made
+    /// from; 0 when it has none.
+    pub tombstones_since_ns: Nanos,
+    /// Its largest sequence number.
+    pub max_seq: SeqNo,
     /// Its smallest key.
     pub smallest: Bytes,
     /// Its largest key.
@@ -193,11 +201,17 @@ pub struct TableFacts {
 pub struct LevelsView {
     /// Which tree.
     pub tree: TreeId,
+    /// The monotonic clock.
+    pub now_ns: Nanos,
+    /// The number of the oldest open snapshot; the largest there is when none is open.
+    pub oldest_snapshot: SeqNo,
     /// Level 0 first, its tables newest first; in other levels tables are in key order and
     /// disjoint.
     pub levels: Vec<Vec<TableFacts>>,
     /// L0 tables from which they are compacted.
     pub l0_compaction_count: u32,
+    /// L0 tables from which writes to the tree are delayed; 0 for no such number.
+    pub l0_slowdown_count: u32,
     /// Target bytes of level 1.
     pub level_base_bytes: u64,
     /// Target bytes of a level over those of the level above it.
@@ -215,6 +229,6 @@ pub struct CompactionPlan {
     pub inputs: Vec<(u32, TableId)>,
     /// The level that takes the output.
     pub level_to: u32,
-    /// The one input changes its level and is not rewritten.
+    /// The one input, of another level, changes its level and is not rewritten.
     pub trivial_move: bool,
 }

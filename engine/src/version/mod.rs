@@ -6,14 +6,15 @@ pub mod manifest;
 pub mod set;
 pub mod tree;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::policy::view::{LevelsView, TableFacts};
+use crate::policy::view::{self, LevelsView, TableFacts};
 use crate::table::TableMeta;
 use crate::types::{TableId, TreeId};
 
 /// Levels of a tree, L0 included.
-pub const LEVEL_COUNT: usize = 7;
+pub const LEVEL_COUNT: usize = view::LEVEL_COUNT as usize;
 
 /// One tree's tables by level, immutable. Shared by reference: a branch and its fork may hold the
 /// same.
@@ -83,6 +84,8 @@ impl Version {
             bytes: t.bytes,
             entries: t.entries,
             tombstones: t.tombstones,
+            tombstones_since_ns: 0,
+            max_seq: t.max_seq,
             smallest: t.smallest.clone(),
             largest: t.largest.clone(),
             compacting: compacting.contains(&t.id),
@@ -94,11 +97,69 @@ impl Version {
         }
     }
 
-    /// Whether a table other than `inputs`, at `level` or below, may hold `key`: then a tombstone
-    /// of it must stay.
-    pub fn may_hold_below(&self, level: u32, key: &[u8], inputs: &[TableId]) -> bool {
-        self.tables().any(|(l, t)| {
-            l >= level && *t.smallest <= *key && key <= &*t.largest && !inputs.contains(&t.id)
+    /// The tables that a compaction of these inputs leaves behind and that may hold data older than
+    /// theirs: what is newer than the newest input lies before it in the order of age.
+    #[must_use]
+    pub fn older_beside(&self, inputs: &BTreeSet<TableId>) -> Self {
+        let mut rest = self.clone();
+        for (at, level) in rest.levels.iter_mut().enumerate() {
+            if let Some(newest) = level.iter().position(|t| inputs.contains(&t.id)) {
+                // Below L0 the tables of a level are of one age.
+                if at == 0 {
+                    level.drain(..newest);
+                }
+                break;
+            }
+            level.clear();
+        }
+        for level in &mut rest.levels {
+            level.retain(|t| !inputs.contains(&t.id));
+        }
+        rest
+    }
+
+    /// Whether a table may hold this key. Of the tables that a compaction leaves behind one is
+    /// enough, and a tombstone of the key must stay.
+    pub fn may_hold(&self, key: &[u8]) -> bool {
+        let spans = |t: &TableMeta| *t.smallest <= *key && *key <= *t.largest;
+        self.levels.iter().enumerate().any(|(level, tables)| {
+            if level == 0 {
+                return tables.iter().any(|t| spans(t));
+            }
+            let at = tables.partition_point(|t| *t.largest < *key);
+            tables.get(at).is_some_and(|t| spans(t))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn older_tables_are_those_behind_the_newest_input() {
+        let table = |file: u64, range: [&'static str; 2]| {
+            let [smallest, largest] = range.map(|key| Bytes::from_static(key.as_bytes()));
+            let id = TableId { file, offset: 0 };
+            Arc::new(TableMeta { id, smallest, largest, ..TableMeta::default() })
+        };
+        let l0 = vec![table(4, ["a", "z"]), table(3, ["b", "c"]), table(2, ["e", "f"])];
+        let l2 = vec![table(1, ["c", "d"]), table(0, ["m", "n"])];
+        let version = Version { levels: vec![l0, Vec::new(), l2] };
+        let beside = |files: &[u64]| {
+            version.older_beside(&files.iter().map(|f| TableId { file: *f, offset: 0 }).collect())
+        };
+        // The newer table does not count, the older one of L0 does.
+        let left = beside(&[3]);
+        assert!(left.may_hold(b"e") && left.may_hold(b"d") && left.may_hold(b"m"));
+        assert!(!left.may_hold(b"b") && !left.may_hold(b"g") && !left.may_hold(b"o"));
+        // An input itself does not count, its neighbours do.
+        let left = beside(&[3, 1]);
+        assert!(left.may_hold(b"e") && left.may_hold(b"n") && !left.may_hold(b"d"));
+        // Of a deeper level only those beside and below are older.
+        let left = beside(&[1]);
+        assert!(left.may_hold(b"m") && !left.may_hold(b"e") && !left.may_hold(b"c"));
     }
 }
