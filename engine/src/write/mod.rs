@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod queue;
+pub(crate) mod segments;
 
 /// How one write is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
