@@ -29,6 +29,7 @@ use crate::table::TableSpace;
 use crate::types::FileNumber;
 use crate::version::edit::Edit;
 use crate::version::manifest::Manifest;
+use crate::version::set::VersionSet;
 use crate::wal::segment_path;
 use crate::wal::writer::{Predecessor, SegmentWriter, Spare};
 
@@ -93,14 +94,7 @@ pub(crate) async fn shared<E: Env>(
     let manifest = Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
     // A spare of the process before us, or the like: what it takes may be all there is.
     recovery::remove_unchained(&env, dir, &recovered.names, &replayed.segments).await;
-    // The first commit begins a new manifest, so that nothing is appended behind a torn tail.
-    let floor = Edit::WalFloor { segment: set.wal_floor() };
-    let begun = match manifest.commit(vec![floor], None).await {
-        Ok(()) => true,
-        // What is there can be read without a byte more; the next commit begins it.
-        Err(error) if error.is_storage_full() && recovered.manifest.is_some() => false,
-        Err(error) => return Err(error),
-    };
+    let begun = begin_manifest(&manifest, &set, recovered.manifest).await?;
     let number = next_file.fetch_add(1, Ordering::Relaxed);
     let wal = first_segment(&env, dir, &options, (number, replayed.newest)).await?;
     if wal.segment() == number {
@@ -150,6 +144,21 @@ pub(crate) async fn shared<E: Env>(
     }
     space::ask(&shared).await;
     Ok(shared)
+}
+
+/// Begins a new manifest, so that nothing is appended behind a torn tail. Returns whether that was
+/// done: on a full disk the next commit does it, and what is there can be read without.
+async fn begin_manifest<E: Env>(
+    manifest: &Manifest<E>,
+    set: &VersionSet,
+    live: Option<FileNumber>,
+) -> Result<bool> {
+    let floor = Edit::WalFloor { segment: set.wal_floor() };
+    match manifest.commit(vec![floor], None).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_storage_full() && live.is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The segment that takes the next records. On a full disk that is the newest one as it was read,

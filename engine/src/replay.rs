@@ -125,17 +125,7 @@ pub(crate) async fn chain<E: Env>(
             Some((wanted, limit)) if wanted == segment => limit,
             Some(_) => continue,
         };
-        let head = first_record(segment, &read_head(env, &path).await?);
-        let first = match head {
-            Some(first) => Some(first),
-            // It may carry more than a head holds.
-            None => {
-                let bytes = read_file(env, &path, IoClass::Wal).await?;
-                let records = read_segment(&path, segment, &bytes, limit)?.records;
-                records.into_iter().next().map(|(_, first)| first)
-            }
-        };
-        match first {
+        match opening(env, (&path, segment), limit).await? {
             Some(Record::Predecessor { segment: before, valid_bytes, .. }) => {
                 chain.push((segment, limit));
                 next = Some((before, Some(valid_bytes)));
@@ -160,6 +150,21 @@ pub(crate) async fn chain<E: Env>(
     }
     chain.reverse();
     Ok(chain)
+}
+
+/// A segment's first record, where it is whole.
+async fn opening<E: Env>(
+    env: &E,
+    (path, segment): (&Path, u64),
+    limit: Option<u64>,
+) -> Result<Option<Record>> {
+    if let Some(first) = first_record(segment, &read_head(env, path).await?) {
+        return Ok(Some(first));
+    }
+    // It may carry more than a head holds.
+    let bytes = read_file(env, path, IoClass::Wal).await?;
+    let records = read_segment(path, segment, &bytes, limit)?.records;
+    Ok(records.into_iter().next().map(|(_, first)| first))
 }
 
 async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
