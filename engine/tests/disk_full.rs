@@ -7,7 +7,6 @@
 mod fault_env;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use fault_env::FaultEnv;
 use forebay_engine::env::mem::MemEnv;
@@ -62,12 +61,12 @@ async fn fill(tenant: &Tenant<World>, from: u32) -> (u32, Error) {
 }
 
 /// Waits until writes are taken again, by themselves.
-async fn resumed(tenant: &Tenant<World>, n: u32) {
-    let began = Instant::now();
+async fn resumed(env: &World, tenant: &Tenant<World>, n: u32) {
+    let began = env.now();
     while let Err(error) = put(tenant, n).await {
         assert_eq!(error.kind(), "disk-full", "{error}");
-        assert!(began.elapsed() < Duration::from_secs(10), "writes stay refused: {error}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(env.now() - began < 10_000_000_000, "writes stay refused: {error}");
+        env.sleep_until(env.now() + 5_000_000).await;
     }
 }
 
@@ -94,14 +93,14 @@ fn a_full_disk_refuses_writes_and_goes_on_by_itself_when_space_is_back() {
         assert_eq!(db.create_tenants(&["c"]).await.unwrap_err().kind(), "disk-full");
         let held = count(&a).await;
         env.set_free(None);
-        resumed(&a, 1_000_000).await;
+        resumed(&env, &a, 1_000_000).await;
         assert_eq!(count(&a).await, held + 1);
         assert_eq!(a.get_at(&snapshot, &1_000_000_u32.to_be_bytes()).await.unwrap(), None);
         // A second time, since the first may have used something up.
         env.set_free(Some(200 * KIB));
         fill(&a, 2_000_000).await;
         env.set_free(None);
-        resumed(&a, 3_000_000).await;
+        resumed(&env, &a, 3_000_000).await;
         let held = count(&a).await;
         db.close().await.unwrap();
         let db = open(&env).await.unwrap();
@@ -126,7 +125,7 @@ fn a_drop_makes_space_on_a_full_disk() {
         env.set_free(Some(150 * KIB));
         fill(&a, 0).await;
         db.drop_tenant("b").await.unwrap();
-        resumed(&a, 1_000_000).await;
+        resumed(&env, &a, 1_000_000).await;
         db.close().await.unwrap();
     });
 }
@@ -140,8 +139,8 @@ fn a_full_disk_is_asked_at_most_ten_times_a_second() {
         let a = db.create_tenants(&["a"]).await.unwrap().remove(0);
         env.set_free(Some(120 * KIB));
         let (taken, _) = fill(&a, 0).await;
-        let (asked, began) = (env.free_asked(), Instant::now());
-        while began.elapsed() < Duration::from_millis(600) {
+        let (asked, began) = (env.free_asked(), env.now());
+        while env.now() - began < 600_000_000 {
             assert!(put(&a, taken).await.is_err());
         }
         let asked = env.free_asked() - asked;
@@ -166,7 +165,7 @@ fn a_database_opens_on_a_disk_without_a_byte_and_is_read() {
         let db = loop {
             env.set_free(Some(0));
             match open(&env).await {
-                Err(Error::Locked(_)) => std::thread::sleep(Duration::from_millis(5)),
+                Err(Error::Locked(_)) => env.sleep_until(env.now() + 5_000_000).await,
                 other => break other.unwrap(),
             }
         };
@@ -179,7 +178,7 @@ fn a_database_opens_on_a_disk_without_a_byte_and_is_read() {
         let db = open(&env).await.unwrap();
         let a = db.tenant("a").unwrap();
         env.set_free(None);
-        resumed(&a, 50).await;
+        resumed(&env, &a, 50).await;
         assert_eq!(count(&a).await, 51);
         db.close().await.unwrap();
         let db = open(&env).await.unwrap();

@@ -8,7 +8,6 @@
 mod fault_env;
 
 use std::path::Path;
-use std::time::Duration;
 
 use fault_env::{Effect, FaultEnv, Rule};
 use forebay_engine::env::mem::MemEnv;
@@ -78,7 +77,7 @@ async fn wait_for_spare(env: &World) {
         if segments >= 2 {
             return;
         }
-        std::thread::sleep(Duration::from_millis(2));
+        env.sleep_until(env.now() + 2_000_000).await;
     }
     panic!("no spare segment");
 }
@@ -345,13 +344,7 @@ fn a_flush_that_fails_for_good_fails_its_tree_and_no_other() {
         let (a, b) = (tenant(&db, "a").await, tenant(&db, "b").await);
         put(&a, 1, true).await.unwrap();
         put(&b, 1, true).await.unwrap();
-        env.rule(Rule {
-            op: "append",
-            path: ".sst",
-            pass: 0,
-            fail: 10,
-            effect: Effect::Half,
-        });
+        env.rule(Rule { op: "append", path: ".sst", pass: 0, fail: 10, effect: Effect::Half });
         let error = a.flush().await.unwrap_err();
         assert_eq!(error.kind(), "tree-failed", "{error}");
         assert!(matches!(put(&a, 2, false).await, Err(Error::TreeFailed { .. })));

@@ -6,12 +6,11 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use forebay_engine::env::{BlockingEnv, Env, File, IoClass, Nanos, Site, Work};
 use forebay_engine::error::{Error, Result};
-use parking_lot::Mutex;
 
 /// What a call that fails has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(crate) struct Rule {
     pub(crate) path: &'static str,
     /// Calls that pass before the first failure.
     pub(crate) pass: u64,
-    /// Calls that fail then.
+    /// Calls that fail then, one after another.
     pub(crate) fail: u64,
     pub(crate) effect: Effect,
 }
@@ -62,6 +61,10 @@ pub(crate) struct FaultFile<E: Env> {
 
 fn eio(op: &'static str, path: &Path, kind: ErrorKind) -> Error {
     Error::Io { op, path: path.to_owned(), offset: None, kind, detail: "by the test".to_owned() }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap()
 }
 
 impl State {
@@ -111,25 +114,30 @@ impl<E: Env> FaultEnv<E> {
     }
 
     pub(crate) fn rule(&self, rule: Rule) {
-        self.state.lock().rules.push(rule);
+        locked(&self.state).rules.push(rule);
     }
 
     pub(crate) fn heal(&self) {
-        self.state.lock().rules.clear();
+        locked(&self.state).rules.clear();
+    }
+
+    /// Calls that change or read something, so far.
+    pub(crate) fn calls(&self) -> u64 {
+        locked(&self.state).calls
     }
 
     /// Calls that failed.
     pub(crate) fn fired(&self) -> u64 {
-        self.state.lock().fired
+        locked(&self.state).fired
     }
 
     pub(crate) fn free_asked(&self) -> u64 {
-        self.state.lock().free_asked
+        locked(&self.state).free_asked
     }
 
     /// Bytes that may still be appended; `None` for any number.
     pub(crate) fn set_free(&self, free: Option<u64>) {
-        let mut state = self.state.lock();
+        let mut state = locked(&self.state);
         state.capacity_bytes = free.map(|free| state.used_bytes + free);
     }
 
@@ -139,7 +147,7 @@ impl<E: Env> FaultEnv<E> {
         path: &Path,
         done: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let met = self.state.lock().meet(op, path);
+        let met = locked(&self.state).meet(op, path);
         match met {
             None => done.await,
             Some(Effect::Everything) => {
@@ -168,12 +176,8 @@ impl<E: Env> FaultEnv<E> {
 }
 
 impl<E: Env> FaultFile<E> {
-    async fn call<T>(
-        &self,
-        op: &'static str,
-        done: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let met = self.state.lock().meet(op, &self.path);
+    async fn call<T>(&self, op: &'static str, done: impl Future<Output = Result<T>>) -> Result<T> {
+        let met = locked(&self.state).meet(op, &self.path);
         match met {
             None => done.await,
             Some(Effect::Everything) => {
@@ -187,12 +191,12 @@ impl<E: Env> FaultFile<E> {
 
 impl<E: Env> File for FaultFile<E> {
     async fn append(&self, data: &[u8], class: IoClass) -> Result<()> {
-        let fits = self.state.lock().take(data.len());
+        let fits = locked(&self.state).take(data.len());
         if fits < data.len() {
             self.inner.append(&data[..fits], class).await?;
             return Err(eio("append", &self.path, ErrorKind::StorageFull));
         }
-        let met = self.state.lock().meet("append", &self.path);
+        let met = locked(&self.state).meet("append", &self.path);
         let kept = match met {
             None => return self.inner.append(data, class).await,
             Some(Effect::Nothing) => 0,
@@ -221,7 +225,7 @@ impl<E: Env> File for FaultFile<E> {
 
     async fn allocate(&self, len: u64) -> Result<()> {
         let free = {
-            let state = self.state.lock();
+            let state = locked(&self.state);
             state.capacity_bytes.map_or(u64::MAX, |all| all.saturating_sub(state.used_bytes))
         };
         if free < len {
@@ -266,7 +270,7 @@ impl<E: Env> Env for FaultEnv<E> {
             Err(_) => 0,
         };
         self.call("remove", path, self.inner.remove(path)).await?;
-        let mut state = self.state.lock();
+        let mut state = locked(&self.state);
         state.used_bytes = state.used_bytes.saturating_sub(len);
         Ok(())
     }
@@ -289,7 +293,7 @@ impl<E: Env> Env for FaultEnv<E> {
 
     async fn free_bytes(&self, dir: &Path) -> Result<u64> {
         let free = self.inner.free_bytes(dir).await?;
-        let mut state = self.state.lock();
+        let mut state = locked(&self.state);
         state.free_asked += 1;
         let ours = state.capacity_bytes.map(|all| all.saturating_sub(state.used_bytes));
         Ok(ours.map_or(free, |ours| ours.min(free)))
