@@ -72,9 +72,7 @@ async fn after_kill(env: &World, layout: Layout) -> [Vec<u32>; 2] {
 /// Waits until a spare segment's file is there: the newest segment and it.
 async fn wait_for_spare(env: &World) {
     for _ in 0..500 {
-        let names = env.list(Path::new(DIR)).await.unwrap();
-        let segments = names.iter().filter(|name| name.ends_with(".wal")).count();
-        if segments >= 2 {
+        if env.files(Path::new(DIR), "wal").await.len() >= 2 {
             return;
         }
         env.sleep_until(env.now() + 2_000_000).await;
@@ -193,12 +191,10 @@ fn a_spare_that_cannot_be_made_is_tried_again_and_rolls_go_on_without() {
         assert_eq!(held(&a).await, acked);
         assert_eq!(after_kill(&env, Layout::PerTenant).await[0], acked);
         db.close().await.unwrap();
-        let names = env.list(Path::new(DIR)).await.unwrap();
-        let segments = names.iter().filter(|name| name.ends_with(".wal")).count();
-        assert!(segments > 2, "the log is in several segments");
-        let last = names.iter().filter(|name| name.ends_with(".wal")).max().unwrap();
-        let newest = env.open(&Path::new(DIR).join(last)).await.unwrap();
-        assert!(!newest.is_empty(), "close takes the spare with it: {names:?}");
+        let segments = env.files(Path::new(DIR), "wal").await;
+        assert!(segments.len() > 2, "the log is in several segments");
+        let newest = env.open(segments.last().unwrap()).await.unwrap();
+        assert!(!newest.is_empty(), "close takes the spare with it: {segments:?}");
     });
 }
 
@@ -370,14 +366,13 @@ async fn damaged_input(damage: bool) {
     let (a, b) = (tenant(&db, "a").await, tenant(&db, "b").await);
     put(&a, 0, true).await.unwrap();
     a.flush().await.unwrap();
-    let names = env.list(Path::new(DIR)).await.unwrap();
-    let table = names.iter().find(|name| name.ends_with(".sst")).unwrap().clone();
+    let table = env.files(Path::new(DIR), "sst").await.remove(0);
     if damage {
-        let file = env.open(&Path::new(DIR).join(&table)).await.unwrap();
+        let file = env.open(&table).await.unwrap();
         file.write_at(3, &[0xff], IoClass::Flush).await.unwrap();
     } else {
-        let name: &'static str = Box::leak(table.into_boxed_str());
-        env.fail_always("read_at", name);
+        let name = table.to_str().unwrap().to_owned();
+        env.fail_always("read_at", Box::leak(name.into_boxed_str()));
     }
     // Two more: from here on the tree wants a compaction, which cannot be done.
     let mut failed = None;

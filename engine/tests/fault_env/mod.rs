@@ -162,6 +162,13 @@ impl<E: Env> FaultEnv<E> {
         FaultFile { inner, path: path.to_owned(), state: Arc::clone(&self.state) }
     }
 
+    /// Files of a directory with this extension, in the order of their names.
+    pub(crate) async fn files(&self, dir: &Path, extension: &str) -> Vec<PathBuf> {
+        let names = self.inner.list(dir).await.unwrap();
+        let paths = names.iter().map(|name| dir.join(name));
+        paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect()
+    }
+
     /// A copy of a directory's files in another world, as a process that dies now leaves them.
     pub(crate) async fn copy_to<T: Env>(&self, dir: &Path, to: &T) {
         to.create_dir(dir).await.unwrap();
@@ -200,7 +207,7 @@ impl<E: Env> File for FaultFile<E> {
         let kept = match met {
             None => return self.inner.append(data, class).await,
             Some(Effect::Nothing) => 0,
-            Some(Effect::Half) => data.len() / 2,
+            Some(Effect::Half) => data.len() >> 1,
             Some(Effect::Everything) => data.len(),
         };
         self.inner.append(&data[..kept], class).await?;
