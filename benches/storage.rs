@@ -17,7 +17,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Draws, key};
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+};
 use forebay_engine::blocking::BlockingDb;
 use forebay_engine::env::mem::MemEnv;
 use forebay_engine::env::os::OsEnv;
@@ -42,7 +44,11 @@ fn value(n: u64) -> [u8; 100] {
     let mut value = [b' '; 100];
     let mut draws = Draws(n);
     for (at, byte) in value.iter_mut().enumerate() {
-        *byte = if at < 50 { b"\"balance\": "[at.checked_rem(11).unwrap_or(0)] } else { draws.draw() as u8 };
+        *byte = if at < 50 {
+            b"\"balance\": "[at.checked_rem(11).unwrap_or(0)]
+        } else {
+            draws.draw() as u8
+        };
     }
     value
 }

@@ -15,11 +15,17 @@ use crate::gc;
 use crate::jobs::Next;
 use crate::policy::view::StallCause;
 use crate::shared::{Request, Shared};
+use crate::space;
 use crate::types::Nanos;
 use crate::version::tree::Tree;
 use crate::write::{admission, queue};
 
-const RECLAIM_RETRY_NS: Nanos = 100_000_000;
+/// A reclaim or a spare segment that failed is tried again after this long.
+const RETRY_NS: Nanos = 100_000_000;
+
+/// A job that failed so often in a row fails its tree: with the waits between, after some ten
+/// seconds.
+const TRIES_MAX: u32 = 10;
 
 /// Starts the background tasks. Each holds the directory's lock until it has ended.
 pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>, lock: &Arc<E::Lock>) -> Vec<E::Task> {
@@ -75,9 +81,19 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
             Next::Run(tree) => {
                 let failed = match flush::run(shared, &tree).await {
                     Ok(()) => false,
-                    Err(error) => report(shared, &tree, &error),
+                    Err(error) => {
+                        let tries = shared.jobs.flush_tries(tree.id);
+                        let again = report(shared, &tree, (&error, tries));
+                        if !again {
+                            tree.fail(error);
+                            // Whoever waits for what it holds is told.
+                            shared.wake_writers();
+                        }
+                        again
+                    }
                 };
                 shared.jobs.flush_done(&tree, failed.then(|| shared.env.now()));
+                space::ask(shared).await;
                 shared.job_ended.raise();
                 // A writer may wait for a budget that no seal would free any more.
                 if shared.budget.has_waiters() {
@@ -98,9 +114,22 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
             Next::Wait(at) => wait_until(&shared.env, listener, at).await,
             Next::Run(tree) => {
                 let failed = match compaction::run(shared, &tree).await {
-                    Ok(()) => false,
-                    Err(error) => report(shared, &tree, &error),
+                    Ok(()) => {
+                        if tree.compaction_failure().is_some() {
+                            tree.fail_compaction(None);
+                        }
+                        false
+                    }
+                    Err(error) => {
+                        let tries = shared.jobs.compaction_tries(tree.id);
+                        let again = report(shared, &tree, (&error, tries));
+                        if !again {
+                            tree.fail_compaction(Some(error));
+                        }
+                        again
+                    }
                 };
+                space::ask(shared).await;
                 let wait = shared.jobs.compaction_done(tree.id, failed);
                 shared.schedule_compaction(&tree, shared.env.now() + wait);
                 shared.jobs.changed.raise();
@@ -110,15 +139,18 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
     }
 }
 
-/// Tells of a failed job. Damage is for good and fails the tree; all else is tried again.
-fn report<E: Env>(shared: &Shared<E>, tree: &Tree, error: &Error) -> bool {
+/// Tells of a failed job. Returns whether it is tried again: damage is for good, and so is what
+/// failed too often. A full disk ends by itself.
+fn report<E: Env>(shared: &Shared<E>, tree: &Tree, (error, tries): (&Error, u32)) -> bool {
     shared.counters.job_failed_count.add(1);
     shared.emit(&Event::JobFailed { tree: tree.id, error: error.to_string() });
-    let for_good = matches!(error, Error::Corruption { .. } | Error::InvalidArgument(_));
-    if for_good {
-        tree.fail(error.clone());
+    if error.is_storage_full() {
+        shared.disk.suspect();
+        return true;
     }
-    !for_good
+    let for_good = matches!(error, Error::Corruption { .. } | Error::InvalidArgument(_));
+    let often = matches!(error, Error::Io { .. }) && tries + 1 >= TRIES_MAX;
+    !for_good && !often
 }
 
 /// Interval syncs, and the times at which the flush policy asked to be asked.
@@ -127,6 +159,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
     // What recovery replayed may fill the budget already.
     queue::seal_victims(shared).await;
     let mut next_sync: Option<Nanos> = None;
+    let mut spare_at: Option<Nanos> = None;
     loop {
         let listener = shared.tick.listen();
         if shared.is_closing() {
@@ -147,7 +180,9 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
                 continue;
             }
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
-                next_sync = Some(now + interval);
+                // A sync that fails on a full disk is not to be tried without pause.
+                let pause = if shared.disk.is_full() { RETRY_NS } else { 0 };
+                next_sync = Some(now + interval.max(pause));
                 shared.sync_due.store(true, core::sync::atomic::Ordering::Release);
             }
             Some(_) | None => {}
@@ -161,8 +196,16 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
         gc::reclaim_log(shared).await;
         // Where the reclaim failed, it is tried again: writers may wait for it.
         let lagging = shared.log.floor() > shared.log.oldest();
-        let retry_at = lagging.then(|| shared.env.now() + RECLAIM_RETRY_NS);
-        let at = [next_sync, policy_at, retry_at].into_iter().flatten().min();
+        let retry_at = lagging.then(|| shared.env.now() + RETRY_NS);
+        if shared.disk.is_full() || shared.disk.is_suspected() {
+            space::ask(shared).await;
+        }
+        let now = shared.env.now();
+        if spare_at.is_none_or(|at| at <= now) {
+            spare_at = space::ensure_spare(shared).await.then(|| shared.env.now() + RETRY_NS);
+        }
+        let ask_at = shared.disk.is_full().then(|| shared.disk.ask_at());
+        let at = [next_sync, policy_at, retry_at, ask_at, spare_at].into_iter().flatten().min();
         wait_until(&shared.env, listener, at).await;
     }
 }

@@ -305,7 +305,7 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     /// # Errors
     ///
     /// As there.
-    pub fn compact_range<'k>(&self, range: impl core::ops::RangeBounds<&'k [u8]>) -> Result<()> {
+    pub fn compact_range<'k>(&self, range: impl RangeBounds<&'k [u8]>) -> Result<()> {
         self.env.block_on(self.tenant.compact_range(range))
     }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::flush::{TableWriter, check_count, is_gone, remove_begun};
 use crate::gc;
-use crate::iter::{self, LevelIter, MergeIter, ScanBounds, SortedIter};
+use crate::iter::{self, Edge, LevelIter, MergeIter, ScanBounds, SortedIter};
 use crate::policy::compaction::manual::{self, KeyRange};
 use crate::policy::view::{CompactionPlan, LEVEL_COUNT};
 use crate::retain::{Retention, Verdict};
@@ -212,8 +212,8 @@ struct Counted<I> {
 }
 
 impl<I: SortedIter> SortedIter for Counted<I> {
-    fn seek(&mut self, key: &[u8]) {
-        self.source.seek(key);
+    fn seek(&mut self, edge: &Edge) {
+        self.source.seek(edge);
     }
 
     fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {

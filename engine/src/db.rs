@@ -19,11 +19,13 @@ use crate::options::{Options, TenantOptions};
 use crate::read;
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
+use crate::space;
 use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
 use crate::version::edit::Edit;
 use crate::version::tree::Branch;
+use crate::wal::segment_path;
 use crate::write::{WriteOptions, admission, queue};
 
 /// The part of a database that user handles hold: its drop tells the background to end.
@@ -138,6 +140,11 @@ impl<E: Env> Db<E> {
             task.await;
         }
         shared.manifest.close().await;
+        let spare = shared.spare.lock().take();
+        if let Some(spare) = spare {
+            // Left behind it does no harm: the next open removes it.
+            drop(shared.env.remove(&segment_path(&shared.dir, spare.segment())).await);
+        }
         drop(self.owner.lock.lock().take());
         self.owner.is_closed.store(true, Ordering::Release);
         self.owner.closed.raise();
@@ -152,8 +159,8 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a bad name or one given twice, `TenantExists`; the world's, after
-    /// which the tenants may exist at the next open.
+    /// `InvalidArgument` for a bad name or one given twice, `TenantExists`, `DiskFull`; or the
+    /// world's, after which the tenants may exist at the next open.
     pub async fn create_tenants(&self, names: &[&str]) -> Result<Vec<Tenant<E>>> {
         self.create_tenants_with(names, &TenantOptions::default()).await
     }
@@ -181,6 +188,7 @@ impl<E: Env> Db<E> {
         let shared = self.shared();
         shared.check_writable()?;
         options.check(shared.options.layout)?;
+        shared.disk.check()?;
         let mut sorted: Vec<&&str> = names.iter().collect();
         sorted.sort_unstable();
         if let Some([twice, _]) = sorted.array_windows::<2>().find(|[a, b]| a == b) {
@@ -238,6 +246,7 @@ impl<E: Env> Db<E> {
         shared.budget.wake_all();
         gc::collect(shared).await;
         gc::reclaim_log(shared).await;
+        space::ask(shared).await;
         Ok(())
     }
 
@@ -258,9 +267,9 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `Closed`: nothing was written. `Io`, `Interrupted`
-    /// or
-    /// `ReadOnly`: the batch is not visible, and may or may not come back at the next open.
+    /// `BatchTooLarge`, `Dropped`, `TreeFailed`, `DiskFull`, `Closed`: nothing was written. `Io`,
+    /// `Interrupted` or `ReadOnly`: the batch is not visible, and may or may not come back at the
+    /// next open.
     pub async fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         let shared = self.shared();
         if batch.is_empty() {
@@ -289,7 +298,7 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// The world's; the database is then read-only.
+    /// The world's. The next sync may succeed, unless the database is read-only then.
     pub async fn sync(&self) -> Result<()> {
         queue::submit(self.shared(), Request::Sync).await.map(|_| ())
     }

@@ -62,6 +62,15 @@ pub enum Error {
     /// The database takes no writes until it is opened again; reads go on.
     #[error("the database is read-only until it is opened again: {0}")]
     ReadOnly(Arc<Error>),
+    /// The disk has too little space for a write, so that flushes, compactions and drops keep
+    /// enough of it. Nothing was written; reads go on, and so do writes once space is back.
+    #[error("the disk is full: {free_bytes} bytes are free, writes need {needed_bytes}")]
+    DiskFull {
+        /// Bytes that were free when last asked.
+        free_bytes: u64,
+        /// Bytes that must be free for writes.
+        needed_bytes: u64,
+    },
     /// A background job of one tree fails for good; other trees go on.
     #[error("tree {tree} takes no writes: {cause}")]
     TreeFailed {
@@ -105,7 +114,7 @@ impl Error {
 
     /// Whether the disk was full.
     pub fn is_storage_full(&self) -> bool {
-        matches!(self, Self::Io { kind: io::ErrorKind::StorageFull, .. })
+        matches!(self, Self::Io { kind: io::ErrorKind::StorageFull, .. } | Self::DiskFull { .. })
     }
 
     /// Whether a file was not there.
@@ -124,6 +133,7 @@ impl Error {
             Self::Dropped => "dropped",
             Self::BatchTooLarge { .. } => "batch-too-large",
             Self::ReadOnly(_) => "read-only",
+            Self::DiskFull { .. } => "disk-full",
             Self::TreeFailed { .. } => "tree-failed",
             Self::Interrupted => "interrupted",
             Self::Closed => "closed",
@@ -143,6 +153,7 @@ impl Error {
             | Self::TenantExists(_)
             | Self::Dropped
             | Self::BatchTooLarge { .. }
+            | Self::DiskFull { .. }
             | Self::Interrupted
             | Self::Closed => (None, None),
         }

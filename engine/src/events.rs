@@ -99,6 +99,22 @@ pub enum Event {
         /// The tree.
         tree: TreeId,
     },
+    /// An append or a sync of the log failed, and the next segment carries what was published.
+    SegmentLeft {
+        /// The segment that failed.
+        segment: u64,
+        /// The error in words.
+        error: String,
+    },
+    /// Writes are refused from here on, since the disk is full, or are taken again.
+    DiskFull {
+        /// Whether they are refused.
+        full: bool,
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes that must be free for writes.
+        needed_bytes: u64,
+    },
     /// A file was removed since nothing reaches it.
     FileRemoved {
         /// Its number.

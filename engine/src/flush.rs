@@ -105,13 +105,17 @@ pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
     shared.set.is_gone(branch).map_err(fault)
 }
 
-/// Flushes a tree's oldest immutable memtable. Nothing happens where there is none.
+/// Flushes a tree's oldest immutable memtable. Nothing happens where there is none, or
+/// where a flush of the tree failed for good.
 ///
 /// # Errors
 ///
 /// The world's. The memtable stays and is flushed later; a table that was begun is removed at the
 /// next open, since a failed edit that names it may still come back.
 pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
+    if tree.failure().is_some() {
+        return Ok(());
+    }
     let Some(memtable) = tree.view().immutables.last().cloned() else { return Ok(()) };
     let start_ns = shared.env.now();
     shared.emit(&Event::FlushBegin { tree: tree.id, bytes: memtable.bytes() });

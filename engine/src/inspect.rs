@@ -23,7 +23,7 @@ use crate::version::manifest::{
 };
 use crate::version::set::VersionSet;
 use crate::wal::reader::read_segment_prefix;
-use crate::wal::{Record, segment_path};
+use crate::wal::{Record, WalEntry, segment_path};
 
 const OPEN_TABLES_MAX: u32 = 16;
 const READAHEAD_BYTES: u32 = 256 * 1024;
@@ -246,22 +246,20 @@ async fn read_log<E: Env>(
         let mut before = None;
         for (offset, record) in found.records {
             match record {
-                Record::Predecessor { segment, valid_bytes, .. } => {
-                    before = Some((segment, valid_bytes));
+                Record::Predecessor { segment: predecessor, valid_bytes, carried, .. } => {
+                    before = Some((predecessor, valid_bytes));
+                    versions_in(carried.iter(), wish, Place::Log(segment, offset), out);
                 }
                 Record::Batch { first_seq, entries } => {
                     records += 1;
-                    let Some(wish) = wish else { continue };
-                    for (seq, entry) in (first_seq..).zip(entries) {
-                        let key = entry.data.get(..crate::types::to_usize(entry.key_bytes.into()));
-                        let owner = (entry.tree, entry.branch) == (wish.tree, wish.branch);
-                        if owner && key == Some(&wish.key[..]) {
-                            let place = Place::Log(segment, offset);
-                            out.history.push(VersionReport { seq, kind: entry.kind, place });
-                        }
-                    }
+                    let numbered: Vec<_> = (first_seq..).zip(entries).collect();
+                    versions_in(numbered.iter(), wish, Place::Log(segment, offset), out);
                 }
             }
+        }
+        // Begun, or a spare: the one before it is the newest.
+        if next.is_none() && before.is_none() {
+            continue;
         }
         out.wal.push(SegmentReport { segment, bytes: to_u64(bytes.len()), records });
         next = before;
@@ -274,6 +272,23 @@ async fn read_log<E: Env>(
     {
         let what = "a later segment names it as its predecessor, but it does not exist";
         out.errors.push(Error::corruption(&segment_path(dir, missing), 0, what));
+    }
+}
+
+/// Keeps the versions of the key that is looked for.
+fn versions_in<'a>(
+    entries: impl Iterator<Item = &'a (SeqNo, WalEntry)>,
+    wish: Option<&Wish>,
+    place: Place,
+    out: &mut Inspection,
+) {
+    let Some(wish) = wish else { return };
+    for (seq, entry) in entries {
+        let key = entry.data.get(..crate::types::to_usize(entry.key_bytes.into()));
+        let owner = (entry.tree, entry.branch) == (wish.tree, wish.branch);
+        if owner && key == Some(&wish.key[..]) {
+            out.history.push(VersionReport { seq: *seq, kind: entry.kind, place });
+        }
     }
 }
 

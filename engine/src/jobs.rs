@@ -32,7 +32,8 @@ struct State {
     wakes: BTreeMap<(Nanos, TreeId), Arc<Tree>>,
     wake_times: BTreeMap<TreeId, Nanos>,
     manual: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<ManualCompaction>>)>,
-    failures: BTreeMap<TreeId, u32>,
+    flush_failures: BTreeMap<TreeId, u32>,
+    compaction_failures: BTreeMap<TreeId, u32>,
 }
 
 /// A wish of somebody who waits: a range of a tree in the last level.
@@ -100,10 +101,10 @@ impl Jobs {
         state.flushing.remove(&tree.id);
         match failed_at {
             None => {
-                state.failures.remove(&tree.id);
+                state.flush_failures.remove(&tree.id);
             }
             Some(now) => {
-                let not_before = now + state.backoff(tree.id);
+                let not_before = now + backoff(&mut state.flush_failures, tree.id);
                 state.flushes.push_front(FlushEntry { tree: Arc::clone(tree), not_before });
             }
         }
@@ -186,10 +187,20 @@ impl Jobs {
         let mut state = self.state.lock();
         state.compacting.remove(&tree);
         if failed {
-            return state.backoff(tree);
+            return backoff(&mut state.compaction_failures, tree);
         }
-        state.failures.remove(&tree);
+        state.compaction_failures.remove(&tree);
         0
+    }
+
+    /// How often the tree's flush failed since one was done.
+    pub(crate) fn flush_tries(&self, tree: TreeId) -> u32 {
+        self.state.lock().flush_failures.get(&tree).copied().unwrap_or(0)
+    }
+
+    /// How often the tree's compaction failed since one was done.
+    pub(crate) fn compaction_tries(&self, tree: TreeId) -> u32 {
+        self.state.lock().compaction_failures.get(&tree).copied().unwrap_or(0)
     }
 
     /// Flushes that wait or run.
@@ -218,7 +229,8 @@ impl Jobs {
         for wish in &wishes {
             wish.end(Err(Error::Dropped));
         }
-        state.failures.remove(&tree);
+        state.flush_failures.remove(&tree);
+        state.compaction_failures.remove(&tree);
         drop(state);
         self.changed.raise();
     }
@@ -241,12 +253,13 @@ impl State {
             self.compactions.entry(id).or_insert((1, 0, tree));
         }
     }
+}
 
-    fn backoff(&mut self, tree: TreeId) -> Nanos {
-        let failures = self.failures.entry(tree).or_insert(0);
-        *failures = failures.saturating_add(1);
-        (RETRY_NS_MIN << (*failures - 1).min(9)).min(RETRY_NS_MAX)
-    }
+/// Counts a failure of a tree's job; how long to wait before it is tried again.
+fn backoff(failures: &mut BTreeMap<TreeId, u32>, tree: TreeId) -> Nanos {
+    let count = failures.entry(tree).or_insert(0);
+    *count = count.saturating_add(1);
+    (RETRY_NS_MIN << (*count - 1).min(9)).min(RETRY_NS_MAX)
 }
 
 #[cfg(test)]

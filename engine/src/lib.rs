@@ -16,9 +16,9 @@
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
-//! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
+//! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared` |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
-//! | verbs | `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
+//! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 
@@ -30,6 +30,7 @@ pub mod cache;
 pub mod coding;
 mod compaction;
 pub mod db;
+mod disk_space;
 pub mod env;
 pub mod error;
 pub mod events;
@@ -55,6 +56,7 @@ mod replay;
 mod retain;
 mod shared;
 pub mod signal;
+mod space;
 mod sync;
 pub mod table;
 mod tenancy;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
+use crate::disk_space::DiskSpace;
 use crate::env::{Env, Site};
 use crate::error::{Error, Result};
 use crate::events::Listener;
@@ -23,10 +24,14 @@ use crate::recovery;
 use crate::replay::{self, ReplayTo};
 use crate::shared::Shared;
 use crate::signal::Signal;
+use crate::space;
 use crate::table::TableSpace;
+use crate::types::FileNumber;
 use crate::version::edit::Edit;
 use crate::version::manifest::Manifest;
-use crate::wal::writer::SegmentWriter;
+use crate::version::set::VersionSet;
+use crate::wal::segment_path;
+use crate::wal::writer::{Predecessor, SegmentWriter, Spare};
 
 /// Creates the directory, and makes its name durable and those of the parents that were missing.
 ///
@@ -87,14 +92,18 @@ pub(crate) async fn shared<E: Env>(
     let next_file = Arc::new(AtomicU64::new(recovered.next_file));
     let facts = (Arc::clone(&counters), Arc::clone(&next_file));
     let manifest = Manifest::new(env.clone(), dir, Arc::clone(&set), facts, recovered.manifest);
-    // The first commit begins a new manifest, so that nothing is appended behind a torn tail.
-    manifest.commit(vec![Edit::WalFloor { segment: set.wal_floor() }], None).await?;
-    let segment = next_file.fetch_add(1, Ordering::Relaxed);
-    let preallocate = options.wal_segment_bytes;
-    let wal = SegmentWriter::create(&env, dir, segment, (replayed.newest, preallocate)).await?;
-    log.add_segment(segment, wal.valid_bytes());
-    let live = (&*set, &replayed.segments);
-    recovery::remove_orphans(&env, dir, &recovered.names, live).await;
+    // A spare of the process before us, or the like: what it takes may be all there is.
+    recovery::remove_unchained(&env, dir, &recovered.names, &replayed.segments).await;
+    let begun = begin_manifest(&manifest, &set, recovered.manifest).await?;
+    let number = next_file.fetch_add(1, Ordering::Relaxed);
+    let wal = first_segment(&env, dir, &options, (number, replayed.newest)).await?;
+    if wal.segment() == number {
+        log.add_segment(number, wal.valid_bytes());
+    }
+    if begun {
+        let live = (&*set, &replayed.segments);
+        recovery::remove_orphans(&env, dir, &recovered.names, live).await;
+    }
     let space =
         TableSpace::new(env.clone(), dir, options.block_cache_bytes, options.open_tables_max);
     let shared = Arc::new(Shared {
@@ -106,6 +115,8 @@ pub(crate) async fn shared<E: Env>(
         budget,
         pressure,
         log,
+        disk: DiskSpace::new(&options),
+        spare: Mutex::new(None),
         jobs: Jobs::default(),
         commits: GroupQueue::default(),
         wal: Mutex::new(Some(wal)),
@@ -131,5 +142,42 @@ pub(crate) async fn shared<E: Env>(
     for tree in shared.set.trees() {
         shared.schedule_compaction(&tree, 0);
     }
+    space::ask(&shared).await;
     Ok(shared)
+}
+
+/// Begins a new manifest, so that nothing is appended behind a torn tail. Returns whether that was
+/// done: on a full disk the next commit does it, and what is there can be read without.
+async fn begin_manifest<E: Env>(
+    manifest: &Manifest<E>,
+    set: &VersionSet,
+    live: Option<FileNumber>,
+) -> Result<bool> {
+    let floor = Edit::WalFloor { segment: set.wal_floor() };
+    match manifest.commit(vec![floor], None).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_storage_full() && live.is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The segment that takes the next records. On a full disk that is the newest one as it was read,
+/// which takes none: the first write that the disk has space for begins another.
+async fn first_segment<E: Env>(
+    env: &E,
+    dir: &Path,
+    options: &Options,
+    (number, newest): (FileNumber, Predecessor),
+) -> Result<SegmentWriter<E>> {
+    let begun = match Spare::create(env, dir, number, options.wal_segment_bytes).await {
+        Ok(spare) => SegmentWriter::begin(env, spare, newest, &[]).await,
+        Err(error) => Err(error),
+    };
+    match begun {
+        Err(error) if error.is_storage_full() && newest.segment > 0 => {
+            drop(env.remove(&segment_path(dir, number)).await);
+            Ok(SegmentWriter::ended(newest))
+        }
+        other => other,
+    }
 }

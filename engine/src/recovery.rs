@@ -140,6 +140,22 @@ pub(crate) async fn remove_unmentioned<E: Env>(
     Ok(())
 }
 
+/// Removes segments that are newer than the log: they were made and never took part in it.
+pub(crate) async fn remove_unchained<E: Env>(
+    env: &E,
+    dir: &Path,
+    names: &[String],
+    segments: &BTreeSet<u64>,
+) {
+    let newest = segments.last().copied().unwrap_or(0);
+    for name in names {
+        if matches!(numbered(name), Some((number, "wal")) if number > newest) {
+            // One that cannot be removed now is found again by the next open.
+            drop(env.remove(&dir.join(name)).await);
+        }
+    }
+}
+
 fn check_layout(edit: &Edit, wanted: Layout) -> Result<()> {
     if let Edit::Begin { layout, .. } = edit
         && *layout != wanted

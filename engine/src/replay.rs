@@ -125,7 +125,7 @@ pub(crate) async fn chain<E: Env>(
             Some((wanted, limit)) if wanted == segment => limit,
             Some(_) => continue,
         };
-        match first_record(segment, &read_head(env, &path).await?) {
+        match opening(env, (&path, segment), limit).await? {
             Some(Record::Predecessor { segment: before, valid_bytes, .. }) => {
                 chain.push((segment, limit));
                 next = Some((before, Some(valid_bytes)));
@@ -134,10 +134,7 @@ pub(crate) async fn chain<E: Env>(
                 return Err(Error::corruption(&path, 0, "the first record names no predecessor"));
             }
             // The newest file may be one that was just begun; then the one before is the newest.
-            None if next.is_none() => {
-                let bytes = read_file(env, &path, IoClass::Wal).await?;
-                read_segment(&path, segment, &bytes, None)?;
-            }
+            None if next.is_none() => {}
             None => {
                 return Err(Error::corruption(&path, 0, "a later segment names it, but it is bad"));
             }
@@ -155,6 +152,21 @@ pub(crate) async fn chain<E: Env>(
     Ok(chain)
 }
 
+/// A segment's first record, where it is whole.
+async fn opening<E: Env>(
+    env: &E,
+    (path, segment): (&Path, u64),
+    limit: Option<u64>,
+) -> Result<Option<Record>> {
+    if let Some(first) = first_record(segment, &read_head(env, path).await?) {
+        return Ok(Some(first));
+    }
+    // It may carry more than a head holds.
+    let bytes = read_file(env, path, IoClass::Wal).await?;
+    let records = read_segment(path, segment, &bytes, limit)?.records;
+    Ok(records.into_iter().next().map(|(_, first)| first))
+}
+
 async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
     const HEAD_BYTES: u64 = 256;
     let file = env.open(path).await?;
@@ -168,7 +180,12 @@ fn apply_record(
     last_seq: &mut SeqNo,
 ) -> core::result::Result<(), String> {
     match record {
-        Record::Predecessor { last_seq: before, .. } => *last_seq = (*last_seq).max(*before),
+        Record::Predecessor { last_seq: before, carried, .. } => {
+            *last_seq = (*last_seq).max(*before);
+            for (seq, entry) in carried {
+                apply(to, (segment, *seq), entry)?;
+            }
+        }
         Record::Batch { first_seq, entries } => {
             for (seq, entry) in (*first_seq..).zip(entries) {
                 *last_seq = (*last_seq).max(seq);

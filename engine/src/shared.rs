@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::batch::BatchOp;
 use crate::budget::{Budget, Reservation};
+use crate::disk_space::DiskSpace;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener};
@@ -26,7 +27,7 @@ use crate::types::{FileNumber, Nanos, SEQ_MAX, SeqNo};
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
 use crate::version::tree::{Branch, Tree};
-use crate::wal::writer::SegmentWriter;
+use crate::wal::writer::{SegmentWriter, Spare};
 
 /// An entry of the commit queue. Nothing in it ever waits for a flush, a compaction or space.
 #[derive(Debug)]
@@ -57,10 +58,13 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) budget: Arc<Budget>,
     pub(crate) pressure: Pressure,
     pub(crate) log: LogSpace,
+    pub(crate) disk: DiskSpace,
     pub(crate) jobs: Jobs,
     pub(crate) commits: GroupQueue<Request, Result<SeqNo>>,
     /// Gone while a leader writes.
     pub(crate) wal: Mutex<Option<SegmentWriter<E>>>,
+    /// The file of the next segment; gone while the background makes another.
+    pub(crate) spare: Mutex<Option<Spare<E>>>,
     pub(crate) stall_policy: Mutex<Box<dyn StallPolicy>>,
     pub(crate) compaction_policy: Mutex<Box<dyn CompactionPolicy>>,
     pub(crate) next_file: Arc<AtomicU64>,
@@ -165,7 +169,7 @@ impl<E: Env> Shared<E> {
 
     /// Asks the compaction policy how urgent a tree is, and queues it.
     pub(crate) fn schedule_compaction(&self, tree: &Arc<Tree>, not_before: Nanos) {
-        if tree.is_dropped() || tree.failure().is_some() {
+        if tree.is_dropped() || tree.compaction_failure().is_some() {
             return;
         }
         // Held from the look to the queue: who looks last has seen the newest levels.

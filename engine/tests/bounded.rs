@@ -44,7 +44,7 @@ fn read(db: &BlockingDb<MemEnv>, tenants: &[BlockingTenant<MemEnv>], env: &MemEn
         assert_eq!(tenant.get(b"common").unwrap().as_deref(), Some(value(i, 2).as_bytes()));
         assert_eq!(tenant.get(b"kez").unwrap(), None);
         if i % 16 == 0 {
-            assert_eq!(tenant.scan(..).unwrap().len(), 4);
+            assert_eq!(tenant.scan(..).unwrap().count(), 4);
             assert!(tenant.tenant().cached_bytes() > 0);
             check_bounds(env, db);
         }

@@ -52,6 +52,8 @@ pub struct Board {
     pub errors: Vec<(String, Error)>,
     /// The database takes no writes, or a part of it, until it is opened again.
     pub reopen: bool,
+    /// The disk is made full, or was a moment ago.
+    pub may_be_full: bool,
     /// What clients wait for, by client.
     pub waiting: BTreeMap<usize, String>,
     /// Operations that were answered.
@@ -211,6 +213,12 @@ impl Client {
         match &error {
             Error::Dropped if incs.iter().any(dropped) => return,
             Error::BatchTooLarge { bytes, bytes_max } if bytes > bytes_max => return,
+            Error::DiskFull { free_bytes, needed_bytes } if free_bytes < needed_bytes => {
+                board.mark("disk-full");
+                if board.may_be_full {
+                    return;
+                }
+            }
             Error::ReadOnly(_) | Error::TreeFailed { .. } | Error::Closed => board.reopen = true,
             _ => {}
         }

@@ -161,6 +161,9 @@ enum Part<T> {
 /// What an open came to; nothing where it took too long.
 type Opened = Part<Option<Result<Db<crate::SimEnv>, Error>>>;
 
+/// A database may take this long to see that space is back.
+const FULL_DISK_NOTICED_NS: Nanos = 300_000_000;
+
 struct Run {
     // Field order is drop order: handles first, the world last.
     db: Option<Db<crate::SimEnv>>,
@@ -395,6 +398,7 @@ impl Run {
     fn work(&mut self, phase: &Phase) -> Checked<bool> {
         let faulty = phase.faults != FaultPlan::default() || phase.free_bytes.is_some();
         self.board.lock().model.faulty |= faulty;
+        self.board.lock().may_be_full = phase.free_bytes.is_some();
         if let Some(free) = phase.free_bytes {
             let mut disk = self.sim.disk_mut();
             let taken = disk.free_bytes().saturating_sub(free);
@@ -485,8 +489,14 @@ impl Run {
         }
         let client = Client::new(self.sim.env(), db.clone(), self.board.clone(), 99, self.bug);
         let tenants: Vec<usize> = self.board.lock().handles.keys().copied().collect();
+        let env = self.sim.env();
+        let was_full = core::mem::take(&mut self.board.lock().may_be_full);
         let idle =
             self.must("writes, and the background's work, once faults are over", async move {
+                if was_full {
+                    // Within this time writes are taken again, without anybody asking for it.
+                    env.sleep_until(env.now().saturating_add(FULL_DISK_NOTICED_NS)).await;
+                }
                 for tenant in tenants {
                     client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;
                 }

@@ -202,6 +202,18 @@ impl Memtable {
         }
     }
 
+    /// Entries with a number above one and up to another, in no order of numbers: number, kind,
+    /// bytes of the key, and the key with the value. Walks them all.
+    pub fn entries_in(&self, above: SeqNo, upto: SeqNo) -> Vec<(SeqNo, Kind, u32, Bytes)> {
+        let entries = self.map.iter().filter_map(|found| {
+            let key = found.key();
+            let (seq, put) = (key.seq_kind >> 8, key.seq_kind & 1 == 1);
+            let kind = if put { Kind::Put } else { Kind::Delete };
+            (seq > above && seq <= upto).then(|| (seq, kind, key.key_len, key.data.clone()))
+        });
+        entries.collect()
+    }
+
     /// Bytes charged to the budget.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Atomic::Relaxed)

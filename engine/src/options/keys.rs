@@ -106,6 +106,8 @@ pub const KEYS: &[OptionInfo] = &[
         "live WAL from which writes stop; 0 = never"),
     bytes("batch_bytes_max", "0", (0, TIB), |o| &mut o.batch_bytes_max,
         "what one batch may charge; 0 = an eighth of the budget, at most 16 MiB"),
+    bytes("space_reserve_bytes", "0", (0, PIB), |o| &mut o.space_reserve_bytes,
+        "free bytes below which writes are refused; 0 = what a flush and a compaction may need"),
     bytes("block_cache_bytes", "67108864", (0, 16 * TIB), |o| &mut o.block_cache_bytes,
         "size of the block cache; 0 = none"),
     count("open_tables_max", "256", (1, 1_000_000), |o| &mut o.open_tables_max,

@@ -165,6 +165,9 @@ pub struct Options {
     /// Bytes that one batch may charge to the budget, up to 1 TiB; 0 = an eighth of the budget, at
     /// most 16 MiB. At most a quarter of the budget.
     pub batch_bytes_max: u64,
+    /// Bytes that must be free on the disk for writes, up to 1 PiB; 0 = a segment, a manifest, a
+    /// memtable and a compaction's output. The spare segment's file counts as free.
+    pub space_reserve_bytes: u64,
     /// Bytes of the block cache, up to 16 TiB; 64 MiB. 0 = no cache.
     pub block_cache_bytes: u64,
     /// Table files held open, 1 to 1,000,000; 256.
@@ -244,6 +247,7 @@ impl Default for Options {
             wal_bytes_max: 0,
             wal_bytes_stop: 0,
             batch_bytes_max: 0,
+            space_reserve_bytes: 0,
             block_cache_bytes: 64 * MIB,
             open_tables_max: 256,
             policy_override: true,

@@ -1,13 +1,16 @@
 //! The manifest: a log of version edits, and CURRENT, which names the live one.
 //!
-//! A record is a group of edits that survive together: `crc32c u32, length u32, offset u64,
-//! payload`, where `offset` is the record's own place in the file. A record is appended only when
-//! all before it are durable, so a valid record behind a bad one means damage, and a bad one at the
-//! end a write that was never acknowledged.
+//! A record is a group of edits that survive together: `crc32c u32, length u32, offset u64, durable
+//! u64, payload`, where `offset` is the record's own place in the file and `durable` the length of
+//! the file that was synced when the record was built. A bad record below the highest `durable` of
+//! any valid one is damage; at or above it, it was never acknowledged. Behind each group, once it
+//! is synced, an empty record says so, lest damage to the last group pass for one that was never
+//! acknowledged; it is not synced itself, so a power loss may take it.
 //!
 //! After a failed append or sync nothing more is appended to that file: the next edit begins a new
 //! manifest from the live state. Until then the failed edit may come back at the next open, so
-//! nothing that it names may be deleted.
+//! nothing that it names may be deleted. A rename of CURRENT that failed is looked up: it was done
+//! or not done.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +30,7 @@ use crate::types::{FileNumber, to_u64, to_usize};
 
 /// A manifest is begun anew above this size and four times what it began with.
 const ROTATE_BYTES_MIN: u64 = 256 * 1024;
-const HEADER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 24;
 const GROUP_EDITS_MAX: usize = 64;
 /// No segment and no manifest is longer: more is refused before it is read.
 const FILE_BYTES_MAX: u64 = 5 << 30;
@@ -64,6 +67,7 @@ impl core::fmt::Debug for Commit {
 struct Writer<E: Env> {
     file: E::File,
     bytes: u64,
+    synced_bytes: u64,
     begun_bytes: u64,
 }
 
@@ -80,8 +84,10 @@ pub struct Manifest<E: Env> {
     writer: Mutex<Option<Writer<E>>>,
     /// No edit is taken any more.
     ended: AtomicBool,
-    /// The manifest to remove once another is live.
-    replaced: Mutex<Option<FileNumber>>,
+    /// Manifests to remove once another is live.
+    replaced: Mutex<Vec<FileNumber>>,
+    /// Length of the live manifest.
+    bytes: AtomicU64,
 }
 
 impl<E: Env> core::fmt::Debug for Manifest<E> {
@@ -108,8 +114,14 @@ impl<E: Env> Manifest<E> {
             queue: GroupQueue::default(),
             writer: Mutex::new(None),
             ended: AtomicBool::new(false),
-            replaced: Mutex::new(replaces),
+            replaced: Mutex::new(replaces.into_iter().collect()),
+            bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Length of the live manifest in bytes; 0 until one is begun.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Makes edits durable together, then installs them: by `install`, or by applying them.
@@ -145,15 +157,43 @@ impl<E: Env> Manifest<E> {
                 return Err(error);
             }
         };
-        self.env.rename(&temporary, &current_path(&self.dir)).await?;
+        if let Err(error) = self.env.rename(&temporary, &current_path(&self.dir)).await {
+            self.look_up(number, &temporary, error).await?;
+        }
+        // From here on CURRENT may name it, whatever comes: it goes only when another is live.
+        self.replaced.lock().push(number);
         self.env.sync_dir(&self.dir).await?;
         self.counters.manifest_bytes.add(bytes);
-        let old = self.replaced.lock().replace(number);
-        if let Some(old) = old {
+        let old: Vec<FileNumber> = {
+            let mut replaced = self.replaced.lock();
+            core::mem::replace(&mut *replaced, vec![number])
+        };
+        for old in old.into_iter().filter(|old| *old != number) {
             // Left behind it does no harm: the next open removes it.
             drop(self.env.remove(&manifest_path(&self.dir, old)).await);
         }
-        Ok(Writer { file, bytes, begun_bytes: bytes })
+        Ok(Writer { file, bytes, synced_bytes: bytes, begun_bytes: bytes })
+    }
+
+    /// Whether a rename of CURRENT that failed was done.
+    ///
+    /// # Errors
+    ///
+    /// The rename's, where it was not done; what was prepared is then gone. Where CURRENT cannot be
+    /// read, that is not known, and all of it stays.
+    async fn look_up(&self, number: FileNumber, temporary: &Path, error: Error) -> Result<()> {
+        match read_current(&self.env, &self.dir).await {
+            Ok(Some(live)) if live == number => Ok(()),
+            Ok(_) => {
+                drop(self.env.remove(temporary).await);
+                drop(self.env.remove(&manifest_path(&self.dir, number)).await);
+                Err(error)
+            }
+            Err(_) => {
+                self.replaced.lock().push(number);
+                Err(error)
+            }
+        }
     }
 
     /// Everything of a new manifest up to the rename that makes it live.
@@ -161,7 +201,7 @@ impl<E: Env> Manifest<E> {
         let path = manifest_path(&self.dir, number);
         let file = self.env.create(&path).await?;
         let mut out = Vec::new();
-        put_record(&mut out, 0, &self.set.edits());
+        put_record(&mut out, (0, 0), &self.set.edits());
         file.append(&out, IoClass::Manifest).await?;
         file.sync_all(IoClass::Manifest).await?;
         // The name must be durable before CURRENT may point at it.
@@ -180,12 +220,24 @@ impl<E: Env> Manifest<E> {
             Some(_) | None => self.begin().await?,
         };
         let mut record = Vec::new();
-        put_record(&mut record, writer.bytes, out);
+        put_record(&mut record, (writer.bytes, writer.synced_bytes), out);
         writer.file.append(&record, IoClass::Manifest).await?;
         writer.file.sync_data(IoClass::Manifest).await?;
         writer.bytes += to_u64(record.len());
+        writer.synced_bytes = writer.bytes;
         self.counters.manifest_bytes.add(to_u64(record.len()));
+        self.bytes.store(writer.bytes, Ordering::Relaxed);
         Ok(writer)
+    }
+
+    /// Says behind a group of edits that it is durable. Gives the writer back where more may be
+    /// appended to the file.
+    async fn confirm(&self, mut writer: Writer<E>) -> Option<Writer<E>> {
+        let mut record = Vec::new();
+        put_record(&mut record, (writer.bytes, writer.synced_bytes), &[]);
+        writer.file.append(&record, IoClass::Manifest).await.ok()?;
+        writer.bytes += to_u64(record.len());
+        Some(writer)
     }
 }
 
@@ -208,10 +260,12 @@ impl<E: Env> Work for Manifest<E> {
             return items.iter().map(|_| Err(Error::Closed)).collect();
         }
         let edits: Vec<Edit> = items.iter().flat_map(|c| c.edits.iter().cloned()).collect();
-        match self.write(&edits).await {
-            Ok(writer) => *self.writer.lock() = Some(writer),
+        let writer = match self.write(&edits).await {
+            Ok(writer) => writer,
             Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
-        }
+        };
+        // A leader dropped here is one dropped in the sync: durable, perhaps, and not installed.
+        *self.writer.lock() = self.confirm(writer).await;
         items
             .drain(..)
             .map(|commit| {
@@ -233,21 +287,24 @@ impl<E: Env> Work for Manifest<E> {
     }
 }
 
-fn put_record(out: &mut Vec<u8>, offset: u64, edits: &[Edit]) {
+/// Appends a record that will be written at byte `place.0` of a file synced up to `place.1`.
+fn put_record(out: &mut Vec<u8>, place: (u64, u64), edits: &[Edit]) {
     let mut payload = Vec::new();
     for edit in edits {
         edit.encode(&mut payload);
     }
     let mut head = Vec::with_capacity(HEADER_BYTES);
     head.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-    head.extend_from_slice(&offset.to_le_bytes());
+    head.extend_from_slice(&place.0.to_le_bytes());
+    head.extend_from_slice(&place.1.to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&head), &payload);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&head);
     out.extend_from_slice(&payload);
 }
 
-fn read_record(bytes: &[u8], at: usize) -> Option<&[u8]> {
+/// A whole record: its payload, and the length known durable when it was built.
+fn read_record(bytes: &[u8], at: usize) -> Option<(&[u8], u64)> {
     let mut d = Decoder::new(bytes.get(at..)?);
     let crc = d.u32()?;
     let body = d.rest();
@@ -255,9 +312,11 @@ fn read_record(bytes: &[u8], at: usize) -> Option<&[u8]> {
     if d.u64()? != to_u64(at) {
         return None;
     }
+    let durable = d.u64().filter(|durable| *durable <= to_u64(at))?;
     d.take(len)?;
     let checked = body.get(..HEADER_BYTES - 4 + len)?;
-    (crc32c::crc32c(checked) == crc).then(|| checked.get(HEADER_BYTES - 4..))?
+    let payload = (crc32c::crc32c(checked) == crc).then(|| checked.get(HEADER_BYTES - 4..))??;
+    Some((payload, durable))
 }
 
 /// An edit with the offset of its record.
@@ -277,7 +336,7 @@ pub fn read_manifest(path: &Path, bytes: &[u8]) -> Result<(Vec<PlacedEdit>, u64)
 pub fn read_manifest_prefix(path: &Path, bytes: &[u8]) -> (Vec<PlacedEdit>, u64, Option<Error>) {
     let mut edits = Vec::new();
     let mut at = 0;
-    while let Some(payload) = read_record(bytes, at) {
+    while let Some((payload, _)) = read_record(bytes, at) {
         let mut d = Decoder::new(payload);
         while !d.is_empty() {
             let Some(edit) = Edit::decode(&mut d) else {
@@ -290,9 +349,13 @@ pub fn read_manifest_prefix(path: &Path, bytes: &[u8]) -> (Vec<PlacedEdit>, u64,
         }
         at += HEADER_BYTES + payload.len();
     }
-    let behind = (at + 1..bytes.len()).find(|p| read_record(bytes, *p).is_some());
+    let durable = |p| read_record(bytes, p).filter(|(_, durable)| *durable > to_u64(at));
+    let behind = (at + 1..bytes.len()).find_map(|p| Some((p, durable(p)?.1)));
     let damage = match behind {
-        Some(valid) => Some((at, format!("a bad record, although one at byte {valid} is whole"))),
+        Some((valid, durable)) => {
+            let what = format!("the record at byte {valid} says that {durable} bytes were durable");
+            Some((at, format!("a bad record, although {what}")))
+        }
         None if edits.is_empty() => Some((0, "the first record is not whole".to_owned())),
         None => None,
     };
@@ -354,7 +417,7 @@ mod tests {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         for group in groups {
             let at = to_u64(out.len());
-            put_record(&mut out, at, group);
+            put_record(&mut out, (at, at), group);
             ends.push(out.len());
         }
         (out, ends)
@@ -376,10 +439,21 @@ mod tests {
     }
 
     #[test]
-    fn damage_before_a_whole_record_is_loud() {
+    fn damage_below_a_durable_length_is_loud_and_above_it_is_the_torn_tail() {
         let (mut bytes, ends) = bytes_of(&floors(5));
         bytes[ends[1] + 2] ^= 1;
         let error = read_manifest(Path::new("M"), &bytes).unwrap_err();
         assert_eq!(error.location().1, Some(to_u64(ends[1])));
+        // The last group is proven by the empty record behind it, and that one by nothing.
+        let (mut bytes, ends) = bytes_of(&[floors(2).remove(0), floors(2).remove(1), Vec::new()]);
+        bytes[ends[0] + 2] ^= 1;
+        assert!(read_manifest(Path::new("M"), &bytes).is_err());
+        bytes[ends[0] + 2] ^= 1;
+        bytes[ends[1] + 2] ^= 1;
+        assert_eq!(read_manifest(Path::new("M"), &bytes).unwrap().0.len(), 2);
+        // A group that was being written when the empty record before it was lost.
+        let lost = (to_u64(bytes.len()), to_u64(ends[1]));
+        put_record(&mut bytes, lost, &floors(1)[0]);
+        assert_eq!(read_manifest(Path::new("M"), &bytes).unwrap().0.len(), 2);
     }
 }

@@ -51,6 +51,7 @@ pub struct Tree {
     failed: Mutex<Option<Arc<Error>>>,
     /// When this process first saw the oldest tombstone of each table that holds any.
     tombstones_since: Mutex<BTreeMap<TableId, Nanos>>,
+    compaction_failed: Mutex<Option<Arc<Error>>>,
 }
 
 impl Tree {
@@ -69,6 +70,7 @@ impl Tree {
             dropped: AtomicBool::new(false),
             failed: Mutex::new(None),
             tombstones_since: Mutex::new(BTreeMap::new()),
+            compaction_failed: Mutex::new(None),
         }
     }
 
@@ -166,7 +168,19 @@ impl Tree {
         self.failed.lock().clone()
     }
 
-    /// A job of it failed for good: its writers get this error from now on.
+    /// Why it is not compacted, if a compaction failed for good. It takes writes until its L0 is
+    /// full.
+    pub fn compaction_failure(&self) -> Option<Arc<Error>> {
+        self.compaction_failed.lock().clone()
+    }
+
+    /// A compaction of it failed for good, or one was done all the same.
+    pub fn fail_compaction(&self, error: Option<Error>) {
+        *self.compaction_failed.lock() = error.map(Arc::new);
+        self.released.raise();
+    }
+
+    /// A flush of it failed for good: its writers get this error from now on.
     pub fn fail(&self, error: Error) {
         self.failed.lock().get_or_insert_with(|| Arc::new(error));
         self.released.raise();

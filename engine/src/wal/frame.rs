@@ -69,7 +69,9 @@ pub(super) fn put_record(out: &mut Vec<u8>, start: u64, stamp: Stamp, mut record
             (false, false) => Part::Middle,
             (false, true) => Part::Last,
         };
-        put_frame(out, stamp, part, now);
+        // A reader takes the salt from the first frame, so that one is checked without.
+        let salt = if at == 0 { 0 } else { stamp.salt };
+        put_frame(out, Stamp { salt, ..stamp }, part, now);
         record = later;
         first = false;
         if record.is_empty() {

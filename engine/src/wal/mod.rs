@@ -2,10 +2,12 @@
 //!
 //! A segment is a sequence of frames that do not cross 32 KiB blocks. Each frame carries a CRC32C,
 //! the segment's number and the offset known durable when it was built. A record is one frame or a
-//! run of frames. A segment's first record names its predecessor with that one's valid length and
-//! last sequence number, and a closing segment is synced before its successor takes a record: so
-//! only the newest segment can have a torn tail, and what lies behind a predecessor's valid length
-//! was never acknowledged and is void.
+//! run of frames. A segment's first record names its predecessor with the length of that one that
+//! was synced: what lies behind it is void, so only the newest segment can have a torn tail. A
+//! segment that is full is synced whole before its successor begins. One that failed is not: what
+//! it acknowledged behind its synced length is carried in its successor's first record, each entry
+//! with its own sequence number, so that the record voids the old copies and holds the others, or
+//! is not whole and does neither.
 //!
 //! A bad frame below the highest durable offset that any frame of its segment names is damage; at
 //! or above it the torn tail begins, and everything behind is dropped, valid or not.
@@ -54,14 +56,16 @@ pub struct WalEntry {
 pub enum Record {
     /// The first record of a segment.
     Predecessor {
+        /// What the checksums of this segment's other frames begin with.
+        salt: u32,
         /// The segment before this one; 0 for the first one of a log.
         segment: u64,
         /// Its valid length in bytes.
         valid_bytes: u64,
-        /// Its last sequence number, or that of its own predecessor.
+        /// The last sequence number up to here, carried entries included.
         last_seq: SeqNo,
-        /// What the checksums of this segment's other frames begin with.
-        salt: u32,
+        /// Entries that lay behind that length, in the order of their numbers.
+        carried: Vec<(SeqNo, WalEntry)>,
     },
     /// A batch: its entries take numbers from `first_seq` on, all or none.
     Batch {
@@ -75,13 +79,33 @@ pub enum Record {
 const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
 
-/// Encodes a predecessor record.
-pub fn encode_predecessor(out: &mut Vec<u8>, before: writer::Predecessor, salt: u32) {
+/// Begins a predecessor record; `carried_count` entries follow by [`encode_carried`].
+pub fn encode_predecessor(
+    out: &mut Vec<u8>,
+    before: writer::Predecessor,
+    salt: u32,
+    carried_count: u64,
+) {
     out.push(PREDECESSOR);
+    // First, so that the record's first frame tells it whatever the record's length.
+    put_varint(out, u64::from(salt));
     put_varint(out, before.segment);
     put_varint(out, before.valid_bytes);
     put_varint(out, before.last_seq);
-    put_varint(out, u64::from(salt));
+    put_varint(out, carried_count);
+}
+
+/// Adds an entry to a predecessor record.
+pub fn encode_carried(out: &mut Vec<u8>, seq: SeqNo, entry: &WalEntry) {
+    put_varint(out, seq);
+    encode_entry(out, (entry.tree, entry.branch), entry.kind, entry.key_bytes, &entry.data);
+}
+
+/// The salt that a segment's first frame tells; `None` where it does not begin a predecessor
+/// record.
+fn salt_of(first_frame: &[u8]) -> Option<u32> {
+    let mut d = Decoder::new(first_frame);
+    (d.u8()? == PREDECESSOR).then(|| u32::try_from(d.varint()?).ok())?
 }
 
 /// Begins a batch record; its entries follow by [`encode_entry`].
@@ -110,15 +134,17 @@ pub fn encode_entry(
 /// Decodes a record; `None` where the bytes are none.
 pub fn decode_record(payload: &Bytes) -> Option<Record> {
     let mut d = Decoder::new(payload);
-    match d.u8()? {
+    let record = match d.u8()? {
         PREDECESSOR => {
-            let record = Record::Predecessor {
-                segment: d.varint()?,
-                valid_bytes: d.varint()?,
-                last_seq: d.varint().filter(|seq| *seq <= SEQ_MAX)?,
-                salt: u32::try_from(d.varint()?).ok()?,
-            };
-            d.is_empty().then_some(record)
+            let salt = u32::try_from(d.varint()?).ok()?;
+            let (segment, valid_bytes) = (d.varint()?, d.varint()?);
+            let last_seq = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
+            let mut carried = Vec::new();
+            for _ in 0..d.varint()? {
+                let seq = d.varint().filter(|seq| *seq <= last_seq)?;
+                carried.push((seq, decode_entry(&mut d, payload)?));
+            }
+            Record::Predecessor { salt, segment, valid_bytes, last_seq, carried }
         }
         BATCH => {
             let first_seq = d.varint()?;
@@ -126,19 +152,23 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             first_seq.checked_add(count).filter(|end| *end <= SEQ_MAX)?;
             let mut entries = Vec::new();
             for _ in 0..count {
-                let tree = TreeId(d.varint()?);
-                let branch = BranchId(d.varint()?);
-                let kind = Kind::from_byte(d.u8()?)?;
-                let key_bytes = u32::try_from(d.varint()?).ok()?;
-                let raw = d.bytes()?;
-                if u64::from(key_bytes) > to_u64(raw.len()) {
-                    return None;
-                }
-                let data = payload.slice_ref(raw);
-                entries.push(WalEntry { tree, branch, kind, key_bytes, data });
+                entries.push(decode_entry(&mut d, payload)?);
             }
-            d.is_empty().then_some(Record::Batch { first_seq, entries })
+            Record::Batch { first_seq, entries }
         }
-        _ => None,
+        _ => return None,
+    };
+    d.is_empty().then_some(record)
+}
+
+fn decode_entry(d: &mut Decoder<'_>, payload: &Bytes) -> Option<WalEntry> {
+    let tree = TreeId(d.varint()?);
+    let branch = BranchId(d.varint()?);
+    let kind = Kind::from_byte(d.u8()?)?;
+    let key_bytes = u32::try_from(d.varint()?).ok()?;
+    let raw = d.bytes()?;
+    if u64::from(key_bytes) > to_u64(raw.len()) {
+        return None;
     }
+    Some(WalEntry { tree, branch, kind, key_bytes, data: payload.slice_ref(raw) })
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Part, low32, next_block, read_frame, skip_padding};
-use super::{Record, decode_record};
+use super::{Record, decode_record, salt_of};
 use crate::error::{Error, Result};
 use crate::types::{to_u64, to_usize};
 
-/// A segment's first record, from its first bytes; `None` where it is not whole.
+/// A segment's first record, from its first bytes; `None` where it is not whole, or longer than
+/// these bytes or a block.
 pub fn first_record(segment: u64, head: &Bytes) -> Option<Record> {
     let frame = read_frame(head, 0, (low32(segment), 0)).filter(|f| f.part == Part::Full)?;
     decode_record(&head.slice_ref(frame.payload))
@@ -62,6 +63,9 @@ pub fn read_segment_prefix(
         }
         let Some(frame) = read_frame(&within, at, (number, salt)) else { break };
         durable = durable.max(u64::from(frame.durable_bytes));
+        if at == 0 {
+            salt = salt_of(frame.payload).unwrap_or(0);
+        }
         let whole = match (frame.part, partial.take()) {
             (Part::Full, None) => Some((at, within.slice_ref(frame.payload))),
             (Part::First, None) => {
@@ -87,9 +91,6 @@ pub fn read_segment_prefix(
                             the format wrote it";
                 return (out, Some(Error::corruption(path, to_u64(start), what)));
             };
-            if let (0, Record::Predecessor { salt: said, .. }) = (start, &record) {
-                salt = *said;
-            }
             out.records.push((to_u64(start), record));
             out.valid_bytes = to_u64(at);
         }
@@ -203,7 +204,7 @@ mod tests {
             put_record(&mut forged, 0, stamp, &[]);
         }
         let mut record = Vec::new();
-        super::super::encode_predecessor(&mut record, Predecessor::default(), 12345);
+        super::super::encode_predecessor(&mut record, Predecessor::default(), 12345, 0);
         let mut out = Vec::new();
         put_record(&mut out, 0, Stamp { segment: 7, durable_bytes: 0, salt: 0 }, &record);
         let end = out.len();

@@ -56,7 +56,8 @@ enum Answer {
 ///
 /// # Errors
 ///
-/// `BatchTooLarge`, `Dropped`, `TreeFailed`, `ReadOnly` or `Closed`; nothing is reserved.
+/// `BatchTooLarge`, `Dropped`, `TreeFailed`, `DiskFull`, `ReadOnly` or `Closed`; nothing is
+/// reserved.
 pub(crate) async fn admit<E: Env>(
     shared: &Shared<E>,
     ops: &[(Arc<Branch>, BatchOp)],
@@ -70,8 +71,9 @@ pub(crate) async fn admit<E: Env>(
     let mut stall: Option<Stall<'_, E>> = None;
     let mut place: Option<Place> = None;
     loop {
-        shared.check_writable()?;
         let listener = place.as_ref().map(Place::listen);
+        shared.check_writable()?;
+        shared.disk.check()?;
         match ask(shared, ops, bytes, (delayed_ns, place.as_ref()))? {
             Answer::Admitted(reservation) => return Ok(reservation),
             Answer::Delay(delay_ns, cause, tree) => {
@@ -111,8 +113,10 @@ fn listen<E: Env>(
                 || view.version.l0_count() >= limits.l0_stop_count;
             let still = full
                 && tree.failure().is_none()
+                && (cause != StallCause::L0 || tree.compaction_failure().is_none())
                 && !tree.is_dropped()
-                && shared.check_writable().is_ok();
+                && shared.check_writable().is_ok()
+                && !shared.disk.is_full();
             still.then_some(listener)
         }
         StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
@@ -173,7 +177,10 @@ fn ask<E: Env>(
             Admission::Delay { delay_ns, cause } => {
                 return Ok(Answer::Delay(delay_ns, cause, Arc::clone(tree)));
             }
-            Admission::Stop { cause } => return Ok(Answer::Stop(cause, Arc::clone(tree))),
+            Admission::Stop { cause } => {
+                refuse_endless(shared, tree, (cause, bytes))?;
+                return Ok(Answer::Stop(cause, Arc::clone(tree)));
+            }
         }
     }
     let in_line = place.map_or_else(|| shared.budget.has_waiters(), |p| !p.is_first());
@@ -183,6 +190,36 @@ fn ask<E: Env>(
     let reservation = shared.budget.reserve(bytes);
     shared.counters.memtable_bytes_max_seen.raise_to(shared.budget.used_bytes());
     Ok(Answer::Admitted(reservation))
+}
+
+/// A stop that would never end, since the job that could end it failed for good, is an error.
+fn refuse_endless<E: Env>(
+    shared: &Shared<E>,
+    tree: &Tree,
+    (cause, bytes): (StallCause, u64),
+) -> Result<()> {
+    let refuse = |tree: TreeId, cause| Err(Error::TreeFailed { tree, cause });
+    match cause {
+        StallCause::L0 => tree.compaction_failure().map_or(Ok(()), |cause| refuse(tree.id, cause)),
+        // Asked for this tree already, and no other holds it up.
+        StallCause::Memtables | StallCause::DiskFull => Ok(()),
+        StallCause::Wal | StallCause::Budget => {
+            let oldest = shared.log.oldest();
+            let mut held_bytes = 0;
+            let failed = shared.set.trees().into_iter().filter_map(|t| Some((t.failure()?, t)));
+            for (failure, tree) in failed {
+                let view = tree.view();
+                let memtables = || view.memtable.iter().chain(&view.immutables);
+                let pins = memtables().any(|m| m.anchor_segment <= oldest);
+                held_bytes += memtables().map(|m| m.bytes()).sum::<u64>();
+                let too_much = held_bytes.saturating_add(bytes) > shared.budget.limit_bytes();
+                if (cause == StallCause::Wal && pins) || (cause == StallCause::Budget && too_much) {
+                    return refuse(tree.id, failure);
+                }
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Liveness is the engine's, not the policy's: where a writer waits and no job runs that can end

@@ -1,7 +1,8 @@
 //! The commit queue's leader: sequence numbers, log, memtables, publish, acknowledge.
 //!
 //! One group at a time, in order, so that visibility is a prefix of the order of writes. A group is
-//! published only after its append, any sync that a member asks for, and its insert.
+//! published only after its append, any sync that a member asks for, and its insert. Where its
+//! append or its sync fails, nothing of it is published, and the log goes on in the next segment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +15,10 @@ use crate::memtable::Memtable;
 use crate::shared::{Request, Shared};
 use crate::types::{SeqNo, to_u64};
 use crate::version::tree::{Tree, TreeView};
-use crate::wal::writer::{Predecessor, SegmentWriter};
+use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
+
+use super::segments;
 
 const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -29,12 +32,16 @@ pub(crate) async fn submit<E: Env>(shared: &Shared<E>, request: Request) -> Resu
 ///
 /// # Errors
 ///
-/// The world's; the database is then read-only.
+/// The world's, where neither this segment nor the next one could be synced.
 pub(crate) async fn sync_through<E: Env>(shared: &Shared<E>, seq: SeqNo) -> Result<()> {
-    if shared.synced.load(Ordering::Acquire) < seq {
-        submit(shared, Request::Sync).await?;
+    if shared.synced.load(Ordering::Acquire) >= seq {
+        return Ok(());
     }
-    Ok(())
+    match submit(shared, Request::Sync).await {
+        // The next segment may have made durable what this one failed to.
+        Err(_) if shared.synced.load(Ordering::Acquire) >= seq => Ok(()),
+        other => other.map(|_| ()),
+    }
 }
 
 struct Leader<'a, E: Env> {
@@ -46,7 +53,7 @@ struct Leader<'a, E: Env> {
 struct Taken<'a, E: Env> {
     shared: &'a Shared<E>,
     writer: Option<SegmentWriter<E>>,
-    unpublished: Option<Predecessor>,
+    unpublished: Option<Mark>,
 }
 
 impl<E: Env> Drop for Taken<'_, E> {
@@ -120,24 +127,17 @@ impl<E: Env> Leader<'_, E> {
         }
         let mut taken = Taken { shared, writer: shared.wal.lock().take(), unpublished: None };
         let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
-        if writer.is_torn() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
+        if writer.has_ended() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
             self.roll(writer).await?;
         }
-        taken.unpublished = Some(writer.as_predecessor());
         let (records, last_seq) = self.encode(items, replies);
-        if !records.is_empty() {
-            let bytes = writer.append(&records, last_seq).await?;
-            shared.counters.wal_bytes.add(bytes);
-            shared.log.grow(writer.segment(), bytes);
-            shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
-        }
-        let owes_sync = |r: &Request| match r {
-            Request::Write { sync, .. } => *sync,
-            Request::Sync => true,
-            Request::Seal { .. } | Request::Drop(_) | Request::Close => false,
-        };
-        if items.iter().any(owes_sync) {
-            self.sync(writer).await?;
+        let sync = items.iter().any(owes_sync);
+        taken.unpublished = Some(writer.mark());
+        if let Err(error) = self.log(writer, (&records, last_seq), sync).await {
+            segments::leave_failed(shared, writer, &error).await;
+            // Of the next segment nothing is to be taken back, and of this one nothing counts.
+            taken.unpublished = None;
+            return Err(error);
         }
         let segment = writer.segment();
         shared.env.yield_point(Site("commit-insert")).await;
@@ -159,6 +159,23 @@ impl<E: Env> Leader<'_, E> {
         Ok(())
     }
 
+    /// Appends a group's records, and syncs where a member asks for it.
+    async fn log(
+        &self,
+        writer: &mut SegmentWriter<E>,
+        (records, last_seq): (&[Vec<u8>], SeqNo),
+        sync: bool,
+    ) -> Result<()> {
+        let shared = self.shared;
+        if !records.is_empty() {
+            let bytes = writer.append(records, last_seq).await?;
+            shared.counters.wal_bytes.add(bytes);
+            shared.log.grow(writer.segment(), bytes);
+            shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
+        }
+        if sync { self.sync(writer).await } else { Ok(()) }
+    }
+
     /// Syncs and gives the log up: whoever comes later gets `Closed`.
     async fn close(&self) -> Result<SeqNo> {
         let shared = self.shared;
@@ -166,7 +183,10 @@ impl<E: Env> Leader<'_, E> {
         if let Some(cause) = &*shared.read_only.lock() {
             return Err(Error::ReadOnly(Arc::clone(cause)));
         }
-        self.sync(&mut writer).await?;
+        if writer.has_failed() || self.sync(&mut writer).await.is_err() {
+            // Nothing of it may be lost that the next segment can still carry.
+            segments::begin_next(shared, &mut writer).await?;
+        }
         Ok(shared.visible_seq())
     }
 
@@ -244,41 +264,41 @@ impl<E: Env> Leader<'_, E> {
     }
 
     async fn sync(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
-        if let Err(error) = writer.sync().await {
-            // What the segment holds is unknown for ever: nothing may be acknowledged from it
-            // again.
-            self.shared.set_read_only(&error);
-            return Err(error);
-        }
+        writer.sync().await?;
         self.shared.counters.wal_sync_count.add(1);
         self.shared.synced.fetch_max(writer.synced_seq(), Ordering::AcqRel);
         Ok(())
     }
 
-    /// Closes the newest segment and begins the next one.
+    /// Ends the newest segment and begins the next one.
     async fn roll(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
         let shared = self.shared;
-        self.sync(writer).await?;
-        let number = shared.new_file_number();
-        let bytes = shared.options.wal_segment_bytes;
-        let before = writer.as_predecessor();
-        let next = SegmentWriter::create(&shared.env, &shared.dir, number, (before, bytes)).await;
-        match next {
-            Ok(next) => *writer = next,
-            Err(error) => {
-                // Without a valid first record the file means nothing; recovery removes it if this
-                // fails.
-                drop(shared.env.remove(&crate::wal::segment_path(&shared.dir, number)).await);
-                return Err(error);
-            }
+        if !writer.has_ended()
+            && let Err(error) = self.sync(writer).await
+        {
+            segments::leave_failed(shared, writer, &error).await;
+            return Err(error);
         }
-        shared.log.add_segment(number, writer.valid_bytes());
+        if writer.has_failed() {
+            segments::retry_failed(shared, writer).await?;
+        } else {
+            segments::begin_next(shared, writer).await?;
+        }
         if shared.log.bytes() > shared.options.wal_limit_bytes() {
             for tree in shared.pressure.pinning(shared.log.oldest()) {
                 seal(shared, &tree);
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a group with this member is synced before it is acknowledged.
+fn owes_sync(request: &Request) -> bool {
+    match request {
+        Request::Write { sync, .. } => *sync,
+        Request::Sync => true,
+        Request::Seal { .. } | Request::Drop(_) | Request::Close => false,
     }
 }
 
