@@ -7,18 +7,17 @@
 //!
 //! A call of a process that was killed fails and changes nothing.
 
+mod file;
+mod inject;
+
 use core::future::{Future, pending};
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use forebay_engine::env::{Env, File, IoClass, Nanos, Site, Work};
+use forebay_engine::env::{Env, IoClass, Nanos, Site, Work};
 use forebay_engine::error::{Error, Result};
-use forebay_engine::types::{to_u64, to_usize};
 
 use crate::bugs::Bug;
 use crate::disk::device::Kind;
@@ -27,6 +26,9 @@ use crate::fault::Fault;
 use crate::runtime::Reschedule;
 use crate::trace::{Code, mix};
 use crate::world::{World, WorldId};
+
+pub use self::file::SimFile;
+use self::inject::{Failure, NameCall, failed, killed};
 
 /// The wall clock when a world begins is a second later: 2026-01-01.
 const WALL_START_NS: u64 = 1_767_225_600_000_000_000;
@@ -38,14 +40,6 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 pub struct SimEnv {
     pub(crate) world: WorldId,
     pub(crate) epoch: u64,
-}
-
-/// An open file of a simulated disk.
-#[derive(Debug)]
-pub struct SimFile {
-    env: SimEnv,
-    ino: u64,
-    path: Arc<str>,
 }
 
 /// A directory lock; gone when dropped, or when its process dies.
@@ -68,19 +62,6 @@ fn text(path: &Path) -> &str {
     if text.len() > 1 { text.trim_end_matches('/') } else { text }
 }
 
-fn io(op: &'static str, path: &str, offset: Option<u64>, what: (ErrorKind, &str)) -> Error {
-    let (kind, detail) = what;
-    Error::Io { op, path: path.into(), offset, kind, detail: detail.to_owned() }
-}
-
-fn killed(op: &'static str, path: &str) -> Error {
-    io(op, path, None, (ErrorKind::NotConnected, "the process was killed"))
-}
-
-fn eio(op: &'static str, path: &str, offset: Option<u64>) -> Error {
-    io(op, path, offset, (ErrorKind::Other, "input/output error (injected)"))
-}
-
 impl SimEnv {
     fn alive(self) -> Option<Rc<World>> {
         World::find(self.world).filter(|world| world.epoch.get() == self.epoch)
@@ -93,18 +74,29 @@ impl SimEnv {
         Ok(world)
     }
 
-    /// Starts a call on a name, which may fail with or without effect: `true` says that it takes
-    /// effect and fails all the same.
-    async fn call_name(self, op: &'static str, path: &str) -> Result<(Rc<World>, bool)> {
-        let world = self.call(op, path).await?;
-        world.trace.event(Code::Name, hash_text(op, path));
-        if !world.fires(Fault::EioMeta, path, None) {
-            return Ok((world, false));
+    /// Starts a call on a name, which may fail with or without effect: the failure is given where it
+    /// takes effect and fails all the same.
+    async fn call_name(self, op: NameCall, path: &str) -> Result<(Rc<World>, Option<Failure>)> {
+        let name = op.name();
+        let world = self.call(name, path).await?;
+        world.trace.event(Code::Name, hash_text(name, path));
+        if op.changes() && world.faults.borrow().is_read_only() {
+            return Err(failed(name, path, None, Failure::ReadOnly));
+        }
+        let failure = if world.fires(Fault::EioMeta, path, None) {
+            Failure::Io
+        } else if op.makes_name() && world.fires(Fault::EnospcMeta, path, None) {
+            Failure::Full
+        } else {
+            return Ok((world, None));
+        };
+        if op.changes() {
+            world.remount_after_error(path);
         }
         if world.fires(Fault::ErrorAfterEffect, path, None) {
-            return Ok((world, true));
+            return Ok((world, Some(failure)));
         }
-        Err(eio(op, path, None))
+        Err(failed(name, path, None, failure))
     }
 
     /// Ends the process at this point, as a kill or a power loss would.
@@ -128,43 +120,12 @@ impl SimEnv {
     }
 
     fn handle(self, ino: u64, path: &str) -> SimFile {
-        SimFile { env: self, ino, path: path.into() }
+        SimFile::new(self, ino, path)
     }
 }
 
 fn hash_text(op: &str, path: &str) -> u64 {
     mix(xxhash_rust::xxh3::xxh3_64(op.as_bytes()), xxhash_rust::xxh3::xxh3_64(path.as_bytes()))
-}
-
-impl World {
-    /// The engine's error for a disk's refusal.
-    fn refused(&self, op: &'static str, path: &str, offset: Option<u64>, why: DiskError) -> Error {
-        let what = match why {
-            DiskError::NotFound => (ErrorKind::NotFound, "no such file or directory"),
-            DiskError::Exists => (ErrorKind::AlreadyExists, "the name is taken"),
-            DiskError::Eof => (ErrorKind::UnexpectedEof, "the file ends before"),
-            DiskError::Full => {
-                self.note(Fault::Enospc, path, offset);
-                (ErrorKind::StorageFull, "no space left on device")
-            }
-        };
-        io(op, path, offset, what)
-    }
-
-    fn emfile(&self, op: &'static str, path: &str) -> Result<()> {
-        if self.fires(Fault::Emfile, path, None) {
-            return Err(io(op, path, None, (ErrorKind::Other, "too many open files (injected)")));
-        }
-        Ok(())
-    }
-
-    /// After a call on a name: may crash, and reports the error of a call that took effect.
-    async fn leave(&self, op: &'static str, path: &str, fails: bool) -> Result<()> {
-        if self.fuzz {
-            self.crash_point().await;
-        }
-        if fails { Err(eio(op, path, None)) } else { Ok(()) }
-    }
 }
 
 impl Env for SimEnv {
@@ -174,7 +135,7 @@ impl Env for SimEnv {
 
     async fn open(&self, path: &Path) -> Result<SimFile> {
         let path = text(path);
-        let (world, fails) = self.call_name("open", path).await?;
+        let (world, fails) = self.call_name(NameCall::Open, path).await?;
         world.emfile("open", path)?;
         let opened = world.disk.borrow_mut().open(path);
         let info = opened.map_err(|why| world.refused("open", path, None, why))?;
@@ -185,7 +146,7 @@ impl Env for SimEnv {
 
     async fn create(&self, path: &Path) -> Result<SimFile> {
         let path = text(path);
-        let (world, fails) = self.call_name("create", path).await?;
+        let (world, fails) = self.call_name(NameCall::Create, path).await?;
         world.emfile("create", path)?;
         let created = world.disk.borrow_mut().create(path);
         let info = created.map_err(|why| world.refused("create", path, None, why))?;
@@ -196,22 +157,23 @@ impl Env for SimEnv {
 
     async fn create_dir(&self, dir: &Path) -> Result<()> {
         let path = text(dir);
-        let (world, fails) = self.call_name("create_dir", path).await?;
+        let (world, fails) = self.call_name(NameCall::CreateDir, path).await?;
         world.disk.borrow_mut().create_dir(path);
         world.leave("create_dir", path, fails).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let path = text(from);
-        let (world, fails) = self.call_name("rename", path).await?;
+        let (world, fails) = self.call_name(NameCall::Rename, path).await?;
         let done = world.disk.borrow_mut().rename(path, text(to));
         done.map_err(|why| world.refused("rename", path, None, why))?;
+        world.faults.borrow_mut().renamed(path, text(to));
         world.leave("rename", path, fails).await
     }
 
     async fn remove(&self, path: &Path) -> Result<()> {
         let path = text(path);
-        let (world, fails) = self.call_name("remove", path).await?;
+        let (world, fails) = self.call_name(NameCall::Remove, path).await?;
         let done = world.disk.borrow_mut().remove(path);
         done.map_err(|why| world.refused("remove", path, None, why))?;
         world.leave("remove", path, fails).await
@@ -219,7 +181,7 @@ impl Env for SimEnv {
 
     async fn link(&self, from: &Path, to: &Path) -> Result<()> {
         let path = text(from);
-        let (world, fails) = self.call_name("link", path).await?;
+        let (world, fails) = self.call_name(NameCall::Link, path).await?;
         let done = world.disk.borrow_mut().link(path, text(to));
         done.map_err(|why| world.refused("link", text(to), None, why))?;
         world.leave("link", path, fails).await
@@ -227,7 +189,7 @@ impl Env for SimEnv {
 
     async fn list(&self, dir: &Path) -> Result<Vec<String>> {
         let path = text(dir);
-        let (world, fails) = self.call_name("list", path).await?;
+        let (world, fails) = self.call_name(NameCall::List, path).await?;
         let names = world.disk.borrow().list(path);
         let names = names.map_err(|why| world.refused("list", path, None, why))?;
         world.leave("list", path, fails).await?;
@@ -236,7 +198,7 @@ impl Env for SimEnv {
 
     async fn sync_dir(&self, dir: &Path) -> Result<()> {
         let path = text(dir);
-        let (world, after_effect) = match self.call_name("sync_dir", path).await {
+        let (world, after_effect) = match self.call_name(NameCall::SyncDir, path).await {
             Ok(called) => called,
             Err(error) => {
                 // A failed sync of a directory leaves a part durable.
@@ -256,8 +218,8 @@ impl Env for SimEnv {
         if world.fuzz {
             world.crash_point().await;
         }
-        let lies =
-            world.bug.get() == Some(Bug::DirSkipSync) || world.fires(Fault::SyncLies, path, None);
+        let lies = world.bug.get() == Some(Bug::DirSkipSync)
+            || world.damages(Fault::SyncLies, path, (0, u64::MAX));
         let result = if lies { SyncResult::Lied } else { SyncResult::Done };
         let ended = world.disk.borrow_mut().sync_dir_end(path, start, result, &world.choices);
         ended.map_err(|why| world.refused("sync_dir", path, None, why))?;
@@ -342,201 +304,6 @@ impl Env for SimEnv {
     {
         let task = self.alive().map(|world| world.spawn(name, async move { build().await }));
         SimTask { env: *self, task }
-    }
-}
-
-/// A write that a kill may cut, until it is over.
-struct InFlight<'a> {
-    file: &'a SimFile,
-    token: Option<u64>,
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        let Some(token) = self.token else { return };
-        if let Some(world) = World::find_quiet(self.file.env.world, self.file.env.epoch)
-            && let Ok(mut disk) = world.disk.try_borrow_mut()
-        {
-            disk.write_end(token);
-        }
-    }
-}
-
-impl SimFile {
-    fn is(&self, suffix: &str) -> bool {
-        self.path.ends_with(suffix)
-    }
-
-    async fn call(&self, op: &'static str, offset: u64, len: u64) -> Result<Rc<World>> {
-        let world = self.env.call(op, &self.path).await?;
-        world.trace.event(Code::File, mix(mix(self.ino, offset), len));
-        Ok(world)
-    }
-
-    /// Where a write goes and how much of it, after its faults.
-    fn bend(&self, world: &World, offset: u64, len: usize) -> (u64, usize, bool) {
-        if world.fires(Fault::ShortWrite, &self.path, Some(offset)) {
-            let kept = world.choices.choose("fault.short-write-bytes", to_u64(len));
-            return (offset, to_usize(kept), true);
-        }
-        let sectors = world.disk.borrow().len(self.ino) >> 9;
-        if sectors > 0 && world.fires(Fault::Misdirected, &self.path, Some(offset)) {
-            return (world.choices.choose("fault.misdirected-sector", sectors) << 9, len, false);
-        }
-        (offset, len, false)
-    }
-
-    async fn put(&self, op: &'static str, at: Option<u64>, io: (&[u8], IoClass)) -> Result<()> {
-        let (data, class) = io;
-        let world = self.call(op, at.unwrap_or(u64::MAX), to_u64(data.len())).await?;
-        let offset = at.unwrap_or_else(|| world.disk.borrow().len(self.ino));
-        if world.fires(Fault::EioWrite, &self.path, Some(offset)) {
-            return Err(eio(op, &self.path, Some(offset)));
-        }
-        let (target, len, short) = self.bend(&world, offset, data.len());
-        let mut in_flight = InFlight { file: self, token: None };
-        let written = {
-            let mut disk = world.disk.borrow_mut();
-            if world.fuzz && disk.config.track_durability {
-                in_flight.token = Some(disk.write_begin(self.ino, target, len));
-            }
-            let written = disk.write(self.ino, target, data.get(..len).unwrap_or(data));
-            let end = offset.saturating_add(to_u64(data.len()));
-            if target != offset && disk.len(self.ino) < end {
-                written.and_then(|()| disk.set_len(self.ino, end))
-            } else {
-                written
-            }
-        };
-        if world.fuzz {
-            world.crash_point().await;
-        }
-        self.pay_write(&world, class).await;
-        drop(in_flight);
-        if world.fuzz {
-            world.crash_point().await;
-        }
-        written.map_err(|why| world.refused(op, &self.path, Some(offset), why))?;
-        if short { Err(eio(op, &self.path, Some(offset))) } else { Ok(()) }
-    }
-
-    /// Tables are written through; logs stay in the page cache up to a limit.
-    async fn pay_write(&self, world: &World, class: IoClass) {
-        let cached = matches!(class, IoClass::Wal | IoClass::Manifest);
-        let limit = if cached { world.device.borrow().spec().writeback_bytes } else { 0 };
-        let unpaid = {
-            let mut disk = world.disk.borrow_mut();
-            if disk.unpaid(self.ino) <= limit {
-                return;
-            }
-            disk.take_unpaid(self.ino)
-        };
-        world.device(class, Kind::Write, unpaid).await;
-    }
-
-    /// Whether the planted bugs take this sync; never returns where it is stuck.
-    async fn bugged(&self, world: &World) -> bool {
-        let (wal, table) = (self.is(".wal"), self.is(".sst"));
-        match world.bug.get() {
-            Some(Bug::WalSkipSync) => wal,
-            Some(Bug::TableSkipSync) => table,
-            Some(Bug::StuckIo) if wal || table => {
-                let seen = world.watched_syncs.get().saturating_add(1);
-                world.watched_syncs.set(seen);
-                if seen > 4 && world.choices.choose("bug.stuck-io", 16) == 15 {
-                    pending::<()>().await;
-                }
-                false
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    async fn sync(&self, op: &'static str, class: IoClass) -> Result<()> {
-        let world = self.call(op, 0, 0).await?;
-        let skipped = self.bugged(&world).await;
-        let (token, unpaid) = {
-            let mut disk = world.disk.borrow_mut();
-            (disk.sync_start(self.ino), disk.take_unpaid(self.ino))
-        };
-        world.device(class, Kind::Sync, unpaid).await;
-        if world.fuzz {
-            world.crash_point().await;
-        }
-        let result = if skipped || world.fires(Fault::SyncLies, &self.path, None) {
-            SyncResult::Lied
-        } else if world.fires(Fault::EioSync, &self.path, None) {
-            SyncResult::Failed
-        } else {
-            SyncResult::Done
-        };
-        world.disk.borrow_mut().sync_end(token, result, &world.choices);
-        world.leave(op, &self.path, result == SyncResult::Failed).await
-    }
-}
-
-impl File for SimFile {
-    async fn append(&self, data: &[u8], class: IoClass) -> Result<()> {
-        self.put("append", None, (data, class)).await
-    }
-
-    async fn read_at(&self, offset: u64, len: usize, class: IoClass) -> Result<Bytes> {
-        let world = self.call("read_at", offset, to_u64(len)).await?;
-        if world.fires(Fault::EioRead, &self.path, Some(offset)) {
-            return Err(eio("read_at", &self.path, Some(offset)));
-        }
-        if world.fires(Fault::BitRot, &self.path, Some(offset)) {
-            let bit = world.choices.choose("fault.bit", to_u64(len).saturating_mul(8));
-            let mut disk = world.disk.borrow_mut();
-            let low = u32::try_from(bit & 7).unwrap_or(0);
-            disk.flip_bit(self.ino, offset.saturating_add(bit >> 3), low);
-        }
-        world.device(class, Kind::Read, to_u64(len)).await;
-        let read = world.disk.borrow().read(self.ino, offset, len);
-        let bytes = read.map_err(|why| world.refused("read_at", &self.path, Some(offset), why))?;
-        Ok(Bytes::from(bytes))
-    }
-
-    async fn write_at(&self, offset: u64, data: &[u8], class: IoClass) -> Result<()> {
-        self.put("write_at", Some(offset), (data, class)).await
-    }
-
-    async fn sync_data(&self, class: IoClass) -> Result<()> {
-        self.sync("sync_data", class).await
-    }
-
-    async fn sync_all(&self, class: IoClass) -> Result<()> {
-        self.sync("sync_all", class).await
-    }
-
-    async fn allocate(&self, len: u64) -> Result<()> {
-        let world = self.call("allocate", 0, len).await?;
-        let done = world.disk.borrow_mut().allocate(self.ino, len);
-        done.map_err(|why| world.refused("allocate", &self.path, None, why))
-    }
-
-    async fn set_len(&self, len: u64) -> Result<()> {
-        let world = self.call("set_len", 0, len).await?;
-        if world.fires(Fault::EioMeta, &self.path, Some(len)) {
-            return Err(eio("set_len", &self.path, Some(len)));
-        }
-        let done = world.disk.borrow_mut().set_len(self.ino, len);
-        done.map_err(|why| world.refused("set_len", &self.path, Some(len), why))?;
-        world.leave("set_len", &self.path, false).await
-    }
-
-    fn len(&self) -> u64 {
-        self.env.alive().map_or(0, |world| world.disk.borrow().len(self.ino))
-    }
-}
-
-impl Drop for SimFile {
-    fn drop(&mut self) {
-        if let Some(world) = World::find_quiet(self.env.world, self.env.epoch)
-            && let Ok(mut disk) = world.disk.try_borrow_mut()
-        {
-            disk.close(self.ino);
-        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::cpu::{Cores, CpuCosts};
 use crate::disk::device::{Device, DeviceSpec};
 use crate::disk::{CrashReport, DiskConfig, SimDisk};
 use crate::env::SimEnv;
+use crate::fault::atlas::Atlas;
 use crate::fault::{Fault, FaultEvent, FaultPlan, Faults};
 use crate::runtime::own::{Order, OwnRuntime};
 use crate::runtime::{RunEnd, Runtime};
@@ -191,6 +192,16 @@ impl SimWorld {
         self.world.faults.borrow().log().to_vec()
     }
 
+    /// The damage that faults did.
+    pub fn atlas(&self) -> Atlas {
+        self.world.faults.borrow().atlas().clone()
+    }
+
+    /// Whether damage of this file excuses the failure of a request to this tree.
+    pub fn excuses(&self, path: &str, tree: Option<u64>) -> bool {
+        self.world.faults.borrow_mut().excuses(path, tree)
+    }
+
     /// Replaces the fault plan; the default one heals.
     pub fn set_faults(&self, plan: FaultPlan) {
         self.world.faults.borrow_mut().set_plan(plan);
@@ -231,6 +242,7 @@ impl SimWorld {
         let (after, report) = self.disk().crash_power(self.choices());
         *self.disk_mut() = after;
         self.world.note(Fault::PowerLoss, "", None);
+        self.world.faults.borrow_mut().set_read_only(false);
         report
     }
 }
