@@ -197,9 +197,9 @@ impl SimWorld {
         self.world.faults.borrow().atlas().clone()
     }
 
-    /// Whether damage of this file excuses the failure of a request to this tree.
-    pub fn excuses(&self, path: &str, tree: Option<u64>) -> bool {
-        self.world.faults.borrow_mut().excuses(path, tree)
+    /// Tells the atlas whose a table is.
+    pub fn own_table(&self, path: &str, tree: u64) {
+        self.world.faults.borrow_mut().own_table(path, tree);
     }
 
     /// Replaces the fault plan; the default one heals.

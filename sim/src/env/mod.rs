@@ -114,6 +114,17 @@ impl SimEnv {
         }
     }
 
+    /// Whether damage of the file that an error names excuses the failure of a request to this tree.
+    pub fn excuses(self, error: &Error, tree: Option<u64>) -> bool {
+        let (Some(world), Some(path)) = (self.alive(), error.location().0) else { return false };
+        world.faults.borrow_mut().excuses(text(path), tree)
+    }
+
+    /// Whether faults damaged anything.
+    pub fn is_damaged(self) -> bool {
+        self.alive().is_some_and(|world| !world.faults.borrow().atlas().is_empty())
+    }
+
     /// A choice of the harness, from the stream named `site`.
     pub fn choose(self, site: &'static str, n: u64) -> u64 {
         self.alive().map_or(0, |world| world.choices.choose(site, n))

@@ -58,7 +58,7 @@ pub struct Damage {
 pub struct Atlas {
     damage: Vec<Damage>,
     files: BTreeSet<String>,
-    /// The tree of a table, once an error told.
+    /// The tree of a table, as the engine said when it made it, or as the first error told.
     owners: BTreeMap<String, u64>,
 }
 
@@ -98,8 +98,14 @@ impl Atlas {
         }
     }
 
-    /// Whether damage of this file excuses the failure of a request to this tree. A table belongs to the
-    /// first tree that fails on it: a second one is further than damage may reach.
+    /// A table belongs to this tree.
+    pub fn own(&mut self, path: &str, tree: u64) {
+        self.owners.insert(path.to_owned(), tree);
+    }
+
+    /// Whether damage of this file excuses the failure of a request to this tree. A table of
+    /// which nobody said whose it is belongs to the first tree that fails on it: a second one is further
+    /// than damage may reach.
     pub fn excuses(&mut self, path: &str, tree: Option<u64>) -> bool {
         if !self.is_hit(path) {
             return false;

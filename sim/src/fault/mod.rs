@@ -158,6 +158,16 @@ impl Fault {
         )
     }
 
+    /// Whether errors of any file may come of it: crashes, slow or short calls and clock jumps give none,
+    /// and damage only those that name its file.
+    pub fn excuses_errors(self) -> bool {
+        let harmless = matches!(
+            self,
+            Self::PowerLoss | Self::Kill | Self::Latency | Self::ClockJump | Self::ShortRead
+        );
+        !harmless && !self.damages_media()
+    }
+
     /// Where its chance is drawn.
     fn site(self) -> &'static str {
         match self {
@@ -252,6 +262,11 @@ impl Faults {
     /// A file has another name: its damage goes with it.
     pub fn renamed(&mut self, from: &str, to: &str) {
         self.atlas.renamed(from, to);
+    }
+
+    /// A table belongs to this tree.
+    pub fn own_table(&mut self, path: &str, tree: u64) {
+        self.atlas.own(path, tree);
     }
 
     /// Whether damage of this file excuses the failure of a request to this tree.

@@ -25,7 +25,7 @@ use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::client::{Board, Handle, Shared};
 use crate::disk::device::DeviceSpec;
 use crate::disk::{DiskConfig, Profile};
-use crate::fault::FaultPlan;
+use crate::fault::{Fault, FaultPlan};
 use crate::runtime::RunEnd;
 use crate::scenario::{CrashKind, Phase, Scenario};
 use crate::sim::{Sim, SimConfig};
@@ -127,6 +127,7 @@ pub fn run_watched(
         story: Vec::new(),
         watch: watch.clone(),
         stopped: false,
+        over: false,
     };
     let checked = run.run(scenario);
     run.end(seed, checked)
@@ -167,6 +168,8 @@ struct Run {
     story: Vec<String>,
     watch: Watch,
     stopped: bool,
+    /// Damage ended the run, and the database said so.
+    over: bool,
 }
 
 impl Run {
@@ -183,7 +186,7 @@ impl Run {
     }
 
     fn end(mut self, seed: u64, checked: Checked) -> (Outcome, View) {
-        let found = checked.err().filter(|_| !self.stopped);
+        let found = checked.err().filter(|_| !self.stopped && !self.over);
         let violation = found.map(|violation| {
             let at = if violation.at == 0 { self.sim.now() } else { violation.at };
             violation.at(at)
@@ -262,11 +265,12 @@ impl Run {
         }
     }
 
-    /// Faults that fired so far; crashes, slow calls and clock jumps excuse no error.
+    /// Faults that fired so far; damage excuses by its place alone, and see
+    /// [`Fault::excuses_errors`].
     fn fired(&self) -> u64 {
-        let excuses =
-            |name: &str| !matches!(name, "power_loss" | "kill" | "latency" | "clock_jump");
-        self.sim.fault_counts().iter().filter(|(name, _)| excuses(name)).map(|(_, n)| n).sum()
+        let counts = self.sim.fault_counts();
+        let excuses = Fault::ALL.into_iter().filter(|fault| fault.excuses_errors());
+        excuses.filter_map(|fault| counts.get(fault.name())).sum()
     }
 
     /// Runs a future to its end, at most until `deadline` in virtual time.

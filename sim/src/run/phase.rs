@@ -10,10 +10,10 @@ use forebay_engine::Error;
 use forebay_engine::env::Env;
 use forebay_engine::types::{Nanos, to_u64};
 
-use super::{Part, READ_KEY_NS, Run};
+use super::{DIR, Part, READ_KEY_NS, Run};
 use crate::check::Checked;
 use crate::check::liveness::{DEADLINE_NS, l1_progress};
-use crate::check::reads::c7_errors;
+use crate::check::reads::{c6_excused, c7_errors};
 use crate::client::Client;
 use crate::env::SimTask;
 use crate::fault::FaultPlan;
@@ -118,14 +118,36 @@ impl Run {
 
     fn judge_errors(&mut self) -> Checked {
         let fired = self.fired().saturating_sub(self.fired_at_open);
+        let errors = {
+            let mut board = self.board.lock();
+            if board.reopen {
+                board.mark("reopen-needed");
+            }
+            core::mem::take(&mut board.errors)
+        };
+        errors
+            .iter()
+            .try_for_each(|(what, tree, error)| self.judge_error(what, *tree, error, fired))
+    }
+
+    /// An error is right where its file was hit, or a fault explains it.
+    pub(super) fn judge_error(
+        &self,
+        what: &str,
+        tree: Option<u64>,
+        error: &Error,
+        fired: u64,
+    ) -> Checked {
         let mut board = self.board.lock();
-        if board.reopen {
-            board.mark("reopen-needed");
+        for (file, tree) in core::mem::take(&mut board.tables) {
+            self.sim.own_table(&format!("{DIR}/{file:06}.sst"), tree);
         }
-        for (what, error) in core::mem::take(&mut board.errors) {
-            c7_errors(&mut board.counts, &what, &error, fired)?;
+        let excused = self.sim.env().excuses(error, tree);
+        if c6_excused(&mut board.counts, excused) {
+            board.mark("damage-told");
+            return Ok(());
         }
-        Ok(())
+        c7_errors(&mut board.counts, what, error, fired)
     }
 
     /// Once faults are over, the database takes writes, unless it said that it must be opened again.
@@ -155,10 +177,11 @@ impl Run {
             board.errors.clear();
             return Ok(());
         }
-        for (what, error) in core::mem::take(&mut board.errors) {
-            c7_errors(&mut board.counts, &format!("{what} after faults ended"), &error, 0)?;
-        }
-        Ok(())
+        let errors = core::mem::take(&mut board.errors);
+        drop(board);
+        errors.iter().try_for_each(|(what, tree, error)| {
+            self.judge_error(&format!("{what} after faults ended"), *tree, error, 0)
+        })
     }
 
     pub(super) fn close(&mut self) -> Checked {
@@ -176,7 +199,7 @@ impl Run {
             }
             Err(error) => {
                 let fired = self.fired().saturating_sub(self.fired_at_open);
-                c7_errors(&mut self.board.lock().counts, "close", &error, fired)
+                self.judge_error("close", None, &error, fired)
             }
         }
     }

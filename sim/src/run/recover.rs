@@ -5,20 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use forebay_engine::Db;
 use forebay_engine::events::Listener;
 use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::{Db, Error};
 
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
 use crate::check::model::{Model, seconds};
-use crate::check::reads::c7_errors;
+use crate::check::reads::c6_excused;
 use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_tenants, judge};
 use crate::check::value::tenant_name;
-use crate::check::{Checked, RuleCounts};
+use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::client::{Board, Everything, Handle, read_everything};
 use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
+use crate::fault::atlas::FileKind;
 use crate::scenario::{CrashKind, Phase};
 use crate::timeline::Both;
 
@@ -148,7 +149,7 @@ impl Run {
         }
         if let Part::Done(Some(Err(error))) = opened {
             let fired = self.fired().saturating_sub(self.fired_at_open);
-            c7_errors(&mut self.board.lock().counts, "open", &error, fired)?;
+            self.judge_error("open", None, &error, fired)?;
         }
         self.board.lock().mark("open-failed-with-faults");
         self.leave();
@@ -169,6 +170,13 @@ impl Run {
     }
 
     fn opened(&mut self, when: &str, opened: Opened) -> Checked {
+        if let Part::Done(Some(Err(error))) = &opened
+            && self.is_refusal(error)
+        {
+            self.over = true;
+            self.board.lock().mark("open-refused-damage");
+            return broken(Violation::new(Rule::C11, when, error.to_string()));
+        }
         let mut board = self.board.lock();
         match opened {
             Part::Done(Some(Ok(db))) => {
@@ -184,6 +192,13 @@ impl Run {
         }
     }
 
+    /// Whether a failed open is right: it names damage in a file that all tenants share.
+    fn is_refusal(&self, error: &Error) -> bool {
+        let path = error.location().0.and_then(Path::to_str).unwrap_or_default();
+        let shared = FileKind::of(path).is_shared() && self.sim.atlas().is_hit(path);
+        c6_excused(&mut self.board.lock().counts, shared)
+    }
+
     /// Reads everything and explains it.
     fn judge_all(&mut self, loss: Loss) -> Checked<(State, Explained)> {
         let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
@@ -195,7 +210,8 @@ impl Run {
         // Each key is read by itself, on a slow device from a dozen tables without a cache.
         let key_count = to_u64(keys.values().map(BTreeSet::len).sum());
         let within = DEADLINE_NS.saturating_add(key_count.saturating_mul(READ_KEY_NS));
-        let read = async move { read_everything(&db, keys).await };
+        let env = self.sim.env();
+        let read = async move { read_everything(env, &db, keys).await };
         let all = self.must_within("reading everything", within, read)??;
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
@@ -205,6 +221,8 @@ impl Run {
         } else {
             (model.acked, "it survives the death of the process")
         };
+        // The rotten tail of a log looks like a torn one: nothing behind it is promised.
+        let bound = if self.sim.atlas().is_shared_hit() { (0, "nothing") } else { bound };
         let explained = judge(model, counts, &state, bound)?;
         Ok((state, explained))
     }
@@ -217,7 +235,7 @@ impl Run {
             board.mark("failed-write-came-back");
         }
         board.model.recovered(explained);
-        board.model.faulty = faulty;
+        board.model.faulty = faulty || !self.sim.atlas().is_empty();
         for (name, inc) in &explained.live {
             if let Some(found) = state.tenants.get(name) {
                 board.model.learn_branch(*inc, found.branch);
@@ -234,13 +252,14 @@ fn no_state() -> Explained {
 }
 
 fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {
-    let branches = all.tenants.iter().map(|(name, (branch, _))| (*name, *branch)).collect();
+    let branches = all.tenants.iter().map(|(name, found)| (*name, found.branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
     let mut state = State { last: all.last, ..State::default() };
-    for (name, (branch, values)) in &all.tenants {
-        let mut found = TenantState { branch: *branch, values: BTreeMap::new() };
+    for (name, read) in &all.tenants {
+        let (branch, unread) = (read.branch, read.unread.clone());
+        let mut found = TenantState { branch, values: BTreeMap::new(), unread };
         let Some(inc) = live.get(name) else { continue };
-        for (key, bytes) in values {
+        for (key, bytes) in &read.values {
             found.values.insert(*key, c3_invention(model, counts, (*inc, *key), bytes)?);
         }
         state.tenants.insert(*name, found);
