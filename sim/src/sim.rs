@@ -187,6 +187,14 @@ impl SimWorld {
         self.world.faults.borrow().counts().clone()
     }
 
+    /// How often the page cache lost what had been written and not synced, although the machine went on:
+    /// after a failed sync not even the death of the process alone leaves what was handed to the system.
+    pub fn forgotten(&self) -> u64 {
+        let faults = self.world.faults.borrow();
+        let count = |fault: Fault| faults.counts().get(fault.name()).copied().unwrap_or(0);
+        count(Fault::SyncReverted).saturating_add(count(Fault::CacheEviction))
+    }
+
     /// The faults that fired.
     pub fn fault_log(&self) -> Vec<FaultEvent> {
         self.world.faults.borrow().log().to_vec()

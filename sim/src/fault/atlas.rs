@@ -86,6 +86,14 @@ impl Atlas {
         self.files.contains(path) || self.files.contains(dir)
     }
 
+    /// Whether the file or one that it is read with was hit: a log that ends too early may be told by the
+    /// segment before, and a rotten CURRENT by the manifest that it seems to name.
+    fn is_hit_with_its_kind(&self, path: &str) -> bool {
+        let kind = FileKind::of(path);
+        let alike = |other: &String| FileKind::of(other) == kind;
+        self.is_hit(path) || (kind.is_shared() && self.files.iter().any(alike))
+    }
+
     /// Whether a file that all tenants share was hit, so that a rotten tail may look like a torn one.
     pub fn is_shared_hit(&self) -> bool {
         self.files.iter().any(|path| FileKind::of(path).is_shared())
@@ -107,7 +115,7 @@ impl Atlas {
     /// which nobody said whose it is belongs to the first tree that fails on it: a second one is further
     /// than damage may reach.
     pub fn excuses(&mut self, path: &str, tree: Option<u64>) -> bool {
-        if !self.is_hit(path) {
+        if !self.is_hit_with_its_kind(path) {
             return false;
         }
         match (FileKind::of(path), tree) {

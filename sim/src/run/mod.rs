@@ -124,6 +124,7 @@ pub fn run_watched(
         options,
         bug,
         fired_at_open: 0,
+        forgot_at_open: 0,
         story: Vec::new(),
         watch: watch.clone(),
         stopped: false,
@@ -165,6 +166,8 @@ struct Run {
     options: Options,
     bug: Option<Bug>,
     fired_at_open: u64,
+    /// How often the page cache had forgotten something, before the database was last open.
+    forgot_at_open: u64,
     story: Vec<String>,
     watch: Watch,
     stopped: bool,

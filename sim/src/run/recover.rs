@@ -195,8 +195,8 @@ impl Run {
     /// Whether a failed open is right: it names damage in a file that all tenants share.
     fn is_refusal(&self, error: &Error) -> bool {
         let path = error.location().0.and_then(Path::to_str).unwrap_or_default();
-        let shared = FileKind::of(path).is_shared() && self.sim.atlas().is_hit(path);
-        c6_excused(&mut self.board.lock().counts, shared)
+        let right = FileKind::of(path).is_shared() && self.sim.env().excuses(error, None);
+        c6_excused(&mut self.board.lock().counts, right)
     }
 
     /// Reads everything and explains it.
@@ -216,8 +216,11 @@ impl Run {
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
         let state = decode(model, counts, &all)?;
+        let forgot = self.sim.forgotten() > self.forgot_at_open;
         let bound = if loss.power {
             (model.synced, "it survives a power loss")
+        } else if forgot {
+            (model.synced, "it survives a page cache that forgets")
         } else {
             (model.acked, "it survives the death of the process")
         };
@@ -234,6 +237,7 @@ impl Run {
         if !explained.came_back.is_empty() {
             board.mark("failed-write-came-back");
         }
+        self.forgot_at_open = self.sim.forgotten();
         board.model.recovered(explained);
         board.model.faulty = faulty || !self.sim.atlas().is_empty();
         for (name, inc) in &explained.live {
