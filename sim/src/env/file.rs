@@ -259,12 +259,16 @@ impl SimFile {
             world.hits(Fault::LatentSector, &self.path, (at, at.saturating_add(SECTOR_BYTES)));
             world.disk.borrow_mut().lose_sector(self.ino, at);
         }
-        if world.fires(Fault::BitRot, &self.path, Some(offset)) {
+        let hidden = world.bug.get() == Some(Bug::HiddenRot)
+            && world.choices.choose("bug.hidden-rot", 64) == 63;
+        if hidden || world.fires(Fault::BitRot, &self.path, Some(offset)) {
             let bit = world.choices.choose("fault.bit", bytes.saturating_mul(8));
             let low = u32::try_from(bit & 7).unwrap_or(0);
             let at = offset.saturating_add(bit >> 3);
-            world.hits(Fault::BitRot, &self.path, (at, at.saturating_add(1)));
             world.disk.borrow_mut().flip_bit(self.ino, at, low);
+            if !hidden {
+                world.hits(Fault::BitRot, &self.path, (at, at.saturating_add(1)));
+            }
         }
         let may_forget = world.faults.borrow().plan().cache_eviction > 0;
         let unwritten = may_forget && world.disk.borrow().has_unwritten(self.ino);

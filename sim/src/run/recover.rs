@@ -12,7 +12,7 @@ use forebay_engine::{Db, Error};
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
 use crate::check::model::{Model, seconds};
-use crate::check::reads::c6_excused;
+use crate::check::reads::{c6_excused, is_damage};
 use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_tenants, judge};
 use crate::check::value::tenant_name;
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
@@ -149,6 +149,7 @@ impl Run {
         }
         if let Part::Done(Some(Err(error))) = opened {
             let fired = self.fired().saturating_sub(self.fired_at_open);
+            self.c2_open(&error)?;
             self.judge_error("open", None, &error, fired)?;
         }
         self.board.lock().mark("open-failed-with-faults");
@@ -177,6 +178,9 @@ impl Run {
             self.board.lock().mark("open-refused-damage");
             return broken(Violation::new(Rule::C11, when, error.to_string()));
         }
+        if let Part::Done(Some(Err(error))) = &opened {
+            self.c2_open(error)?;
+        }
         let mut board = self.board.lock();
         match opened {
             Part::Done(Some(Ok(db))) => {
@@ -190,6 +194,16 @@ impl Run {
                 l1_progress(&mut board.counts, false, "open", "recovery")
             }
         }
+    }
+
+    /// C2: an open that finds damage which no fault did has lost what was promised.
+    fn c2_open(&self, error: &Error) -> Checked {
+        self.board.lock().counts.count(Rule::C2);
+        if !is_damage(error) || self.sim.env().excuses(error, None) {
+            return Ok(());
+        }
+        let promised = "what was promised is there: no medium was damaged there";
+        broken(Violation::new(Rule::C2, promised, error.to_string()))
     }
 
     /// Whether a failed open is right: it names damage in a file that all tenants share.
