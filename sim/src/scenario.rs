@@ -642,8 +642,8 @@ mod tests {
         assert!((100..180).contains(&media), "{media} of 2000 seeds meet damage");
         let quiet = 2000 - of(&|plan| *plan != FaultPlan::default());
         assert!(quiet > 1150, "{quiet} of 2000 seeds meet no fault but crashes");
-        type Rate = fn(&FaultPlan) -> u32;
-        let rates: [Rate; 3] = [|p| p.short_read, |p| p.sync_reverted, |p| p.enospc_sync];
+        let rates: [fn(&FaultPlan) -> u32; 3] =
+            [|p| p.short_read, |p| p.sync_reverted, |p| p.enospc_sync];
         for fault in rates {
             assert!(of(&|plan| fault(plan) > 0) > 100);
         }

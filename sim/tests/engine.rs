@@ -12,6 +12,7 @@ use std::rc::Rc;
 use forebay_engine::Error;
 use forebay_engine::env::{Env, File, IoClass};
 use forebay_engine::options::Layout;
+use forebay_sim::fault::atlas::FileKind;
 use forebay_sim::suite::{TENANT_COUNT, expected, read, write, write_together};
 use forebay_sim::{RunEnd, Sim, SimConfig};
 
@@ -70,9 +71,9 @@ fn a_log_that_ends_before_what_was_flushed_is_damage_and_not_a_torn_tail() {
         let end = sim.run(async move { write(env, Path::new(DIR), layout, (0, 60), |_| {}).await });
         end.done().unwrap().unwrap();
         let files = sim.disk().files();
-        assert!(files.iter().any(|(path, _)| path.ends_with(".sst")), "something was flushed");
-        let logs = files.into_iter().filter(|(path, _)| path.ends_with(".wal"));
-        let newest = logs.last().unwrap().0;
+        let of = |kind| move |(path, _): &(String, u64)| FileKind::of(path) == kind;
+        assert!(files.iter().any(of(FileKind::Table)), "something was flushed");
+        let newest = files.into_iter().rfind(of(FileKind::Wal)).unwrap().0;
         let env = sim.env();
         let end = sim.run(async move {
             let file = env.open(Path::new(&newest)).await?;
