@@ -64,7 +64,11 @@ pub(crate) async fn replay<E: Env>(
         return Err(Error::corruption(&segment_path(dir, floor), 0, what));
     }
     let chain = chain(env, dir, &numbers, floor).await?;
-    let mut out = Replayed { last_seq: highest_seq(to.set), ..Replayed::default() };
+    let flushed = highest_seq(to.set);
+    if let (true, Some(newest)) = (chain.is_empty(), numbers.last()) {
+        check_reach(&segment_path(dir, *newest), &Replayed::default(), flushed)?;
+    }
+    let mut out = Replayed::default();
     for (segment, limit) in &chain {
         // One segment at a time in memory.
         let path = segment_path(dir, *segment);
@@ -82,14 +86,27 @@ pub(crate) async fn replay<E: Env>(
             last_seq: out.last_seq,
         };
         if limit.is_none() {
+            check_reach(&path, &out, flushed)?;
             settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
         }
     }
+    out.last_seq = out.last_seq.max(flushed);
     out.newest.last_seq = out.last_seq;
     if !chain.is_empty() {
         env.sync_dir(dir).await?;
     }
     Ok(out)
+}
+
+/// The log was durable through every flushed number before its flush was installed: one that ends
+/// before is damaged, however much its end looks like a torn tail.
+fn check_reach(path: &Path, log: &Replayed, flushed: SeqNo) -> Result<()> {
+    let reached = log.last_seq;
+    if reached >= flushed {
+        return Ok(());
+    }
+    let what = format!("the log ends with number {reached}, although {flushed} was flushed");
+    Err(Error::corruption(path, log.newest.valid_bytes, what))
 }
 
 /// Makes the newest segment durable as it was read. Those before it were synced before their

@@ -21,17 +21,20 @@ pub enum Bug {
     StuckIo,
     /// The scheduler and latencies take entropy that no seed decides.
     Unseeded,
+    /// A bit of what is read flips for good, and no fault is recorded.
+    HiddenRot,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WalSkipSync,
         Self::TableSkipSync,
         Self::DirSkipSync,
         Self::CrossTenant,
         Self::StuckIo,
         Self::Unseeded,
+        Self::HiddenRot,
     ];
 
     /// The name on the command line.
@@ -43,6 +46,7 @@ impl Bug {
             Self::CrossTenant => "cross-tenant",
             Self::StuckIo => "stuck-io",
             Self::Unseeded => "unseeded",
+            Self::HiddenRot => "hidden-rot",
         }
     }
 
@@ -55,6 +59,7 @@ impl Bug {
             Self::CrossTenant => "a client reads another tenant's key",
             Self::StuckIo => "one sync never ends",
             Self::Unseeded => "the scheduler uses entropy that no seed decides",
+            Self::HiddenRot => "a bit on disk flips, and the harness does not know",
         }
     }
 

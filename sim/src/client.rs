@@ -48,8 +48,10 @@ pub struct Board {
     pub counts: RuleCounts,
     /// The first broken rule.
     pub violation: Option<Box<Violation>>,
-    /// Errors that need a fault as their cause: what was done, and the error.
-    pub errors: Vec<(String, Error)>,
+    /// Errors that need a fault as their cause: what was done, to which tree, and the error.
+    pub errors: Vec<(String, Option<u64>, Error)>,
+    /// Tables that flushes made, with their trees, of which the atlas was not told yet.
+    pub tables: Vec<(u64, u64)>,
     /// The database takes no writes, or a part of it, until it is opened again.
     pub reopen: bool,
     /// The disk is made full, or was a moment ago.
@@ -112,7 +114,10 @@ impl Listener for Shared {
             Event::WriteSequenced { tag, first_seq, entry_count } => {
                 board.model.sequenced(*tag, *first_seq, *entry_count);
             }
-            Event::FlushEnd { .. } => board.mark("flush"),
+            Event::FlushEnd { tree, table, .. } => {
+                board.mark("flush");
+                board.tables.extend(table.map(|(id, _)| (id.file, tree.0)));
+            }
             Event::CompactionEnd { .. } => board.mark("compaction"),
             Event::JobFailed { .. } => board.mark("job-failed"),
             Event::StallBegin { .. } => board.mark("stall"),
@@ -219,10 +224,17 @@ impl Client {
                     return;
                 }
             }
+            // A tree that damage took says so for ever; the others go on.
+            Error::TreeFailed { .. } if self.env.is_damaged() => board.mark("tree-failed"),
             Error::ReadOnly(_) | Error::TreeFailed { .. } | Error::Closed => board.reopen = true,
             _ => {}
         }
-        board.errors.push((what.to_owned(), error));
+        let of = |inc: &usize| board.handles.values().find(|handle| handle.inc == *inc);
+        let tree = match incs {
+            [inc] => of(inc).and_then(|handle| handle.tenant.tree_id()).map(|tree| tree.0),
+            _ => None,
+        };
+        board.errors.push((what.to_owned(), tree, error));
     }
 
     /// Writes a batch. Public so that the harness can ask whether the database takes writes.
@@ -298,7 +310,7 @@ impl Client {
                 None => handle.tenant.delete_in(&mut batch, key.as_bytes()),
             };
             if let Err(error) = added {
-                board.errors.push(("batch".to_owned(), error));
+                board.errors.push(("batch".to_owned(), None, error));
             }
             single = Some((handle.tenant.clone(), key, value));
         }
@@ -521,22 +533,34 @@ fn read_entries(
     Ok(found)
 }
 
+/// What a reading of one tenant found.
+#[derive(Debug, Default)]
+pub struct TenantBytes {
+    /// Its branch.
+    pub branch: u64,
+    /// Each key's bytes.
+    pub values: BTreeMap<u32, Bytes>,
+    /// Keys that could not be read since their table is damaged.
+    pub unread: BTreeSet<u32>,
+}
+
 /// What a reading of the whole database found.
 #[derive(Debug, Default)]
 pub struct Everything {
-    /// By number of the name, the branch and each key's bytes.
-    pub tenants: BTreeMap<usize, (u64, BTreeMap<u32, Bytes>)>,
+    /// By number of the name.
+    pub tenants: BTreeMap<usize, TenantBytes>,
     /// The last visible number.
     pub last: Option<SeqNo>,
 }
 
-/// Reads all tenants by scan and by get.
+/// Reads all tenants by scan and by get. What damage excuses is left unread.
 ///
 /// # Errors
 ///
 /// C8 where the two differ, C3 for a name or a key that nobody wrote, C2 where a value cannot be read
-/// since its table is damaged, C7 for any other error.
+/// since its table is damaged though nothing damaged it, C7 for any other error.
 pub async fn read_everything(
+    env: SimEnv,
     db: &Db<SimEnv>,
     keys: BTreeMap<usize, BTreeSet<u32>>,
 ) -> Checked<Everything> {
@@ -547,39 +571,73 @@ pub async fn read_everything(
             let found = format!("a tenant named {name:?}");
             return broken(Violation::new(Rule::C3, "tenants that were created", found));
         };
-        let failed = |key: Option<u32>, error: Error| {
-            let lost = crate::check::reads::is_damage(&error) || error.is_not_found();
-            let rule = if lost { Rule::C2 } else { Rule::C7 };
-            let promised = "what is there can be read: no fault was injected since the crash";
-            Box::new(Violation::new(rule, promised, error.to_string()).of(number, key))
-        };
-        let scan = tenant.scan(..).map_err(|error| failed(None, error))?;
-        let all = drain(scan).await.map_err(|error| failed(None, error))?;
-        let mut values = BTreeMap::new();
-        for (text, bytes) in all {
-            let Some(key) = value::key_number(&text) else {
-                let found = format!("the key {text:?}");
-                return broken(Violation::new(Rule::C3, "keys that were written", found));
-            };
-            values.insert(key, bytes);
-        }
-        let known = keys.get(&number).into_iter().flatten().copied();
-        let asked: BTreeSet<u32> = known.chain(values.keys().copied()).collect();
-        for key in asked {
-            let read = tenant.get(key_text(key).as_bytes()).await;
-            let read = read.map_err(|error| failed(Some(key), error))?;
-            if read.as_ref() != values.get(&key) {
-                let words = |found: Option<&Bytes>| match found.map(|b| value::decode(b)) {
-                    None => "no value".to_owned(),
-                    Some(origin) => format!("{origin:?}"),
-                };
-                let promised = format!("a scan gives {}", words(values.get(&key)));
-                let found = format!("a get gives {}", words(read.as_ref()));
-                return broken(Violation::new(Rule::C8, promised, found).of(number, Some(key)));
-            }
-        }
+        let known = keys.get(&number).cloned().unwrap_or_default();
         out.last = Some(tenant.snapshot().seq());
-        out.tenants.insert(number, (tenant.branch_id().0, values));
+        out.tenants.insert(number, read_tenant(env, number, &tenant, known).await?);
     }
     Ok(out)
+}
+
+async fn read_tenant(
+    env: SimEnv,
+    number: usize,
+    tenant: &Tenant<SimEnv>,
+    mut asked: BTreeSet<u32>,
+) -> Checked<TenantBytes> {
+    let tree = tenant.tree_id().map(|tree| tree.0);
+    let failed = |key: Option<u32>, error: Error| {
+        if env.excuses(&error, tree) {
+            return Ok(());
+        }
+        let lost = crate::check::reads::is_damage(&error) || error.is_not_found();
+        let rule = if lost { Rule::C2 } else { Rule::C7 };
+        let promised = "what is there can be read: no fault was injected since the crash";
+        broken(Violation::new(rule, promised, error.to_string()).of(number, key))
+    };
+    let mut found = TenantBytes { branch: tenant.branch_id().0, ..TenantBytes::default() };
+    let all = match tenant.scan(..) {
+        Ok(scan) => drain(scan).await,
+        Err(error) => Err(error),
+    };
+    let scanned = all.is_ok();
+    match all {
+        Ok(all) => {
+            for (text, bytes) in all {
+                let Some(key) = value::key_number(&text) else {
+                    let found = format!("the key {text:?}");
+                    return broken(Violation::new(Rule::C3, "keys that were written", found));
+                };
+                found.values.insert(key, bytes);
+            }
+        }
+        Err(error) => failed(None, error)?,
+    }
+    asked.extend(found.values.keys());
+    for key in asked {
+        match tenant.get(key_text(key).as_bytes()).await {
+            Ok(read) if scanned => same_as_scan(&found, (number, key), read.as_ref())?,
+            Ok(read) => found.values.extend(read.map(|bytes| (key, bytes))),
+            Err(error) => {
+                failed(Some(key), error)?;
+                if !scanned {
+                    found.unread.insert(key);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn same_as_scan(found: &TenantBytes, (tenant, key): (usize, u32), read: Option<&Bytes>) -> Checked {
+    let scanned = found.values.get(&key);
+    if read == scanned {
+        return Ok(());
+    }
+    let words = |found: Option<&Bytes>| match found.map(|b| value::decode(b)) {
+        None => "no value".to_owned(),
+        Some(origin) => format!("{origin:?}"),
+    };
+    let promised = format!("a scan gives {}", words(scanned));
+    let found = format!("a get gives {}", words(read));
+    broken(Violation::new(Rule::C8, promised, found).of(tenant, Some(key)))
 }

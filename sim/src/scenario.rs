@@ -1,7 +1,8 @@
 //! A scenario: what clients ask for, with which options, and what goes wrong. Data, drawn from a seed.
 //!
 //! Swarm: each seed turns kinds of operations, faults and sizes on or off, so that rare pairs meet. Three
-//! seeds of ten are free of faults and three know only crashes. Everything is written down in the
+//! seeds of ten are free of faults and three know only crashes; seven of a hundred meet damage of the
+//! medium and no other fault, since an error then has one cause. Everything is written down in the
 //! scenario, and can be made smaller; what the scenario leaves open (schedules, latencies, which page
 //! survives) is drawn in the world, from the same seed.
 
@@ -15,6 +16,16 @@ use crate::streams::Stream;
 
 /// Operations of a scenario, about.
 pub const OPS: u64 = 300;
+
+/// Of a hundred seeds with faults, those whose faults are damage: of all seeds, seven.
+const MEDIA_PERCENT: u64 = 18;
+
+/// How often damage may happen, per million calls.
+const MEDIA_RATES: [u32; 3] = [5000, 30_000, 150_000];
+
+/// Of a hundred seeds with damage, those that lose sectors of tables. None: a compaction that meets one
+/// is tried again for ever, so that what waits for it never ends.
+const LOST_SECTORS_PERCENT: u64 = 0;
 
 /// Crash points of the creation of a database, about.
 const CREATION_POINTS: u64 = 40;
@@ -181,8 +192,24 @@ impl Scenario {
 
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
-        let creation = Draw { stream: Stream::new(seed, "scenario.creation") };
-        Draw { stream: Stream::new(seed, "scenario") }.scenario(creation)
+        let stream = |name| Draw { stream: Stream::new(seed, name) };
+        let mut scenario = stream("scenario").scenario(stream("scenario.creation"));
+        let mut errors = stream("scenario.errors");
+        let mut media = stream("scenario.media");
+        if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
+            return scenario;
+        }
+        if media.percent(MEDIA_PERCENT) {
+            scenario.phases.iter_mut().for_each(|phase| media.damage(phase));
+        } else {
+            for phase in &mut scenario.phases {
+                errors.more_errors(&mut phase.faults);
+                if phase.recovery_faults != FaultPlan::default() {
+                    errors.more_errors(&mut phase.recovery_faults);
+                }
+            }
+        }
+        scenario
     }
 
     /// Sets one option, or `profile`, `device`, `tenant_count`.
@@ -491,6 +518,50 @@ impl Draw {
         }
     }
 
+    fn rate(&mut self, percent: u64, rates: &[u32]) -> u32 {
+        let on = self.percent(percent);
+        let rate = self.pick(rates, 0);
+        if on { rate } else { 0 }
+    }
+
+    /// The rest of the error table, in a phase that draws errors.
+    fn more_errors(&mut self, plan: &mut FaultPlan) {
+        const RATES: [u32; 4] = [1000, 5000, 20_000, 100_000];
+        // Of failures, not of calls.
+        const SHARES: [u32; 3] = [100_000, 300_000, 1_000_000];
+        plan.short_read = self.rate(30, &RATES);
+        plan.write_after_effect = self.rate(25, &RATES);
+        plan.eio_resize = self.rate(25, &RATES);
+        plan.enospc_write = self.rate(20, &RATES);
+        plan.enospc_sync = self.rate(20, &RATES);
+        plan.enospc_meta = self.rate(20, &RATES);
+        plan.emfile = self.rate(15, &RATES);
+        plan.sync_reverted = self.rate(40, &SHARES);
+        plan.cache_eviction = self.rate(40, &SHARES);
+        plan.remount_ro = self.rate(10, &SHARES);
+    }
+
+    /// Damage in place of all other faults.
+    fn damage(&mut self, phase: &mut Phase) {
+        phase.free_bytes = None;
+        phase.faults = self.media();
+        phase.recovery_faults = FaultPlan::default();
+        if self.percent(40) {
+            phase.recovery_faults = self.media();
+            phase.recovery_faults.latent_sector = self.rate(35, &MEDIA_RATES);
+        }
+    }
+
+    fn media(&mut self) -> FaultPlan {
+        FaultPlan {
+            bit_rot: self.rate(50, &MEDIA_RATES),
+            misdirected: self.rate(35, &MEDIA_RATES),
+            misdirected_file: self.rate(35, &MEDIA_RATES),
+            latent_sector: self.rate(LOST_SECTORS_PERCENT, &MEDIA_RATES),
+            ..FaultPlan::default()
+        }
+    }
+
     fn tenant(&mut self, mix: &Mix) -> usize {
         if mix.skewed && self.percent(70) {
             return 0;
@@ -554,6 +625,27 @@ mod tests {
             let scenario = Scenario::draw(seed);
             assert_eq!(scenario.engine_options().err(), None, "seed {seed}");
             assert!((2..=8).contains(&scenario.tenants) && scenario.ops() > 200, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn shares_of_the_swarm_are_as_promised() {
+        let plans = |seed| {
+            let phases = Scenario::draw(seed).phases;
+            phases.into_iter().flat_map(|phase| [phase.faults, phase.recovery_faults]).collect()
+        };
+        let all: Vec<Vec<FaultPlan>> = (0..2000).map(plans).collect();
+        let of = |wanted: &dyn Fn(&FaultPlan) -> bool| {
+            all.iter().filter(|plans| plans.iter().any(wanted)).count()
+        };
+        let media = of(&FaultPlan::damages_media);
+        assert!((100..180).contains(&media), "{media} of 2000 seeds meet damage");
+        let quiet = 2000 - of(&|plan| *plan != FaultPlan::default());
+        assert!(quiet > 1150, "{quiet} of 2000 seeds meet no fault but crashes");
+        let rates: [fn(&FaultPlan) -> u32; 3] =
+            [|p| p.short_read, |p| p.sync_reverted, |p| p.enospc_sync];
+        for fault in rates {
+            assert!(of(&|plan| fault(plan) > 0) > 100);
         }
     }
 

@@ -27,6 +27,7 @@ use crate::cpu::{Cores, CpuCosts};
 use crate::disk::device::{Device, DeviceSpec};
 use crate::disk::{CrashReport, DiskConfig, SimDisk};
 use crate::env::SimEnv;
+use crate::fault::atlas::Atlas;
 use crate::fault::{Fault, FaultEvent, FaultPlan, Faults};
 use crate::runtime::own::{Order, OwnRuntime};
 use crate::runtime::{RunEnd, Runtime};
@@ -186,9 +187,27 @@ impl SimWorld {
         self.world.faults.borrow().counts().clone()
     }
 
+    /// How often the page cache lost what had been written and not synced, although the machine went on:
+    /// after a failed sync not even the death of the process alone leaves what was handed to the system.
+    pub fn forgotten(&self) -> u64 {
+        let faults = self.world.faults.borrow();
+        let count = |fault: Fault| faults.counts().get(fault.name()).copied().unwrap_or(0);
+        count(Fault::SyncReverted).saturating_add(count(Fault::CacheEviction))
+    }
+
     /// The faults that fired.
     pub fn fault_log(&self) -> Vec<FaultEvent> {
         self.world.faults.borrow().log().to_vec()
+    }
+
+    /// The damage that faults did.
+    pub fn atlas(&self) -> Atlas {
+        self.world.faults.borrow().atlas().clone()
+    }
+
+    /// Tells the atlas whose a table is.
+    pub fn own_table(&self, path: &str, tree: u64) {
+        self.world.faults.borrow_mut().own_table(path, tree);
     }
 
     /// Replaces the fault plan; the default one heals.
@@ -231,6 +250,7 @@ impl SimWorld {
         let (after, report) = self.disk().crash_power(self.choices());
         *self.disk_mut() = after;
         self.world.note(Fault::PowerLoss, "", None);
+        self.world.faults.borrow_mut().set_read_only(false);
         report
     }
 }

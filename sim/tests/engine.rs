@@ -9,7 +9,10 @@ use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 
+use forebay_engine::Error;
+use forebay_engine::env::{Env, File, IoClass};
 use forebay_engine::options::Layout;
+use forebay_sim::fault::atlas::FileKind;
 use forebay_sim::suite::{TENANT_COUNT, expected, read, write, write_together};
 use forebay_sim::{RunEnd, Sim, SimConfig};
 
@@ -58,6 +61,30 @@ fn a_crash_at_any_point_loses_nothing_that_was_durable() {
         crashes += usize::from(crash_and_judge(seed, layout, point, seed % 2 == 0));
     }
     assert!(crashes >= 20, "only {crashes} of 40 runs crashed");
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_flushed_is_damage_and_not_a_torn_tail() {
+    for layout in [Layout::PerTenant, Layout::Shared] {
+        let sim = Sim::new(&SimConfig::fuzz(5));
+        let env = sim.env();
+        let end = sim.run(async move { write(env, Path::new(DIR), layout, (0, 60), |_| {}).await });
+        end.done().unwrap().unwrap();
+        let files = sim.disk().files();
+        let of = |kind| move |(path, _): &(String, u64)| FileKind::of(path) == kind;
+        assert!(files.iter().any(of(FileKind::Table)), "something was flushed");
+        let newest = files.into_iter().rfind(of(FileKind::Wal)).unwrap().0;
+        let env = sim.env();
+        let end = sim.run(async move {
+            let file = env.open(Path::new(&newest)).await?;
+            file.write_at(0, &[0; 512], IoClass::Wal).await?;
+            file.sync_all(IoClass::Wal).await?;
+            drop(file);
+            read(env, Path::new(DIR), layout).await
+        });
+        let error = end.done().unwrap().expect_err("a part of the log is gone");
+        assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    }
 }
 
 #[test]

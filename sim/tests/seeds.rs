@@ -4,6 +4,7 @@
 use forebay_sim::bugs::Bug;
 use forebay_sim::check::{Rule, RuleCounts};
 use forebay_sim::run::run_seed;
+use forebay_sim::scenario::Scenario;
 
 #[test]
 fn the_first_seeds_pass_and_ask_every_rule() {
@@ -44,6 +45,25 @@ fn planted_bugs_break_the_rule_that_they_should() {
     assert!(matches!(first_broken(Bug::DirSkipSync), Rule::C2 | Rule::C11));
     assert_eq!(first_broken(Bug::CrossTenant), Rule::C3);
     assert_eq!(first_broken(Bug::StuckIo), Rule::L1);
+    assert!(matches!(first_broken(Bug::HiddenRot), Rule::C2 | Rule::C6 | Rule::C11));
+}
+
+#[test]
+fn damage_is_told_by_the_trees_that_it_hit_and_the_others_keep_their_promises() {
+    let is_damaged = |seed: &u64| {
+        let mut phases = Scenario::draw(*seed).phases.into_iter();
+        phases.any(|phase| phase.faults.damages_media() || phase.recovery_faults.damages_media())
+    };
+    let (mut told, mut refused, mut judged) = (0, 0, 0);
+    for seed in (0..600).filter(is_damaged) {
+        let outcome = run_seed(seed, &[], None);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        let mark = |name| outcome.marks.get(name).copied().unwrap_or(0);
+        told += mark("damage-told");
+        refused += mark("open-refused-damage");
+        judged += outcome.counts.get(Rule::C1);
+    }
+    assert!(told > 50 && refused > 3 && judged > 100, "{told} told, {refused} refused, {judged}");
 }
 
 #[test]

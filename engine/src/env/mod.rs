@@ -126,7 +126,7 @@ pub trait File: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The length is the old or the new one.
+    /// The length is the old one, the new one or one between.
     fn set_len(&self, len: u64) -> impl Future<Output = Result<()>>;
 
     /// The file's length in bytes as this handle sees it; a plain function since no world waits for

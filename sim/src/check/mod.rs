@@ -29,7 +29,7 @@ pub enum Rule {
     C3,
     /// What was deleted or dropped stays gone.
     C4,
-    /// No damage is reported where no medium was damaged.
+    /// Damage is loud and local: no wrong bytes, and an error only where a medium was damaged.
     C6,
     /// Errors have causes, and reach a caller.
     C7,

@@ -159,11 +159,18 @@ pub fn c8_failed_unseen(model: &mut Model, counts: &mut RuleCounts, tag: u64) ->
     broken(Violation::new(Rule::C8, promised, "a read had seen it").seq(first))
 }
 
+/// C6: damage is loud and local: an error that names a file which was hit is right, where that file holds
+/// the data asked for. Says whether the error is right.
+pub fn c6_excused(counts: &mut RuleCounts, excused: bool) -> bool {
+    counts.count(Rule::C6);
+    excused
+}
+
 /// C7: an error has a cause: a fault that was injected, or a full disk.
 ///
 /// # Errors
 ///
-/// C7 where nothing was injected; C6 where damage is reported, since no medium was damaged.
+/// C7 where nothing was injected; C6 where damage is reported and no medium was damaged there.
 pub fn c7_errors(
     counts: &mut RuleCounts,
     what: &str,
@@ -174,7 +181,7 @@ pub fn c7_errors(
     counts.count(Rule::C7);
     if is_damage(error) {
         let found = format!("{what}: {error}");
-        return broken(Violation::new(Rule::C6, "no medium was damaged", found));
+        return broken(Violation::new(Rule::C6, "no medium was damaged there", found));
     }
     if faults_fired > 0 {
         return Ok(());

@@ -19,6 +19,8 @@ pub struct TenantState {
     pub branch: u64,
     /// The operation that each value names, by key.
     pub values: BTreeMap<u32, u64>,
+    /// Keys of which damage hides what they have.
+    pub unread: BTreeSet<u32>,
 }
 
 /// What was read of all tenants.
@@ -213,7 +215,11 @@ fn sights<'a>(model: &'a Model, state: &State, live: &BTreeMap<usize, usize>) ->
         let values = state.tenants.get(tenant).map(|tenant| &tenant.values);
         let read = values.into_iter().flat_map(|values| values.keys());
         let keys: BTreeSet<u32> = known.keys.keys().chain(read).copied().collect();
+        let unread = state.tenants.get(tenant).map(|tenant| &tenant.unread);
         for key in keys {
+            if unread.is_some_and(|unread| unread.contains(&key)) {
+                continue;
+            }
             let found = values.and_then(|values| values.get(&key)).copied();
             out.push(Sight::new(model, (*inc, key), found));
         }

@@ -47,7 +47,7 @@ impl Case {
 
     /// A state with these values: (tenant, key, tag, index in its batch).
     fn state(&self, values: &[(usize, u32, u64, usize)]) -> State {
-        let tenant = |n: usize| TenantState { branch: 10 + n as u64, values: BTreeMap::new() };
+        let tenant = |n: usize| TenantState { branch: 10 + n as u64, ..TenantState::default() };
         let mut tenants = BTreeMap::from([(0, tenant(0)), (1, tenant(1))]);
         for (at, key, tag, index) in values {
             tenants.get_mut(at).unwrap().values.insert(*key, op_number(*tag, *index));

@@ -82,6 +82,7 @@ impl SimDisk {
     ) -> Inode {
         let mut after = Inode::new(true);
         after.reserved = inode.reserved;
+        after.bad.clone_from(&inode.bad);
         let Content::Pages(slots) = &inode.content else {
             after.content = inode.content.clone();
             after.lengths = inode.lengths;
@@ -105,6 +106,7 @@ impl SimDisk {
         }
         after.content = Content::Pages(settled);
         after.lengths = Lengths { live: len, durable: len };
+        after.bad.retain(|sector| *sector < len.div_ceil(SECTOR_BYTES));
         after
     }
 }
@@ -256,7 +258,7 @@ impl FileCrash<'_> {
     }
 }
 
-fn cut(page: &Page, at: usize) -> Page {
+pub(super) fn cut(page: &Page, at: usize) -> Page {
     let mut bytes = **page;
     if let Some(tail) = bytes.get_mut(at..) {
         tail.fill(0);

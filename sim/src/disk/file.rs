@@ -7,6 +7,7 @@
 //! a page whose images differ is dirty unless a failed sync marked it clean (then no later sync
 //! writes it, fault-model F3); a sync applies the images that it saw when it started.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use forebay_engine::types::{to_u64, to_usize};
@@ -96,6 +97,10 @@ pub(crate) struct Inode {
     pub(crate) meta_refs: u32,
     /// Bytes in the page cache that the device was not paid for.
     pub(crate) unpaid: u64,
+    /// Sectors that cannot be read until they are written in whole.
+    pub(crate) bad: BTreeSet<u64>,
+    /// A sync failed and said Ok: the next one reports it.
+    pub(crate) owes_error: bool,
 }
 
 impl Inode {
@@ -112,6 +117,8 @@ impl Inode {
             handles: 0,
             meta_refs: 0,
             unpaid: 0,
+            bad: BTreeSet::new(),
+            owes_error: false,
         }
     }
 
@@ -151,6 +158,10 @@ impl Inode {
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
         let appends = offset == self.lengths.live;
         let end = offset.saturating_add(to_u64(data.len()));
+        if !self.bad.is_empty() {
+            let whole = offset.div_ceil(SECTOR_BYTES)..end >> 9;
+            self.bad.retain(|sector| !whole.contains(sector));
+        }
         match &mut self.content {
             Content::Flat(bytes) => write_flat(bytes, to_usize(offset), data),
             Content::Pages(slots) => {
@@ -180,6 +191,7 @@ impl Inode {
     pub(crate) fn set_len(&mut self, len: u64) {
         if len < self.lengths.live {
             self.zero_behind(len);
+            self.bad.retain(|sector| *sector < len.div_ceil(SECTOR_BYTES));
         }
         if let Content::Flat(bytes) = &mut self.content {
             bytes.resize(to_usize(len), 0);

@@ -6,6 +6,7 @@
 //! and pages are shared until one side writes.
 
 pub(crate) mod crash;
+mod damage;
 pub mod device;
 pub(crate) mod file;
 pub(crate) mod names;
@@ -241,6 +242,7 @@ impl SimDisk {
             if self.inode(ino).is_some_and(|inode| inode.handles > 0) {
                 if let Some(inode) = self.inode_mut(ino) {
                     inode.handles = 0;
+                    inode.owes_error = false;
                 }
                 self.collect(ino);
             }

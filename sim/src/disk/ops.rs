@@ -45,6 +45,8 @@ pub enum SyncResult {
     Done,
     /// A chosen part is durable; the rest is marked clean and will not be written.
     Failed,
+    /// As `Failed`, and what is not durable reads as what is: the page cache forgot it.
+    Reverted,
     /// It said Ok and did nothing: what was pending stays pending.
     Lied,
 }
@@ -256,7 +258,9 @@ impl SimDisk {
         let dir = self.names.id(path).ok_or(DiskError::NotFound)?;
         let ops = match result {
             SyncResult::Done => self.names.commit(dir, start, self.config.profile),
-            SyncResult::Failed => self.names.commit_part(dir, self.config.profile, choices),
+            SyncResult::Failed | SyncResult::Reverted => {
+                self.names.commit_part(dir, self.config.profile, choices)
+            }
             SyncResult::Lied => Vec::new(),
         };
         self.settle(&ops);
@@ -385,9 +389,12 @@ impl SimDisk {
         let Some(inode) = self.inode_mut(view.ino) else { return };
         match result {
             SyncResult::Done => inode.sync_end(&view, true, |_| true),
-            SyncResult::Failed => {
+            SyncResult::Failed | SyncResult::Reverted => {
                 let length_too = choices.choose("sync.size", 2) == 0;
                 inode.sync_end(&view, length_too, |_| choices.choose("sync.part", 2) == 0);
+                if result == SyncResult::Reverted {
+                    inode.forget_unwritten();
+                }
             }
             SyncResult::Lied => {}
         }
@@ -411,17 +418,5 @@ impl SimDisk {
     /// Bytes in the page cache that the device was not paid for.
     pub fn unpaid(&self, ino: u64) -> u64 {
         self.inode(ino).map_or(0, |inode| inode.unpaid)
-    }
-
-    /// Flips a bit of a file, for good.
-    pub fn flip_bit(&mut self, ino: u64, offset: u64, bit: u32) {
-        if let Some(inode) = self.inode_mut(ino) {
-            inode.flip(offset, bit);
-        }
-    }
-
-    /// Number of the inode behind a path, for faults that the harness places itself.
-    pub fn ino(&self, path: &str) -> Option<u64> {
-        self.find(path).ok()
     }
 }

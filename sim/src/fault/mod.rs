@@ -4,12 +4,17 @@
 //! name and logged with its place, so that a report can show the last fault before a loss and a run
 //! can prove that its faults did fire. Crashes are counted here too.
 
+pub mod atlas;
+pub mod plan;
+
 use core::fmt;
 use std::collections::BTreeMap;
 
 use forebay_engine::types::Nanos;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use self::atlas::{Atlas, Damage};
+pub use self::plan::FaultPlan;
 use crate::choices::Choices;
 
 /// Most faults that are logged with their place; all are counted.
@@ -48,11 +53,35 @@ pub enum Fault {
     ClockJump,
     /// No file handle was left.
     Emfile,
+    /// A reservation or a change of length failed: not done, done in part, or done.
+    EioResize,
+    /// A write was done in whole and failed all the same.
+    WriteAfterEffect,
+    /// A read gave less than was asked for, and the rest was asked for once more.
+    ShortRead,
+    /// A sector cannot be read until it is written.
+    LatentSector,
+    /// A write landed in another file of its directory.
+    MisdirectedFile,
+    /// A failed sync took what it did not write back to what is durable.
+    SyncReverted,
+    /// A sync failed and said Ok; the next one of the file tells of it.
+    SyncLate,
+    /// A sync found no space for what had been written.
+    EnospcSync,
+    /// A write found no space, or a quota used up, and left a prefix.
+    EnospcWrite,
+    /// A call that makes a name found no space for it.
+    EnospcMeta,
+    /// The page cache forgot pages that a failed sync had marked clean.
+    CacheEviction,
+    /// The filesystem takes no changes after an error, until it heals or the machine restarts.
+    RemountReadOnly,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 27] = [
         Self::PowerLoss,
         Self::Kill,
         Self::EioRead,
@@ -68,6 +97,18 @@ impl Fault {
         Self::Latency,
         Self::ClockJump,
         Self::Emfile,
+        Self::EioResize,
+        Self::WriteAfterEffect,
+        Self::ShortRead,
+        Self::LatentSector,
+        Self::MisdirectedFile,
+        Self::SyncReverted,
+        Self::SyncLate,
+        Self::EnospcSync,
+        Self::EnospcWrite,
+        Self::EnospcMeta,
+        Self::CacheEviction,
+        Self::RemountReadOnly,
     ];
 
     /// The name in results.
@@ -88,13 +129,43 @@ impl Fault {
             Self::Latency => "latency",
             Self::ClockJump => "clock_jump",
             Self::Emfile => "emfile",
+            Self::EioResize => "eio_resize",
+            Self::WriteAfterEffect => "write_after_effect",
+            Self::ShortRead => "short_read",
+            Self::LatentSector => "latent_sector",
+            Self::MisdirectedFile => "misdirected_file",
+            Self::SyncReverted => "sync_reverted",
+            Self::SyncLate => "sync_late",
+            Self::EnospcSync => "enospc_sync",
+            Self::EnospcWrite => "enospc_write",
+            Self::EnospcMeta => "enospc_meta",
+            Self::CacheEviction => "cache_eviction",
+            Self::RemountReadOnly => "remount_ro",
         }
     }
 
     /// Whether the medium forgot or changed what it had confirmed, so that durability promises are
     /// void for what was hit.
     pub fn damages_media(self) -> bool {
-        matches!(self, Self::BitRot | Self::Misdirected | Self::SyncLies)
+        matches!(
+            self,
+            Self::BitRot
+                | Self::Misdirected
+                | Self::MisdirectedFile
+                | Self::SyncLies
+                | Self::SyncLate
+                | Self::LatentSector
+        )
+    }
+
+    /// Whether errors of any file may come of it: crashes, slow or short calls and clock jumps give none,
+    /// and damage only those that name its file.
+    pub fn excuses_errors(self) -> bool {
+        let harmless = matches!(
+            self,
+            Self::PowerLoss | Self::Kill | Self::Latency | Self::ClockJump | Self::ShortRead
+        );
+        !harmless && !self.damages_media()
     }
 
     /// Where its chance is drawn.
@@ -115,6 +186,18 @@ impl Fault {
             Self::Latency => "fault.latency",
             Self::ClockJump => "fault.clock_jump",
             Self::Emfile => "fault.emfile",
+            Self::EioResize => "fault.eio_resize",
+            Self::WriteAfterEffect => "fault.write_after_effect",
+            Self::ShortRead => "fault.short_read",
+            Self::LatentSector => "fault.latent_sector",
+            Self::MisdirectedFile => "fault.misdirected_file",
+            Self::SyncReverted => "fault.sync_reverted",
+            Self::SyncLate => "fault.sync_late",
+            Self::EnospcSync => "fault.enospc_sync",
+            Self::EnospcWrite => "fault.enospc_write",
+            Self::EnospcMeta => "fault.enospc_meta",
+            Self::CacheEviction => "fault.cache_eviction",
+            Self::RemountReadOnly => "fault.remount_ro",
         }
     }
 }
@@ -122,59 +205,6 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// How often each fault happens, in chances per million calls that could meet it. All zero by
-/// default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct FaultPlan {
-    /// Reads that fail.
-    pub eio_read: u32,
-    /// Appends and writes that fail and leave nothing.
-    pub eio_write: u32,
-    /// Syncs of files that fail.
-    pub eio_sync: u32,
-    /// Creates, opens, renames, removals, links, listings and directory syncs that fail.
-    pub eio_meta: u32,
-    /// Appends and writes that fail and leave a prefix.
-    pub short_write: u32,
-    /// Reads before which a bit of what they read flips for good.
-    pub bit_rot: u32,
-    /// Writes that land elsewhere.
-    pub misdirected: u32,
-    /// Syncs that say Ok and do nothing.
-    pub sync_lies: u32,
-    /// Failed calls on names that were done all the same, per million failures.
-    pub error_after_effect: u32,
-    /// Calls that take up to `latency_max_ns` longer.
-    pub latency: u32,
-    /// The longest such delay.
-    pub latency_max_ns: u64,
-    /// Readings of the wall clock before which it jumps.
-    pub clock_jump: u32,
-    /// Opens and creates that find no handle left.
-    pub emfile: u32,
-}
-
-impl FaultPlan {
-    fn per_million(&self, fault: Fault) -> u32 {
-        match fault {
-            Fault::EioRead => self.eio_read,
-            Fault::EioWrite => self.eio_write,
-            Fault::EioSync => self.eio_sync,
-            Fault::EioMeta => self.eio_meta,
-            Fault::ShortWrite => self.short_write,
-            Fault::BitRot => self.bit_rot,
-            Fault::Misdirected => self.misdirected,
-            Fault::SyncLies => self.sync_lies,
-            Fault::ErrorAfterEffect => self.error_after_effect,
-            Fault::Latency => self.latency,
-            Fault::ClockJump => self.clock_jump,
-            Fault::Emfile => self.emfile,
-            Fault::PowerLoss | Fault::Kill | Fault::Enospc => 0,
-        }
     }
 }
 
@@ -195,6 +225,8 @@ pub struct FaultEvent {
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: FaultPlan,
+    atlas: Atlas,
+    read_only: bool,
     counts: BTreeMap<&'static str, u64>,
     log: Vec<FaultEvent>,
 }
@@ -205,9 +237,46 @@ impl Faults {
         Self { plan, ..Self::default() }
     }
 
-    /// Replaces the plan; the default one ends all injection.
+    /// Replaces the plan; the default one ends all injection, and makes a filesystem that takes no
+    /// changes take them again. Damage stays.
     pub fn set_plan(&mut self, plan: FaultPlan) {
+        self.read_only &= plan != FaultPlan::default();
         self.plan = plan;
+    }
+
+    /// Whether the filesystem takes no changes.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Lets the filesystem take no changes, or take them again.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// The damage so far.
+    pub fn atlas(&self) -> &Atlas {
+        &self.atlas
+    }
+
+    /// A file has another name: its damage goes with it.
+    pub fn renamed(&mut self, from: &str, to: &str) {
+        self.atlas.renamed(from, to);
+    }
+
+    /// A table belongs to this tree.
+    pub fn own_table(&mut self, path: &str, tree: u64) {
+        self.atlas.own(path, tree);
+    }
+
+    /// Whether damage of this file excuses the failure of a request to this tree.
+    pub fn excuses(&mut self, path: &str, tree: Option<u64>) -> bool {
+        self.atlas.excuses(path, tree)
+    }
+
+    /// Records damage.
+    pub fn damage(&mut self, damage: Damage) {
+        self.atlas.record(damage);
     }
 
     /// The plan.

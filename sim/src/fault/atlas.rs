@@ -1,0 +1,161 @@
+//! The atlas of damage: which bytes of which files a fault took, and so which promises are void.
+//!
+//! Damage is loud and local: a read of damaged bytes gives the right ones or an error that names the
+//! file. So an error is excused exactly where it names a file that was hit, and a table excuses the one
+//! tree whose data it holds. Nothing excuses wrong bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Fault;
+
+/// What a file is to the database, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Data of one tree.
+    Table,
+    /// The log of all trees.
+    Wal,
+    /// The manifest or its pointer: all trees.
+    Manifest,
+    /// Anything else.
+    Other,
+}
+
+impl FileKind {
+    /// The kind of the file at this path.
+    pub fn of(path: &str) -> Self {
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        match name.rsplit_once('.') {
+            Some((_, "sst")) => Self::Table,
+            Some((_, "wal")) => Self::Wal,
+            _ if name.starts_with("MANIFEST-") || name.starts_with("CURRENT") => Self::Manifest,
+            Some(_) | None => Self::Other,
+        }
+    }
+
+    /// Whether every tenant's data goes through it.
+    pub fn is_shared(self) -> bool {
+        match self {
+            Self::Table => false,
+            Self::Wal | Self::Manifest | Self::Other => true,
+        }
+    }
+}
+
+/// One piece of damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The fault that did it.
+    pub fault: Fault,
+    /// The file, by the name that it had.
+    pub path: String,
+    /// The bytes that are not what was written, first and behind the last.
+    pub bytes: (u64, u64),
+}
+
+/// All damage of a world, and whose it turned out to be.
+#[derive(Clone, Debug, Default)]
+pub struct Atlas {
+    damage: Vec<Damage>,
+    files: BTreeSet<String>,
+    /// The tree of a table, as the engine said when it made it, or as the first error told.
+    owners: BTreeMap<String, u64>,
+}
+
+impl Atlas {
+    /// Adds damage.
+    pub fn record(&mut self, damage: Damage) {
+        self.files.insert(damage.path.clone());
+        self.damage.push(damage);
+    }
+
+    /// Everything that was recorded, oldest first.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Whether nothing was damaged.
+    pub fn is_empty(&self) -> bool {
+        self.damage.is_empty()
+    }
+
+    /// Whether a file was hit, or the names of its directory were. A file that is put in place by a
+    /// rename is known by both names.
+    pub fn is_hit(&self, path: &str) -> bool {
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        self.files.contains(path) || self.files.contains(dir)
+    }
+
+    /// Whether the file or one that it is read with was hit: a log that ends too early may be told by the
+    /// segment before, and a rotten CURRENT by the manifest that it seems to name.
+    fn is_hit_with_its_kind(&self, path: &str) -> bool {
+        let kind = FileKind::of(path);
+        let alike = |other: &String| FileKind::of(other) == kind;
+        self.is_hit(path) || (kind.is_shared() && self.files.iter().any(alike))
+    }
+
+    /// Whether a file that all tenants share was hit, so that a rotten tail may look like a torn one.
+    pub fn is_shared_hit(&self) -> bool {
+        self.files.iter().any(|path| FileKind::of(path).is_shared())
+    }
+
+    /// A file has a second name, or another one.
+    pub fn renamed(&mut self, from: &str, to: &str) {
+        if self.files.contains(from) {
+            self.files.insert(to.to_owned());
+        }
+    }
+
+    /// A table belongs to this tree.
+    pub fn own(&mut self, path: &str, tree: u64) {
+        self.owners.insert(path.to_owned(), tree);
+    }
+
+    /// Whether damage of this file excuses the failure of a request to this tree. A table of
+    /// which nobody said whose it is belongs to the first tree that fails on it: a second one is further
+    /// than damage may reach.
+    pub fn excuses(&mut self, path: &str, tree: Option<u64>) -> bool {
+        if !self.is_hit_with_its_kind(path) {
+            return false;
+        }
+        match (FileKind::of(path), tree) {
+            (FileKind::Table, Some(tree)) => {
+                *self.owners.entry(path.to_owned()).or_insert(tree) == tree
+            }
+            (FileKind::Table | FileKind::Wal | FileKind::Manifest | FileKind::Other, _) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(path: &str) -> Atlas {
+        let mut atlas = Atlas::default();
+        let path = path.to_owned();
+        atlas.record(Damage { fault: Fault::BitRot, path, bytes: (5, 6) });
+        atlas
+    }
+
+    #[test]
+    fn a_table_excuses_one_tree_and_a_log_all() {
+        let mut atlas = hit("/db/000004.sst");
+        assert!(!atlas.excuses("/db/000005.sst", Some(1)) && !atlas.is_shared_hit());
+        assert!(atlas.excuses("/db/000004.sst", Some(1)));
+        assert!(atlas.excuses("/db/000004.sst", Some(1)));
+        assert!(!atlas.excuses("/db/000004.sst", Some(2)), "damage reached a second tree");
+        let mut atlas = hit("/db/000004.wal");
+        assert!(atlas.excuses("/db/000004.wal", Some(1)) && atlas.is_shared_hit());
+        assert!(atlas.excuses("/db/000004.wal", Some(2)));
+    }
+
+    #[test]
+    fn a_renamed_file_keeps_its_damage() {
+        let mut atlas = hit("/db/CURRENT.tmp");
+        atlas.renamed("/db/CURRENT.tmp", "/db/CURRENT");
+        atlas.renamed("/db/other", "/db/third");
+        assert!(atlas.excuses("/db/CURRENT", None) && !atlas.is_hit("/db/third"));
+        assert_eq!(FileKind::of("/db/CURRENT"), FileKind::Manifest);
+    }
+}

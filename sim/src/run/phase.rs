@@ -1,0 +1,255 @@
+//! A phase: clients work, faults end, what waits ends, and the process ends as the scenario says.
+
+use core::cell::Cell;
+use core::future::Future;
+use core::pin::pin;
+use core::task::Poll;
+use std::rc::Rc;
+
+use forebay_engine::Error;
+use forebay_engine::env::Env;
+use forebay_engine::types::{Nanos, to_u64};
+
+use super::{DIR, Part, READ_KEY_NS, Run};
+use crate::check::Checked;
+use crate::check::liveness::{DEADLINE_NS, l1_progress};
+use crate::check::reads::{c6_excused, c7_errors};
+use crate::client::Client;
+use crate::env::SimTask;
+use crate::fault::FaultPlan;
+use crate::scenario::{CrashKind, End, Phase, Write};
+
+/// A database may take this long to see that space is back.
+const FULL_DISK_NOTICED_NS: Nanos = 300_000_000;
+
+impl Run {
+    pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
+        let ended = self.work(phase)?;
+        let crash = match phase.end {
+            End::Crash(crash) => Some(crash),
+            End::Close | End::GoOn => None,
+        };
+        if let Some(crash) = crash {
+            return self.crash(phase, crash.kind);
+        }
+        if !ended {
+            return self.crash(phase, CrashKind::Kill);
+        }
+        let reopen = self.board.lock().reopen;
+        if reopen || phase.end == End::Close {
+            self.close()?;
+            let power = self.sim.choices().choose("harness.after-close", 2) == 1;
+            let kind = if power { CrashKind::PowerLoss } else { CrashKind::Kill };
+            return self.crash(phase, kind);
+        }
+        Ok(())
+    }
+
+    /// Clients work, faults end, what waits ends. Says whether the process is still alive.
+    fn work(&mut self, phase: &Phase) -> Checked<bool> {
+        let faulty = phase.faults != FaultPlan::default() || phase.free_bytes.is_some();
+        self.board.lock().model.faulty |= faulty;
+        self.board.lock().may_be_full = phase.free_bytes.is_some();
+        if let Some(free) = phase.free_bytes {
+            let mut disk = self.sim.disk_mut();
+            let taken = disk.free_bytes().saturating_sub(free);
+            disk.set_hog_bytes(taken);
+        }
+        self.sim.set_faults(phase.faults);
+        if let End::Crash(crash) = phase.end {
+            self.crash_later(crash.point);
+        }
+        let tasks = self.start(phase);
+        let ops: usize = phase.clients.iter().map(Vec::len).sum();
+        // A client asks one thing after another: the last one waits for all before it.
+        let deadline_ns = DEADLINE_NS.saturating_add(to_u64(ops).saturating_mul(READ_KEY_NS));
+        let window = if faulty { phase.faults_ns } else { deadline_ns };
+        let ended = self.join(tasks, window)?;
+        self.heal();
+        let ended = match ended {
+            Part::Crashed => Part::Crashed,
+            Part::Done(tasks) if tasks.is_empty() => Part::Done(tasks),
+            Part::Done(tasks) => self.join(tasks, deadline_ns)?,
+        };
+        self.sim.crash_at_point(None);
+        self.judge_errors()?;
+        match ended {
+            Part::Crashed => Ok(false),
+            Part::Done(tasks) => {
+                {
+                    let mut board = self.board.lock();
+                    let waits = board.waits();
+                    l1_progress(&mut board.counts, tasks.is_empty(), "every operation", &waits)?;
+                }
+                if faulty {
+                    self.probe()?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    pub(super) fn crash_later(&self, points: u64) {
+        self.sim.crash_at_point(Some(self.sim.crash_points().saturating_add(points)));
+    }
+
+    fn start(&self, phase: &Phase) -> Vec<SimTask> {
+        let Some(db) = &self.db else { return Vec::new() };
+        let env = self.sim.env();
+        let client = |(number, ops): (usize, &Vec<crate::scenario::Op>)| {
+            let client = Client::new(env, db.clone(), self.board.clone(), number, self.bug);
+            let ops = ops.clone();
+            env.spawn("client", move || client.work(ops))
+        };
+        phase.clients.iter().enumerate().map(client).collect()
+    }
+
+    /// Waits for clients, for some virtual time; gives back those that still work.
+    fn join(&mut self, tasks: Vec<SimTask>, within: Nanos) -> Checked<Part<Vec<SimTask>>> {
+        let deadline = self.sim.now().saturating_add(within);
+        let left = Rc::new(Cell::new(Vec::new()));
+        let mut waiting = Waiting { tasks, left: Rc::clone(&left) };
+        let part = self.drive(deadline, async move { waiting.all().await })?;
+        let violation = self.board.lock().violation.take();
+        if let Some(violation) = violation {
+            return Err(violation);
+        }
+        Ok(match part {
+            Part::Done(_) => Part::Done(left.take()),
+            Part::Crashed => Part::Crashed,
+        })
+    }
+
+    fn judge_errors(&mut self) -> Checked {
+        let fired = self.fired().saturating_sub(self.fired_at_open);
+        let errors = {
+            let mut board = self.board.lock();
+            if board.reopen {
+                board.mark("reopen-needed");
+            }
+            core::mem::take(&mut board.errors)
+        };
+        errors
+            .iter()
+            .try_for_each(|(what, tree, error)| self.judge_error(what, *tree, error, fired))
+    }
+
+    /// An error is right where its file was hit, or a fault explains it.
+    pub(super) fn judge_error(
+        &self,
+        what: &str,
+        tree: Option<u64>,
+        error: &Error,
+        fired: u64,
+    ) -> Checked {
+        let mut board = self.board.lock();
+        for (file, tree) in core::mem::take(&mut board.tables) {
+            self.sim.own_table(&format!("{DIR}/{file:06}.sst"), tree);
+        }
+        let excused = self.sim.env().excuses(error, tree);
+        if c6_excused(&mut board.counts, excused) {
+            board.mark("damage-told");
+            return Ok(());
+        }
+        c7_errors(&mut board.counts, what, error, fired)
+    }
+
+    /// Once faults are over, the database takes writes, unless it said that it must be opened again.
+    fn probe(&mut self) -> Checked {
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        if self.board.lock().reopen {
+            return Ok(());
+        }
+        let client = Client::new(self.sim.env(), db.clone(), self.board.clone(), 99, self.bug);
+        let tenants: Vec<usize> = self.board.lock().handles.keys().copied().collect();
+        let env = self.sim.env();
+        let was_full = core::mem::take(&mut self.board.lock().may_be_full);
+        let idle =
+            self.must("writes, and the background's work, once faults are over", async move {
+                if was_full {
+                    // Within this time writes are taken again, without anybody asking for it.
+                    env.sleep_until(env.now().saturating_add(FULL_DISK_NOTICED_NS)).await;
+                }
+                for tenant in tenants {
+                    client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;
+                }
+                db.wait_idle().await
+            })?;
+        let mut board = self.board.lock();
+        board.mark("probe");
+        if let Some(violation) = board.violation.take() {
+            return Err(violation);
+        }
+        if board.reopen || matches!(idle, Err(Error::ReadOnly(_))) {
+            // The database said so: it must be opened again.
+            board.reopen = true;
+            board.mark("read-only");
+            board.errors.clear();
+            return Ok(());
+        }
+        let errors = core::mem::take(&mut board.errors);
+        drop(board);
+        errors.iter().try_for_each(|(what, tree, error)| {
+            self.judge_error(&format!("{what} after faults ended"), *tree, error, 0)
+        })
+    }
+
+    pub(super) fn close(&mut self) -> Checked {
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let acked = self.board.lock().model.acked;
+        let closed = self.must("close", async move { db.close().await })?;
+        match closed {
+            Ok(()) => {
+                let mut board = self.board.lock();
+                // A database that is read-only closes without making anything durable.
+                if !board.reopen {
+                    board.model.promised(acked);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let fired = self.fired().saturating_sub(self.fired_at_open);
+                self.judge_error("close", None, &error, fired)
+            }
+        }
+    }
+}
+
+impl Phase {
+    /// Nothing happens and nothing goes wrong.
+    pub fn quiet() -> Self {
+        Self {
+            clients: Vec::new(),
+            faults: FaultPlan::default(),
+            free_bytes: None,
+            faults_ns: 0,
+            end: End::GoOn,
+            recovery_crashes: Vec::new(),
+            recovery_faults: FaultPlan::default(),
+            crash_states: 1,
+            open_twice: false,
+        }
+    }
+}
+
+/// Tasks that are waited for; those left are given back when the wait is given up.
+struct Waiting {
+    tasks: Vec<SimTask>,
+    left: Rc<Cell<Vec<SimTask>>>,
+}
+
+impl Waiting {
+    async fn all(&mut self) {
+        core::future::poll_fn(|cx| {
+            self.tasks.retain_mut(|task| pin!(task).poll(cx).is_pending());
+            if self.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.left.set(core::mem::take(&mut self.tasks));
+    }
+}

@@ -1,0 +1,286 @@
+//! A crash and what follows: what the disk keeps, recovery with crashes and faults of its own, and the
+//! whole state against the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use forebay_engine::events::Listener;
+use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::{Db, Error};
+
+use super::{DIR, Opened, Part, READ_KEY_NS, Run};
+use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
+use crate::check::model::{Model, seconds};
+use crate::check::reads::{c6_excused, is_damage};
+use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_tenants, judge};
+use crate::check::value::tenant_name;
+use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
+use crate::client::{Board, Everything, Handle, read_everything};
+use crate::disk::SimDisk;
+use crate::fault::FaultPlan;
+use crate::fault::atlas::FileKind;
+use crate::scenario::{CrashKind, Phase};
+use crate::timeline::Both;
+
+/// What may be missing after the crashes since the database was last open.
+#[derive(Clone, Copy)]
+pub(super) struct Loss {
+    pub(super) power: bool,
+}
+
+impl From<CrashKind> for Loss {
+    fn from(kind: CrashKind) -> Self {
+        Self { power: kind == CrashKind::PowerLoss }
+    }
+}
+
+impl Run {
+    /// The process dies; each of some outcomes is judged, and the run goes on with the last.
+    pub(super) fn crash(&mut self, phase: &Phase, kind: CrashKind) -> Checked {
+        self.leave();
+        let before = self.sim.disk().clone();
+        for _ in 1..phase.crash_states {
+            self.settle(kind);
+            self.recover(phase, kind.into(), false)?;
+            self.leave();
+            self.restore(&before);
+        }
+        self.settle(kind);
+        self.recover(phase, kind.into(), true)
+    }
+
+    /// Lets go of everything of the dying process.
+    pub(super) fn leave(&mut self) {
+        self.heal();
+        self.watch_process_end();
+        self.sim.kill_all();
+        self.db = None;
+        let mut board = self.board.lock();
+        let handles = core::mem::take(&mut board.handles);
+        board.forget_process();
+        drop(board);
+        drop(handles);
+    }
+
+    fn restore(&self, disk: &SimDisk) {
+        let old = core::mem::replace(&mut *self.sim.disk_mut(), disk.clone());
+        drop(old);
+    }
+
+    fn settle(&mut self, kind: CrashKind) {
+        let report = match kind {
+            CrashKind::PowerLoss => self.sim.power_loss(),
+            CrashKind::Kill => self.sim.kill(),
+        };
+        let name = match kind {
+            CrashKind::PowerLoss => "power_loss",
+            CrashKind::Kill => "kill",
+        };
+        self.note("crash");
+        let now = seconds(self.sim.now());
+        self.tell(format!(
+            "crash   vt {now}  {name}  pages kept {} lost {} torn {}, names kept {} lost {}, \
+             writes cut {}",
+            report.pages_kept,
+            report.pages_lost,
+            report.pages_torn,
+            report.names_kept,
+            report.names_lost,
+            report.writes_cut
+        ));
+    }
+
+    /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
+    pub(super) fn recover(&mut self, phase: &Phase, mut loss: Loss, go_on: bool) -> Checked {
+        for crash in &phase.recovery_crashes {
+            self.crash_later(crash.point);
+            let opened = self.open(DEADLINE_NS);
+            self.sim.crash_at_point(None);
+            if let opened @ Part::Done(_) = opened? {
+                self.opened("while it recovers", opened)?;
+                break;
+            }
+            let mut board = self.board.lock();
+            let creation = board.model.incs.is_empty();
+            board.mark(if creation { "crash-in-creation" } else { "crash-in-recovery" });
+            drop(board);
+            self.leave();
+            self.settle(crash.kind);
+            loss.power |= crash.kind == CrashKind::PowerLoss;
+        }
+        let mut faulty = false;
+        if self.db.is_none() && phase.recovery_faults != FaultPlan::default() {
+            faulty = self.open_with_faults(phase)?;
+        }
+        if self.db.is_none() {
+            self.fired_at_open = self.fired();
+            let opened = self.open(DEADLINE_NS)?;
+            self.opened("after a crash", opened)?;
+        }
+        let (state, explained) = self.judge_all(loss)?;
+        if phase.open_twice && !faulty {
+            self.leave();
+            self.settle(CrashKind::Kill);
+            let opened = self.open(DEADLINE_NS)?;
+            self.opened("a second time", opened)?;
+            let (again, _) = self.judge_all(loss)?;
+            c11_same(&mut self.board.lock().counts, &state.tenants, &again.tenants)?;
+        }
+        self.note("recover");
+        let line = format!("recover vt {}  up to seq {}", seconds(self.sim.now()), explained.upto);
+        self.tell(line);
+        if go_on {
+            self.adopt(&state, &explained, faulty);
+        }
+        Ok(())
+    }
+
+    /// Opens with faults; says whether that worked.
+    fn open_with_faults(&mut self, phase: &Phase) -> Checked<bool> {
+        self.fired_at_open = self.fired();
+        self.sim.set_faults(phase.recovery_faults);
+        let opened = self.open(DEADLINE_NS)?;
+        self.heal();
+        if let Part::Done(Some(Ok(db))) = opened {
+            self.db = Some(db);
+            self.board.lock().mark("opened-with-faults");
+            return Ok(true);
+        }
+        if let Part::Done(Some(Err(error))) = opened {
+            let fired = self.fired().saturating_sub(self.fired_at_open);
+            self.c2_open(&error)?;
+            self.judge_error("open", None, &error, fired)?;
+        }
+        self.board.lock().mark("open-failed-with-faults");
+        self.leave();
+        self.settle(CrashKind::Kill);
+        Ok(false)
+    }
+
+    fn open(&mut self, within: Nanos) -> Checked<Opened> {
+        let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
+        let deadline = self.sim.now().saturating_add(within);
+        let listener: Arc<dyn Listener> = match &self.watch.timeline {
+            Some(timeline) => Arc::new(Both(board, timeline.clone())),
+            None => Arc::new(board),
+        };
+        self.drive(deadline, async move {
+            Db::open_with_listener(env, Path::new(DIR), options, Some(listener)).await
+        })
+    }
+
+    fn opened(&mut self, when: &str, opened: Opened) -> Checked {
+        if let Part::Done(Some(Err(error))) = &opened
+            && self.is_refusal(error)
+        {
+            self.over = true;
+            self.board.lock().mark("open-refused-damage");
+            return broken(Violation::new(Rule::C11, when, error.to_string()));
+        }
+        if let Part::Done(Some(Err(error))) = &opened {
+            self.c2_open(error)?;
+        }
+        let mut board = self.board.lock();
+        match opened {
+            Part::Done(Some(Ok(db))) => {
+                self.db = Some(db);
+                c11_open(&mut board.counts, when, None)
+            }
+            Part::Done(Some(Err(error))) => {
+                c11_open(&mut board.counts, when, Some(&error.to_string()))
+            }
+            Part::Done(None) | Part::Crashed => {
+                l1_progress(&mut board.counts, false, "open", "recovery")
+            }
+        }
+    }
+
+    /// C2: an open that finds damage which no fault did has lost what was promised.
+    fn c2_open(&self, error: &Error) -> Checked {
+        self.board.lock().counts.count(Rule::C2);
+        if !is_damage(error) || self.sim.env().excuses(error, None) {
+            return Ok(());
+        }
+        let promised = "what was promised is there: no medium was damaged there";
+        broken(Violation::new(Rule::C2, promised, error.to_string()))
+    }
+
+    /// Whether a failed open is right: it names damage in a file that all tenants share.
+    fn is_refusal(&self, error: &Error) -> bool {
+        let path = error.location().0.and_then(Path::to_str).unwrap_or_default();
+        let right = FileKind::of(path).is_shared() && self.sim.env().excuses(error, None);
+        c6_excused(&mut self.board.lock().counts, right)
+    }
+
+    /// Reads everything and explains it.
+    fn judge_all(&mut self, loss: Loss) -> Checked<(State, Explained)> {
+        let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
+        let keys: BTreeMap<usize, BTreeSet<u32>> = {
+            let board = self.board.lock();
+            let names: BTreeSet<usize> = board.model.incs.iter().map(|inc| inc.tenant).collect();
+            names.into_iter().map(|name| (name, board.model.keys_of(name))).collect()
+        };
+        // Each key is read by itself, on a slow device from a dozen tables without a cache.
+        let key_count = to_u64(keys.values().map(BTreeSet::len).sum());
+        let within = DEADLINE_NS.saturating_add(key_count.saturating_mul(READ_KEY_NS));
+        let env = self.sim.env();
+        let read = async move { read_everything(env, &db, keys).await };
+        let all = self.must_within("reading everything", within, read)??;
+        let mut board = self.board.lock();
+        let Board { model, counts, .. } = &mut *board;
+        let state = decode(model, counts, &all)?;
+        let forgot = self.sim.forgotten() > self.forgot_at_open;
+        let bound = if loss.power {
+            (model.synced, "it survives a power loss")
+        } else if forgot {
+            (model.synced, "it survives a page cache that forgets")
+        } else {
+            (model.acked, "it survives the death of the process")
+        };
+        // The rotten tail of a log looks like a torn one: nothing behind it is promised.
+        let bound = if self.sim.atlas().is_shared_hit() { (0, "nothing") } else { bound };
+        let explained = judge(model, counts, &state, bound)?;
+        Ok((state, explained))
+    }
+
+    /// The model goes on from what was found.
+    fn adopt(&mut self, state: &State, explained: &Explained, faulty: bool) {
+        let Some(db) = &self.db else { return };
+        let mut board = self.board.lock();
+        if !explained.came_back.is_empty() {
+            board.mark("failed-write-came-back");
+        }
+        self.forgot_at_open = self.sim.forgotten();
+        board.model.recovered(explained);
+        board.model.faulty = faulty || !self.sim.atlas().is_empty();
+        for (name, inc) in &explained.live {
+            if let Some(found) = state.tenants.get(name) {
+                board.model.learn_branch(*inc, found.branch);
+            }
+            if let Some(tenant) = db.tenant(&tenant_name(*name)) {
+                board.handles.insert(*name, Handle { inc: *inc, tenant });
+            }
+        }
+    }
+}
+
+fn no_state() -> Explained {
+    Explained { upto: 0, came_back: BTreeSet::new(), live: BTreeMap::new() }
+}
+
+fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {
+    let branches = all.tenants.iter().map(|(name, found)| (*name, found.branch)).collect();
+    let live = c4_tenants(model, counts, &branches)?;
+    let mut state = State { last: all.last, ..State::default() };
+    for (name, read) in &all.tenants {
+        let (branch, unread) = (read.branch, read.unread.clone());
+        let mut found = TenantState { branch, values: BTreeMap::new(), unread };
+        let Some(inc) = live.get(name) else { continue };
+        for (key, bytes) in &read.values {
+            found.values.insert(*key, c3_invention(model, counts, (*inc, *key), bytes)?);
+        }
+        state.tenants.insert(*name, found);
+    }
+    Ok(state)
+}
