@@ -17,6 +17,14 @@ demo:
 fuzz seeds="0..500":
     cargo run --release -- fuzz --seeds {{seeds}} -j 2
 
+# Every decoder on changed bytes, for so many seconds each; `cargo install cargo-fuzz`, nightly.
+fuzz-decoders seconds="60":
+    FOREBAY_CORPUS="{{justfile_directory()}}/fuzz/corpus" cargo test -p forebay-engine --test decoders valid
+    mkdir -p fuzz/corpus/experiment && cp experiments/*.toml fuzz/corpus/experiment
+    for target in block table wal batch manifest experiment; do \
+        cargo +nightly fuzz run $target -- -max_total_time={{seconds}} -max_len=16384 || exit 1; \
+    done
+
 # A long sweep, for a nightly run; can be stopped and resumed.
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2

@@ -21,6 +21,7 @@
 //! | verbs | `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
+//! | checks | [`decoders`] |
 
 mod background;
 pub mod batch;
@@ -30,6 +31,7 @@ pub mod cache;
 pub mod coding;
 mod compaction;
 pub mod db;
+pub mod decoders;
 pub mod env;
 pub mod error;
 pub mod events;

@@ -146,6 +146,11 @@ impl BlockCursor {
         split_stored_key(&self.key).unwrap_or_default()
     }
 
+    /// The value of the entry that the cursor is on.
+    pub(crate) fn value(&self) -> &[u8] {
+        self.block.content.get(self.value.clone()).unwrap_or_default()
+    }
+
     /// The entry that the cursor is on.
     pub(crate) fn entry(&self) -> Result<Entry, Damage> {
         let (key, suffix) = self.key();
@@ -162,8 +167,7 @@ impl BlockCursor {
 
     /// The entry's value as the handle of a block.
     pub(crate) fn handle(&self) -> Result<BlockHandle, Damage> {
-        let value = self.block.content.get(self.value.clone()).unwrap_or_default();
-        BlockHandle::decode(Decoder::new(value))
+        BlockHandle::decode(Decoder::new(self.value()))
             .ok_or_else(|| Damage::new(self.value.start, "an index entry holds no block handle"))
     }
 }

@@ -7,7 +7,7 @@ use core::cmp::Ordering;
 use std::borrow::Cow;
 
 use crate::coding::{Decoder, put_varint};
-use crate::types::{Entry, Kind, SEQ_MAX, SeqNo, TreeId, to_u64};
+use crate::types::{Entry, Kind, SEQ_MAX, SeqNo, TreeId, to_u64, to_usize};
 
 /// Length of a footer, the last bytes of each table.
 pub const FOOTER_BYTES: u64 = 128;
@@ -130,6 +130,18 @@ pub(crate) fn put_block(out: &mut Vec<u8>, salt: u64, offset: u64, content: &[u8
     out.push(COMPRESSION_NONE);
     let checksum = block_checksum(salt, offset, content, COMPRESSION_NONE);
     out.extend_from_slice(&checksum.to_le_bytes());
+}
+
+/// Makes the checksum right in the trailer of the block at `handle`, where it lies in the table.
+pub(crate) fn refresh_trailer(table: &mut [u8], salt: u64, handle: BlockHandle) {
+    let end = handle.end().filter(|_| handle.fits(to_u64(table.len()))).map(to_usize);
+    let block = end.and_then(|end| table.get_mut(to_usize(handle.offset)..end));
+    let Some((rest, checksum)) = block.and_then(|block| block.split_last_chunk_mut::<4>()) else {
+        return;
+    };
+    if let Some((compression, content)) = rest.split_last() {
+        *checksum = block_checksum(salt, handle.offset, content, *compression).to_le_bytes();
+    }
 }
 
 /// Checks a block with its trailer and returns the length of its content.

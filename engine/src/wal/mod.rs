@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::coding::{Decoder, put_varint};
-use crate::types::{BranchId, Kind, SEQ_MAX, SeqNo, TreeId, to_u64};
+use crate::types::{BranchId, Kind, SEQ_MAX, SeqNo, TreeId, to_u64, to_usize};
 
 /// Frames do not cross multiples of this many bytes.
 pub const BLOCK_BYTES: usize = 32 * 1024;
@@ -75,6 +75,9 @@ pub enum Record {
 const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
 
+/// Four numbers and a kind.
+const ENTRY_BYTES_MIN: usize = 5;
+
 /// Encodes a predecessor record.
 pub fn encode_predecessor(out: &mut Vec<u8>, before: writer::Predecessor, salt: u32) {
     out.push(PREDECESSOR);
@@ -107,6 +110,12 @@ pub fn encode_entry(
     out.extend_from_slice(data);
 }
 
+/// How many entries to make room for: no more than the bytes can hold, whatever number they claim.
+/// A list that grew by itself could take three times what its entries do.
+fn capacity(count: u64, rest: &Decoder<'_>) -> usize {
+    to_usize(count).min(rest.rest().len().div_euclid(ENTRY_BYTES_MIN))
+}
+
 /// Decodes a record; `None` where the bytes are none.
 pub fn decode_record(payload: &Bytes) -> Option<Record> {
     let mut d = Decoder::new(payload);
@@ -124,7 +133,7 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let first_seq = d.varint()?;
             let count = d.varint()?;
             first_seq.checked_add(count).filter(|end| *end <= SEQ_MAX)?;
-            let mut entries = Vec::new();
+            let mut entries = Vec::with_capacity(capacity(count, &d));
             for _ in 0..count {
                 let tree = TreeId(d.varint()?);
                 let branch = BranchId(d.varint()?);
