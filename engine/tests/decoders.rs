@@ -35,7 +35,8 @@ fn grow(bytes: usize) {
         live.get()
     });
     if let Ok(live) = live.map(usize::cast_signed) {
-        let peak = |peak: &Cell<usize>| peak.set(peak.get().max(usize::try_from(live).unwrap_or(0)));
+        let peak =
+            |peak: &Cell<usize>| peak.set(peak.get().max(usize::try_from(live).unwrap_or(0)));
         PEAK_BYTES.try_with(peak).unwrap_or_default();
     }
 }

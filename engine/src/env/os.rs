@@ -59,8 +59,7 @@ impl OsFile {
     fn check_end(&self, offset: u64, len: usize) -> Result<()> {
         let end = offset.saturating_add(to_u64(len));
         let fail = |e: io::Error| self.fail("read_at", Some(offset), &e);
-        if end > self.len.load(Ordering::Acquire)
-            && end > self.file.metadata().map_err(fail)?.len()
+        if end > self.len.load(Ordering::Acquire) && end > self.file.metadata().map_err(fail)?.len()
         {
             return Err(fail(io::ErrorKind::UnexpectedEof.into()));
         }
