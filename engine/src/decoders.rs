@@ -49,7 +49,7 @@ pub struct Format {
     /// Decodes, and checks what must hold of the result; panics where it does not.
     pub check: fn(&[u8]),
     /// Makes the checksums right, and the lengths and magics before them possible.
-    pub mend: fn(&mut Vec<u8>),
+    pub mend: fn(&mut [u8]),
     /// Valid bytes.
     pub samples: fn() -> Vec<Vec<u8>>,
     /// `decode` may take so many times the input's length in memory, besides a constant.
@@ -310,7 +310,7 @@ fn table_samples() -> Vec<Vec<u8>> {
     vec![sample(128, 10, 40), sample(4096, 0, 30), sample(1, 5, 3)]
 }
 
-fn mend_table(bytes: &mut Vec<u8>) {
+fn mend_table(bytes: &mut [u8]) {
     let Some(at) = footer_at(bytes) else { return };
     let body_bytes = to_usize(FOOTER_BYTES) - MAGIC.len() - 4;
     let body = bytes.get(at..at + body_bytes).unwrap_or_default();
@@ -443,7 +443,7 @@ fn batch_samples() -> Vec<Vec<u8>> {
     vec![sample(&[]), sample(&[entry(1)]), sample(&[entry(0), entry(1), entry(2), entry(200)])]
 }
 
-fn mend_wal(bytes: &mut Vec<u8>) {
+fn mend_wal(bytes: &mut [u8]) {
     let segment = bytes.get(7..11).unwrap_or_default().to_vec();
     let (mut at, mut salt) = (0_usize, 0);
     loop {
@@ -521,7 +521,7 @@ fn manifest_samples() -> Vec<Vec<u8>> {
 // A record: crc32c u32, length u32, offset u64, payload.
 const RECORD_HEADER_BYTES: usize = 16;
 
-fn mend_manifest(bytes: &mut Vec<u8>) {
+fn mend_manifest(bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(room) =
         bytes.len().checked_sub(at).and_then(|left| left.checked_sub(RECORD_HEADER_BYTES))
@@ -550,7 +550,7 @@ fn database(kind: &str) -> Result<Vec<Vec<u8>>> {
     let tenants = db.create_tenants(&["a", "b", "a-name-of-some-length"])?;
     for (n, tenant) in (0_u8..).zip(&tenants) {
         for i in 0..6 {
-            tenant.put(&[b'k', i], &vec![i; 20], WriteOptions { sync: i == 3, tag: 0 })?;
+            tenant.put(&[b'k', i], &[i; 20], WriteOptions { sync: i == 3, tag: 0 })?;
         }
         tenant.delete(b"k", WriteOptions { sync: true, tag: 0 })?;
         if n == 1 {

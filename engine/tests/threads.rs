@@ -301,9 +301,9 @@ mod crowd {
             }
             let tenant = &crowd.tenants[usize::try_from(rounds % 6).unwrap()];
             if rounds % 3 == 0 {
-                tenant.compact().unwrap()
+                tenant.compact().unwrap();
             } else {
-                tenant.flush().unwrap()
+                tenant.flush().unwrap();
             }
             assert_eq!(passing.scan(..).unwrap().len(), 10, "{name} holds its own keys");
             crowd.db.drop_tenant(&name).unwrap();
