@@ -17,6 +17,17 @@ demo:
 fuzz seeds="0..500":
     cargo run --release -- fuzz --seeds {{seeds}} -j 2
 
+# Valid bytes of every format, for the fuzzer to begin with.
+fuzz-corpus:
+    FOREBAY_CORPUS="$PWD/fuzz/corpus" cargo test -p forebay-engine --test decoders valid
+    mkdir -p fuzz/corpus/experiment && cp experiments/*.toml fuzz/corpus/experiment
+
+# Every decoder on changed bytes, for so many seconds each: nightly and `cargo install cargo-fuzz`.
+fuzz-decoders seconds="60": fuzz-corpus
+    for target in block table wal batch manifest experiment; do \
+        cargo +nightly fuzz run $target -- -max_total_time={{seconds}} -max_len=16384 || exit 1; \
+    done
+
 # A long sweep, for a nightly run; can be stopped and resumed.
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2

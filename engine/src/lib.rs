@@ -21,6 +21,7 @@
 //! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
+//! | checks | [`decoders`] |
 
 mod background;
 pub mod batch;
@@ -30,6 +31,7 @@ pub mod cache;
 pub mod coding;
 mod compaction;
 pub mod db;
+pub mod decoders;
 mod disk_space;
 pub mod env;
 pub mod error;

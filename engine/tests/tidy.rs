@@ -36,6 +36,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ),
     ("loop", &["background"]),
     ("face", &["db", "tenant", "branch", "blocking"]),
+    ("checks", &["decoders"]),
 ];
 
 /// Names that `lib.rs` re-exports and any row may use by the short path.

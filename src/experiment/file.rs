@@ -57,6 +57,33 @@ pub struct ExperimentFile {
     pub full: Vec<Setting>,
 }
 
+/// Checks that any bytes as an experiment file give a value that holds together or an error in one
+/// line; panics where not. For fuzzers and tests.
+pub fn check(bytes: &[u8]) {
+    let Ok(text) = core::str::from_utf8(bytes) else { return };
+    let lines = text.matches('\n').count() + 1;
+    match ExperimentFile::parse("f.toml", text) {
+        Ok(file) => {
+            let named = file.named.iter().flat_map(|(_, settings)| settings);
+            let settings = [&file.settings, &file.axes, &file.quick, &file.full];
+            for setting in settings.into_iter().flatten().chain(named) {
+                let placed = (1..=lines).contains(&setting.line);
+                assert!(placed && !setting.values.is_empty(), "{setting:?}");
+                for value in &setting.values {
+                    let set = Config::default().set(&setting.key, value);
+                    assert!(set.is_ok(), "{setting:?}: {set:?}");
+                }
+            }
+        }
+        Err(ExperimentError(detail)) => {
+            let line = detail.strip_prefix("f.toml:").and_then(|rest| rest.split_once(':'));
+            let line = line.and_then(|(line, _)| line.parse().ok());
+            let placed = line.is_some_and(|line| (1..=lines).contains(&line));
+            assert!(placed && !detail.contains('\n'), "{detail}");
+        }
+    }
+}
+
 struct Reader<'a> {
     label: &'a str,
     text: &'a str,

@@ -13,7 +13,7 @@ mod tests;
 
 use core::fmt;
 
-pub use file::{Assignment, ExperimentFile, Setting};
+pub use file::{Assignment, ExperimentFile, Setting, check};
 pub use grid::Arm;
 pub use seeds::Seeds;
 

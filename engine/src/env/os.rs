@@ -53,6 +53,18 @@ impl OsFile {
     fn fail(&self, op: &'static str, offset: Option<u64>, error: &io::Error) -> Error {
         Error::io(op, &self.path, offset, error)
     }
+
+    /// Refuses a range that the file does not hold before memory is taken for it: a length may come
+    /// from damaged bytes. Another handle may have made the file longer than this one knows.
+    fn check_end(&self, offset: u64, len: usize) -> Result<()> {
+        let end = offset.saturating_add(to_u64(len));
+        let fail = |e: io::Error| self.fail("read_at", Some(offset), &e);
+        if end > self.len.load(Ordering::Acquire) && end > self.file.metadata().map_err(fail)?.len()
+        {
+            return Err(fail(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    }
 }
 
 impl File for OsFile {
@@ -74,6 +86,7 @@ impl File for OsFile {
     }
 
     async fn read_at(&self, offset: u64, len: usize, _class: IoClass) -> Result<Bytes> {
+        self.check_end(offset, len)?;
         let mut buffer = vec![0; len];
         self.file
             .read_exact_at(&mut buffer, offset)

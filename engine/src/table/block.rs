@@ -186,6 +186,11 @@ impl BlockCursor {
         split_stored_key(&self.key).unwrap_or_default()
     }
 
+    /// The value of the entry that the cursor is on.
+    pub(crate) fn value(&self) -> &[u8] {
+        self.block.content.get(self.value.clone()).unwrap_or_default()
+    }
+
     /// The entry that the cursor is on.
     pub(crate) fn entry(&self) -> Result<Entry, Damage> {
         let (key, suffix) = self.key();

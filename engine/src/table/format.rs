@@ -198,6 +198,18 @@ pub(crate) fn put_block(
     to_u64(stored.len())
 }
 
+/// Makes the checksum right in the trailer of the block at `handle`, where it lies in the table.
+pub(crate) fn refresh_trailer(table: &mut [u8], salt: u64, handle: BlockHandle) {
+    let end = handle.end().filter(|_| handle.fits(to_u64(table.len()))).map(to_usize);
+    let block = end.and_then(|end| table.get_mut(to_usize(handle.offset)..end));
+    let Some((rest, checksum)) = block.and_then(|block| block.split_last_chunk_mut::<4>()) else {
+        return;
+    };
+    if let Some((compression, content)) = rest.split_last() {
+        *checksum = block_checksum(salt, handle.offset, content, *compression).to_le_bytes();
+    }
+}
+
 /// Checks a block with its trailer and returns its content: a part of `block`, or what was
 /// compressed in it.
 pub(crate) fn open_block(salt: u64, offset: u64, block: &Bytes) -> Result<Bytes, Damage> {

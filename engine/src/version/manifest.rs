@@ -383,6 +383,10 @@ pub async fn read_current<E: Env>(env: &E, dir: &Path) -> Result<Option<FileNumb
     let bytes = file.read_at(0, len, IoClass::Manifest).await?;
     let name = core::str::from_utf8(&bytes).ok().and_then(|s| s.strip_suffix('\n'));
     let number = name.and_then(|n| n.strip_prefix("MANIFEST-")?.parse().ok()).ok_or_else(bad)?;
+    // Numbers parse with a sign or too few zeros too, and such a name is that of no file.
+    if name != Some(&manifest_name(number)) {
+        return Err(bad());
+    }
     Ok(Some(number))
 }
 
@@ -412,6 +416,8 @@ pub async fn read_file<E: Env>(env: &E, path: &Path, class: IoClass) -> Result<B
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::BlockingEnv as _;
+    use crate::env::mem::MemEnv;
 
     fn bytes_of(groups: &[Vec<Edit>]) -> (Vec<u8>, Vec<usize>) {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
@@ -436,6 +442,23 @@ mod tests {
             assert_eq!(to_usize(end), ends[edits.len() - 1]);
         }
         assert!(read_manifest(Path::new("M"), &bytes[..ends[0] - 1]).is_err());
+    }
+
+    #[test]
+    fn current_names_a_manifest_in_one_way_only() {
+        let (env, dir) = (MemEnv::default(), Path::new("/"));
+        let read = |text: &str| {
+            env.block_on(async {
+                let file = env.create(&current_path(dir)).await?;
+                file.append(text.as_bytes(), IoClass::Manifest).await?;
+                read_current(&env, dir).await
+            })
+        };
+        assert_eq!(read("MANIFEST-000123\n").unwrap(), Some(123));
+        assert_eq!(read("MANIFEST-1234567\n").unwrap(), Some(1_234_567));
+        for text in ["MANIFEST-00123\n", "MANIFEST-+00123\n", "MANIFEST-0000123\n"] {
+            assert!(matches!(read(text), Err(Error::Corruption { .. })), "{text:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::coding::{Decoder, put_varint};
-use crate::types::{BranchId, Kind, SEQ_MAX, SeqNo, TreeId, to_u64};
+use crate::types::{BranchId, Kind, SEQ_MAX, SeqNo, TreeId, to_u64, to_usize};
 
 /// Frames do not cross multiples of this many bytes.
 pub const BLOCK_BYTES: usize = 32 * 1024;
@@ -79,6 +79,9 @@ pub enum Record {
 const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
 
+/// Four numbers and a kind.
+const ENTRY_BYTES_MIN: usize = 5;
+
 /// Begins a predecessor record; `carried_count` entries follow by [`encode_carried`].
 pub fn encode_predecessor(
     out: &mut Vec<u8>,
@@ -103,7 +106,7 @@ pub fn encode_carried(out: &mut Vec<u8>, seq: SeqNo, entry: &WalEntry) {
 
 /// The salt that a segment's first frame tells; `None` where it does not begin a predecessor
 /// record.
-fn salt_of(first_frame: &[u8]) -> Option<u32> {
+pub(crate) fn salt_of(first_frame: &[u8]) -> Option<u32> {
     let mut d = Decoder::new(first_frame);
     (d.u8()? == PREDECESSOR).then(|| u32::try_from(d.varint()?).ok())?
 }
@@ -131,6 +134,12 @@ pub fn encode_entry(
     out.extend_from_slice(data);
 }
 
+/// How many entries to make room for: no more than the bytes can hold, whatever number they claim.
+/// A list that grew by itself could take three times what its entries do.
+fn capacity(count: u64, rest: &Decoder<'_>) -> usize {
+    to_usize(count).min(rest.rest().len().div_euclid(ENTRY_BYTES_MIN))
+}
+
 /// Decodes a record; `None` where the bytes are none.
 pub fn decode_record(payload: &Bytes) -> Option<Record> {
     let mut d = Decoder::new(payload);
@@ -139,8 +148,9 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let salt = u32::try_from(d.varint()?).ok()?;
             let (segment, valid_bytes) = (d.varint()?, d.varint()?);
             let last_seq = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
-            let mut carried = Vec::new();
-            for _ in 0..d.varint()? {
+            let count = d.varint()?;
+            let mut carried = Vec::with_capacity(capacity(count, &d));
+            for _ in 0..count {
                 let seq = d.varint().filter(|seq| *seq <= last_seq)?;
                 carried.push((seq, decode_entry(&mut d, payload)?));
             }
@@ -150,7 +160,7 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let first_seq = d.varint()?;
             let count = d.varint()?;
             first_seq.checked_add(count).filter(|end| *end <= SEQ_MAX)?;
-            let mut entries = Vec::new();
+            let mut entries = Vec::with_capacity(capacity(count, &d));
             for _ in 0..count {
                 entries.push(decode_entry(&mut d, payload)?);
             }
