@@ -6,7 +6,8 @@
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use rustc_hash::FxBuildHasher;
 use crate::table::block::Block;
 use crate::table::filter::Filter;
 use crate::table::format::Footer;
-use crate::types::{FileNumber, to_usize};
+use crate::types::{BranchId, FileNumber, to_usize};
 
 /// Bytes charged for a part on top of its own: the cache's books and the part's header.
 const PART_OVERHEAD_BYTES: u64 = 128;
@@ -68,32 +69,71 @@ impl Part {
     }
 }
 
+/// A part and the branch whose read loaded it.
+#[derive(Clone, Debug)]
+struct Charged {
+    part: Part,
+    owner: BranchId,
+}
+
 #[derive(Clone, Debug)]
 struct ByBytes;
 
-impl Weighter<PartKey, Part> for ByBytes {
-    fn weight(&self, _key: &PartKey, part: &Part) -> u64 {
-        part.bytes()
+impl Weighter<PartKey, Charged> for ByBytes {
+    fn weight(&self, _key: &PartKey, charged: &Charged) -> u64 {
+        charged.part.bytes()
     }
 }
 
-/// Every key in the cache, in order: a purge finds a file's parts without visiting the others.
-#[derive(Clone, Debug, Default)]
-struct Keys(Arc<Mutex<BTreeSet<PartKey>>>);
+/// What is in the cache: every key in order, so that a purge finds a file's parts without visiting
+/// the others, and the bytes of each branch.
+#[derive(Debug, Default)]
+struct Books {
+    // How many parts of this key are in the cache or on their way: two reads may load the same one,
+    // and the second takes the first one's place.
+    keys: BTreeMap<PartKey, u32>,
+    bytes: BTreeMap<BranchId, u64>,
+}
 
-impl Lifecycle<PartKey, Part> for Keys {
+impl Books {
+    fn enter(&mut self, key: PartKey, charged: &Charged) {
+        *self.keys.entry(key).or_insert(0) += 1;
+        *self.bytes.entry(charged.owner).or_insert(0) += charged.part.bytes();
+    }
+
+    fn leave(&mut self, key: PartKey, charged: &Charged) {
+        if let Entry::Occupied(mut count) = self.keys.entry(key) {
+            *count.get_mut() = count.get().saturating_sub(1);
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if let Entry::Occupied(mut bytes) = self.bytes.entry(charged.owner) {
+            *bytes.get_mut() = bytes.get().saturating_sub(charged.part.bytes());
+            if *bytes.get() == 0 {
+                bytes.remove();
+            }
+        }
+    }
+}
+
+/// Keeps the books: told of every part that leaves, but for those that are removed by name.
+#[derive(Clone, Debug, Default)]
+struct Bookkeeper(Arc<Mutex<Books>>);
+
+impl Lifecycle<PartKey, Charged> for Bookkeeper {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), key: PartKey, _part: Part) {
-        self.0.lock().remove(&key);
+    fn on_evict(&self, (): &mut (), key: PartKey, charged: Charged) {
+        self.0.lock().leave(key, &charged);
     }
 }
 
 /// The block cache.
 pub struct BlockCache {
     // None where it may hold nothing.
-    parts: Option<Cache<PartKey, Part, ByBytes, FxBuildHasher, Keys>>,
-    keys: Keys,
+    parts: Option<Cache<PartKey, Charged, ByBytes, FxBuildHasher, Bookkeeper>>,
+    books: Bookkeeper,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -111,7 +151,7 @@ impl fmt::Debug for BlockCache {
 impl BlockCache {
     /// An empty cache for so many bytes; 0 keeps nothing.
     pub fn new(bytes_max: u64) -> Self {
-        let keys = Keys::default();
+        let books = Bookkeeper::default();
         let options = OptionsBuilder::new()
             .shards(1)
             .estimated_items_capacity(to_usize(bytes_max >> 12).clamp(64, 1 << 20))
@@ -121,8 +161,8 @@ impl BlockCache {
         let parts = options
             .ok()
             .filter(|_| bytes_max > 0)
-            .map(|options| Cache::with_options(options, ByBytes, FxBuildHasher, keys.clone()));
-        Self { parts, keys, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+            .map(|options| Cache::with_options(options, ByBytes, FxBuildHasher, books.clone()));
+        Self { parts, books, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// A part, and counts whether it was there.
@@ -130,28 +170,43 @@ impl BlockCache {
         let part = self.parts.as_ref().and_then(|parts| parts.get(key));
         let counter = if part.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
-        part
+        part.map(|charged| charged.part)
     }
 
-    /// Keeps a part as long as there is room; one that is larger than the cache is not kept.
-    pub fn insert(&self, key: PartKey, part: Part) {
+    /// Keeps a part as long as there is room, charged to the branch that loaded it; one that is
+    /// larger than the cache is not kept.
+    pub fn insert(&self, key: PartKey, part: Part, owner: BranchId) {
         if let Some(parts) = &self.parts {
-            // Before the part: an insert that is refused takes the key out again.
-            self.keys.0.lock().insert(key);
-            parts.insert(key, part);
+            let charged = Charged { part, owner };
+            // Before the part: an insert that is refused takes it out again.
+            self.books.0.lock().enter(key, &charged);
+            parts.insert(key, charged);
         }
     }
 
     /// Drops every part of a file.
     pub fn purge_file(&self, file: FileNumber) {
         let range = PartKey { file, offset: 0 }..=PartKey { file, offset: u64::MAX };
-        let doomed: Vec<PartKey> = self.keys.0.lock().range(range).copied().collect();
+        let doomed: Vec<PartKey> =
+            self.books.0.lock().keys.range(range).map(|(key, _)| *key).collect();
         for key in doomed {
-            if let Some(parts) = &self.parts {
-                drop(parts.remove(&key));
+            let removed = self.parts.as_ref().and_then(|parts| parts.remove(&key));
+            if let Some((key, charged)) = removed {
+                self.books.0.lock().leave(key, &charged);
             }
-            self.keys.0.lock().remove(&key);
         }
+    }
+
+    /// Bytes that are cached and were loaded by a branch's reads. A part that several branches read
+    /// is charged to the one that loaded it.
+    pub fn bytes_of(&self, branch: BranchId) -> u64 {
+        self.books.0.lock().bytes.get(&branch).copied().unwrap_or(0)
+    }
+
+    /// The same for every branch that has any, by id; together they are all [`bytes`](Self::bytes).
+    /// Branch 0 stands for reads of nobody's.
+    pub fn bytes_by_branch(&self) -> Vec<(BranchId, u64)> {
+        self.books.0.lock().bytes.iter().map(|(branch, bytes)| (*branch, *bytes)).collect()
     }
 
     /// Bytes that are cached.
@@ -240,12 +295,12 @@ mod tests {
     fn the_cache_stays_below_its_bytes_and_its_key_list_follows() {
         let cache = BlockCache::new(64 << 10);
         for i in 0..1_000 {
-            cache.insert(key(i % 10, i), part(4_096));
+            cache.insert(key(i % 10, i), part(4_096), BranchId(i % 3));
             assert!(cache.bytes() <= 64 << 10);
         }
         let kept = cache.parts.as_ref().unwrap().len();
         assert!(kept > 8, "{kept} parts kept");
-        assert_eq!(cache.keys.0.lock().len(), kept);
+        assert_eq!(cache.books.0.lock().keys.len(), kept);
     }
 
     #[test]
@@ -253,14 +308,14 @@ mod tests {
         let cache = BlockCache::new(1 << 20);
         for file in 1..=3 {
             for offset in 0..4 {
-                cache.insert(key(file, offset), part(100));
+                cache.insert(key(file, offset), part(100), BranchId(file));
             }
         }
         cache.purge_file(2);
         for file in 1..=3 {
             assert_eq!(cache.get(&key(file, 3)).is_some(), file != 2);
         }
-        assert_eq!(cache.keys.0.lock().len(), 8);
+        assert_eq!(cache.books.0.lock().keys.len(), 8);
         assert_eq!((cache.hits(), cache.misses()), (2, 1));
     }
 
@@ -268,11 +323,57 @@ mod tests {
     fn a_part_larger_than_the_cache_is_not_kept() {
         for bytes_max in [0, 1, 4_096] {
             let cache = BlockCache::new(bytes_max);
-            cache.insert(key(1, 0), part(8_192));
+            cache.insert(key(1, 0), part(8_192), BranchId(1));
             assert!(cache.get(&key(1, 0)).is_none());
             assert_eq!(cache.bytes(), 0);
-            assert!(cache.keys.0.lock().is_empty());
+            assert!(cache.books.0.lock().keys.is_empty());
+            assert_eq!(cache.bytes_by_branch(), []);
         }
+    }
+
+    /// Strategy: parts of all lengths and owners come, take each other's place, are too large, are
+    /// evicted and purged.
+    /// Invariants: the bytes of all branches are those of the cache, and those of a branch are what
+    /// is found in it.
+    #[test]
+    fn bytes_by_branch_add_up_to_those_of_the_cache() {
+        let cache = BlockCache::new(64 << 10);
+        let (mut n, mut purged, mut most) = (1_u64, 0, 0);
+        for step in 0..20_000_u64 {
+            n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let len = if step % 97 == 0 { 80_000 } else { to_usize((n >> 33) % 6_000) };
+            cache.insert(key((n >> 60) % 7, (n >> 40) % 11), part(len), BranchId((n >> 50) % 5));
+            if n >> 58 == 7 {
+                cache.purge_file(n >> 61);
+                purged += 1;
+            }
+            let by_branch = cache.bytes_by_branch();
+            assert_eq!(by_branch.iter().map(|(_, bytes)| bytes).sum::<u64>(), cache.bytes());
+            assert!(
+                by_branch.iter().all(|(id, bytes)| cache.bytes_of(*id) == *bytes && *bytes > 0)
+            );
+            assert!(cache.bytes() <= 64 << 10);
+            most = most.max(by_branch.len());
+        }
+        assert!(purged > 100 && most == 5, "{purged} purges, {most} branches at once");
+        let parts = cache.parts.as_ref().unwrap();
+        assert_eq!(cache.books.0.lock().keys.len(), parts.len());
+        assert!(cache.books.0.lock().keys.values().all(|count| *count == 1));
+        for file in 0..7 {
+            cache.purge_file(file);
+        }
+        assert_eq!((cache.bytes(), cache.bytes_by_branch()), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_part_that_took_anothers_place_is_purged_and_charged_to_its_own_branch() {
+        let cache = BlockCache::new(1 << 20);
+        cache.insert(key(1, 0), part(100), BranchId(1));
+        cache.insert(key(1, 0), part(100), BranchId(2));
+        assert_eq!(cache.bytes_by_branch(), [(BranchId(2), cache.bytes())]);
+        cache.purge_file(1);
+        assert!(cache.get(&key(1, 0)).is_none());
+        assert_eq!((cache.bytes(), cache.bytes_of(BranchId(2))), (0, 0));
     }
 
     #[test]
@@ -285,7 +386,7 @@ mod tests {
                 n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let key = key(n >> 60, (n >> 40) % 97);
                 found.push(cache.get(&key).is_some());
-                cache.insert(key, part(to_usize(n >> 52)));
+                cache.insert(key, part(to_usize(n >> 52)), BranchId(n >> 62));
             }
             (found, cache.hits(), cache.bytes())
         };

@@ -328,6 +328,22 @@ impl<E: Env> Db<E> {
         self.shared().metrics()
     }
 
+    /// Bytes in the block cache: of data blocks, indexes and filters, of all tenants together.
+    pub fn cached_bytes(&self) -> u64 {
+        self.shared().space.block_cache().bytes()
+    }
+
+    /// The same by the branch whose reads loaded them. A dropped tenant is listed until its tables'
+    /// files are gone.
+    pub fn cached_bytes_by_branch(&self) -> Vec<(BranchId, u64)> {
+        self.shared().space.block_cache().bytes_by_branch()
+    }
+
+    /// Table files that are held open.
+    pub fn open_table_count(&self) -> usize {
+        self.shared().space.open_count()
+    }
+
     /// Bytes in memtables of trees without a write since `since`, on the world's monotonic clock.
     pub fn stranded_bytes(&self, since: crate::types::Nanos) -> u64 {
         self.shared().pressure.stranded_bytes(since)

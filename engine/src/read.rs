@@ -62,7 +62,7 @@ pub(crate) async fn get<E: Env>(
     at: Option<SeqNo>,
 ) -> Result<(Option<Bytes>, ReadStats)> {
     shared.env.charge(Work::PointRead);
-    let mut ctx = ReadContext::new(IoClass::Read);
+    let mut ctx = ReadContext::of(IoClass::Read, branch.id);
     for (tree, place) in &branch.places {
         let view = tree.view();
         // Behind the view: a drop empties it.
@@ -139,7 +139,7 @@ pub(crate) async fn entries<E: Env>(
         let bounds = ScanBounds { lower, upper, seq, ..ScanBounds::default() };
         let (mut iter, _) = sources(shared, &view, &bounds);
         iter.seek(bounds.start());
-        let mut ctx = ReadContext::new(IoClass::Read);
+        let mut ctx = ReadContext::of(IoClass::Read, branch.id);
         while let Some(entry) = iter::next(&mut iter, &shared.space, &mut ctx).await? {
             if bounds.is_past(&entry.key) {
                 break;
@@ -231,7 +231,7 @@ impl<E: Env> Scan<E> {
             place: *place,
             iter: VisibleIter::new(merged, bounds.clone()),
             bounds,
-            ctx: ReadContext::new(IoClass::Read),
+            ctx: ReadContext::of(IoClass::Read, branch.id),
             ruled_out,
             uncounted: 0,
             _view: view,

@@ -127,6 +127,11 @@ impl<E: Env> Tenant<E> {
         TenantStats { stall_ns: self.branch.stall_ns.get() }
     }
 
+    /// Bytes in the block cache that its reads loaded.
+    pub fn cached_bytes(&self) -> u64 {
+        self.db.shared().space.block_cache().bytes_of(self.branch.id)
+    }
+
     /// Gives the tenant's tables a prefix extractor of their own, or with `None` that of the
     /// database, from here on. Tables that are there stay as they are until a compaction rewrites
     /// them, and are not asked by the other's prefixes.

@@ -59,6 +59,8 @@ fn options(layout: Layout) -> Options {
         ("level_base_bytes", "16384"),
         ("block_cache_bytes", "4096"),
         ("open_tables_max", "3"),
+        ("compression", "lz4"),
+        ("prefix_extractor", "fixed-2"),
     ] {
         options.set(key, value).unwrap();
     }

@@ -24,6 +24,9 @@ fn options(layout: Layout) -> Options {
         ("wal_segment_bytes", "65536"),
         ("table_bytes_max", "32768"),
         ("block_cache_bytes", "16384"),
+        ("open_tables_max", "4"),
+        ("compression", "lz4"),
+        ("prefix_extractor", "fixed-2"),
         ("memtable_stop_count", "2"),
         ("stall_policy", "hard"),
         ("sync_interval_ns", "20000000"),
@@ -86,6 +89,9 @@ fn run(layout: Layout) {
     assert!(metrics.flush_count > 10 && metrics.compaction_count > 0, "{metrics:?}");
     assert_eq!(metrics.reserved_bytes, 0);
     db.close().unwrap();
+    let by_branch = db.db().cached_bytes_by_branch();
+    let cached: u64 = by_branch.iter().map(|(_, bytes)| bytes).sum();
+    assert!(cached > 0 && cached == db.db().cached_bytes(), "{by_branch:?}");
     let db = BlockingDb::open(OsEnv, dir.path(), options(layout)).unwrap();
     for (name, model) in names.iter().zip(&models) {
         let got = db.tenant(name).unwrap().scan(..).unwrap();

@@ -9,7 +9,7 @@ use super::TableMeta;
 use super::format::{BlockHandle, FOOTER_BYTES};
 use crate::cache::{Part, PartKey};
 use crate::env::IoClass;
-use crate::types::to_usize;
+use crate::types::{BranchId, to_usize};
 
 /// A plain function's answer: done, or a part of a table must be loaded first.
 ///
@@ -101,6 +101,8 @@ impl ReadStats {
 pub struct ReadContext {
     /// Whose I/O it is.
     pub class: IoClass,
+    /// The branch that what enters the cache is charged to; 0 for nobody's.
+    pub owner: BranchId,
     /// Whether what is loaded enters the cache.
     pub fill_cache: bool,
     /// Bytes that an iterator reads at once, where that is more than a block; 0 to read single
@@ -145,6 +147,7 @@ impl ReadContext {
     pub fn new(class: IoClass) -> Self {
         Self {
             class,
+            owner: BranchId::default(),
             fill_cache: true,
             readahead_bytes: 0,
             stats: ReadStats::default(),
@@ -152,6 +155,11 @@ impl ReadContext {
             buffer: Vec::new(),
             tail: None,
         }
+    }
+
+    /// A context for reads of a branch.
+    pub fn of(class: IoClass, owner: BranchId) -> Self {
+        Self { owner, ..Self::new(class) }
     }
 
     /// A context for flushes and compactions: passes the cache by, reads `readahead_bytes` at once.

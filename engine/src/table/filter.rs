@@ -107,7 +107,8 @@ impl Filter {
     /// The filter with the extractor that its table names. A name that this engine does not know
     /// stands for an extractor that is never asked for.
     pub(crate) fn with_extractor(self, name: &str) -> Self {
-        Self { extractor: name.parse().ok(), ..self }
+        let extractor = if name.is_empty() { None } else { name.parse().ok() };
+        Self { extractor, ..self }
     }
 
     /// False only where the filter holds this extractor's prefixes and not this one.

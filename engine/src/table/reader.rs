@@ -415,7 +415,7 @@ impl<E: Env> TableSpace<E> {
 
     fn keep(&self, key: PartKey, part: Part, ctx: &mut ReadContext) {
         if ctx.fill_cache {
-            self.blocks.insert(key, part.clone());
+            self.blocks.insert(key, part.clone(), ctx.owner);
         }
         ctx.pinned.insert(key, part);
     }

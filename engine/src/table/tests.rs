@@ -155,6 +155,23 @@ fn a_get_costs_one_data_block_and_none_where_filter_or_bounds_rule_it_out() {
     assert_eq!(space.open_count(), 0);
 }
 
+fn may_hold(
+    env: &MemEnv,
+    space: &Space,
+    table: &Arc<TableMeta>,
+    (extractor, prefix): (&TreeExtractor, &[u8]),
+    ctx: &mut ReadContext,
+) -> bool {
+    let found = loop {
+        match space.may_hold_prefix(table, (extractor, prefix), ctx) {
+            Step::Ready(found) => break found,
+            Step::Need(need) => env.block_on(space.load(need, ctx)).unwrap(),
+        }
+    };
+    assert!(found || ctx.pinned.is_empty());
+    found
+}
+
 #[test]
 fn a_prefix_rules_out_tables_of_its_extractor_and_no_other() {
     let env = MemEnv::default();
@@ -175,14 +192,7 @@ fn a_prefix_rules_out_tables_of_its_extractor_and_no_other() {
     store(&env, 9, &bytes);
     tables.push(Arc::new(finished.meta(TableId { file: 9, offset: 0 })));
     let ask = |table: &Arc<TableMeta>, prefix: &[u8], ctx: &mut ReadContext| {
-        let found = loop {
-            match space.may_hold_prefix(table, (&own, prefix), ctx) {
-                Step::Ready(found) => break found,
-                Step::Need(need) => env.block_on(space.load(need, ctx)).unwrap(),
-            }
-        };
-        assert!(found || ctx.pinned.is_empty());
-        found
+        may_hold(&env, &space, table, (&own, prefix), ctx)
     };
     let mut ruled_out = [0; 5];
     for i in 0..80 {
@@ -391,6 +401,14 @@ proptest! {
                 let mut ctx = ReadContext::default();
                 let found = env.block_on(space.get(&table, key, seq, &mut ctx)).unwrap();
                 prop_assert_eq!(found.as_ref(), expected);
+            }
+        }
+        // Every prefix that is there is held, under the table's extractor and under any other.
+        let other = TreeExtractor { layout_bytes: 1, extractor: PrefixExtractor::FixedLength(1) };
+        for extractor in [format.extractor.unwrap_or(other), other] {
+            for prefix in entries.iter().filter_map(|entry| extractor.extract(&entry.key)) {
+                let mut ctx = ReadContext::default();
+                prop_assert!(may_hold(&env, &space, &table, (&extractor, prefix), &mut ctx));
             }
         }
         let bounds = ScanBounds::default();

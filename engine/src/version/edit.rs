@@ -271,3 +271,31 @@ fn decode_tables(d: &mut Decoder<'_>) -> Option<Vec<(u32, TableMeta)>> {
 pub fn shared(tables: Vec<(u32, TableMeta)>) -> Vec<(u32, Arc<TableMeta>)> {
     tables.into_iter().map(|(level, t)| (level, Arc::new(t))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Option<Edit> {
+        let mut d = Decoder::new(bytes);
+        Edit::decode(&mut d).filter(|_| d.is_empty())
+    }
+
+    #[test]
+    fn an_extractor_edit_comes_back_whole_and_no_made_up_name_does() {
+        let extractors =
+            [None, Some(PrefixExtractor::FixedLength(65_536)), Some(PrefixExtractor::Delimiter(0))];
+        for extractor in extractors {
+            let edit = Edit::TenantExtractor { branch: BranchId(300), extractor };
+            let mut bytes = Vec::new();
+            edit.encode(&mut bytes);
+            assert_eq!(decoded(&bytes), Some(edit));
+            assert!((0..bytes.len()).all(|end| decoded(&bytes[..end]).is_none()));
+        }
+        for name in ["fixed-0", "fixed-65537", "delimiter-2F", "8+fixed-1", "none"] {
+            let mut bytes = vec![TENANT_EXTRACTOR, 7];
+            put_bytes(&mut bytes, name.as_bytes());
+            assert_eq!(decoded(&bytes), None, "{name}");
+        }
+    }
+}

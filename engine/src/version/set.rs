@@ -313,3 +313,44 @@ impl State {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prefix::TreeExtractor;
+
+    fn extractor(set: &VersionSet, tree: u64) -> Option<TreeExtractor> {
+        set.tree(TreeId(tree)).unwrap().prefix_extractor()
+    }
+
+    #[test]
+    fn an_extractor_of_one_tenant_reaches_its_tree_and_a_new_manifest() {
+        let of_db = PrefixExtractor::FixedLength(8);
+        let own = Some(PrefixExtractor::Delimiter(b'/'));
+        let tenants = (3..=4).map(|id| (format!("t{id}"), BranchId(id), TreeId(id))).collect();
+        let set = VersionSet::new(Layout::PerTenant).with_extractor(Some(of_db));
+        set.apply(&Edit::CreateTenants { tenants }).unwrap();
+        let edit =
+            |branch, extractor| Edit::TenantExtractor { branch: BranchId(branch), extractor };
+        set.apply(&edit(3, own)).unwrap();
+        let default = Some(TreeExtractor { layout_bytes: 0, extractor: of_db });
+        let by_tree = |set: &VersionSet| (extractor(set, 3), extractor(set, 4));
+        let expected = (own.map(|e| TreeExtractor { layout_bytes: 0, extractor: e }), default);
+        assert_eq!(by_tree(&set), expected);
+        let again = VersionSet::new(Layout::PerTenant).with_extractor(Some(of_db));
+        for edit in set.edits() {
+            again.apply(&edit).unwrap();
+        }
+        assert_eq!(by_tree(&again), expected);
+        again.apply(&edit(3, None)).unwrap();
+        assert_eq!(by_tree(&again), (default, default));
+        assert!(again.apply(&edit(9, own)).is_err());
+        again.apply(&Edit::DropTenant { branch: BranchId(3) }).unwrap();
+        again.apply(&edit(3, own)).unwrap();
+        let shared = VersionSet::new(Layout::Shared).with_extractor(Some(of_db));
+        shared.apply(&Edit::CreateTrees { trees: vec![TreeId(1)] }).unwrap();
+        assert!(shared.apply(&edit(1, own)).is_err());
+        let behind = TreeExtractor { layout_bytes: 8, extractor: of_db };
+        assert_eq!(extractor(&shared, 1), Some(behind));
+    }
+}
