@@ -154,8 +154,7 @@ fn tables_of_any_compression_are_read_whatever_is_written() {
         tenant.flush().unwrap();
         assert_eq!(properties(&env)[0].compression, compression);
         expected.sort();
-        let found = tenant.scan(..).unwrap().collect::<Result<Vec<_>, _>>();
-        assert_eq!(found.unwrap(), expected);
+        assert_eq!(tenant.scan(..).unwrap().map(Result::unwrap).collect::<Vec<_>>(), expected);
         for round in 0..=round {
             let found = tenant.get(key(round, 50).as_bytes()).unwrap();
             assert_eq!(found.as_deref(), Some(value.as_bytes()));
