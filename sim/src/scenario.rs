@@ -182,7 +182,10 @@ impl Scenario {
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
         let creation = Draw { stream: Stream::new(seed, "scenario.creation") };
-        Draw { stream: Stream::new(seed, "scenario") }.scenario(creation)
+        let mut scenario = Draw { stream: Stream::new(seed, "scenario") }.scenario(creation);
+        let mut compaction = Draw { stream: Stream::new(seed, "scenario.compaction") };
+        scenario.options.extend(compaction.compaction_options());
+        scenario
     }
 
     /// Sets one option, or `profile`, `device`, `tenant_count`.
@@ -388,6 +391,17 @@ impl Draw {
         ];
         let set = set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         (set, budget >> 3)
+    }
+
+    fn compaction_options(&mut self) -> Vec<(String, String)> {
+        let policy = self.policy(&forebay_engine::policy::PolicyKind::Compaction.list());
+        let percent: u64 = self.pick(&[0, 20, 50], 50);
+        let age_s: u64 = self.pick(&[0, 0, 1], 0);
+        vec![
+            ("compaction_policy".to_owned(), policy),
+            ("compaction.tombstone_percent".to_owned(), percent.to_string()),
+            ("compaction.tombstone_age_s".to_owned(), age_s.to_string()),
+        ]
     }
 
     /// A policy without known defects: those run in tests of their own.
