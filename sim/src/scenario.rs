@@ -196,6 +196,7 @@ impl Scenario {
         let mut scenario = stream("scenario").scenario(stream("scenario.creation"));
         let mut errors = stream("scenario.errors");
         let mut media = stream("scenario.media");
+        scenario.options.extend(stream("scenario.compaction").compaction_options());
         if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
             return scenario;
         }
@@ -415,6 +416,17 @@ impl Draw {
         ];
         let set = set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         (set, budget >> 3)
+    }
+
+    fn compaction_options(&mut self) -> Vec<(String, String)> {
+        let policy = self.policy(&forebay_engine::policy::PolicyKind::Compaction.list());
+        let percent: u64 = self.pick(&[0, 20, 50], 50);
+        let age_s: u64 = self.pick(&[0, 0, 1], 0);
+        vec![
+            ("compaction_policy".to_owned(), policy),
+            ("compaction.tombstone_percent".to_owned(), percent.to_string()),
+            ("compaction.tombstone_age_s".to_owned(), age_s.to_string()),
+        ]
     }
 
     /// A policy without known defects: those run in tests of their own.
