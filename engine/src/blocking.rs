@@ -9,8 +9,10 @@ use crate::db::Db;
 use crate::env::BlockingEnv;
 use crate::error::Result;
 use crate::options::Options;
+use crate::repair::{RepairOptions, RepairReport};
 use crate::tenant::Tenant;
 use crate::types::SeqNo;
+use crate::verify::{Checked, VerifyReport};
 use crate::write::WriteOptions;
 
 /// A database whose calls block.
@@ -55,6 +57,15 @@ impl<E: BlockingEnv> BlockingDb<E> {
         Ok(Self { env, db })
     }
 
+    /// As [`Db::repair`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn repair(env: &E, dir: &Path, options: &RepairOptions) -> Result<RepairReport> {
+        env.block_on(Db::repair(env, dir, options))
+    }
+
     /// The same database for callers that await.
     pub fn db(&self) -> &Db<E> {
         &self.db
@@ -95,6 +106,15 @@ impl<E: BlockingEnv> BlockingDb<E> {
     /// As there.
     pub fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         self.env.block_on(self.db.write(batch, options))
+    }
+
+    /// As [`Db::verify`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn verify(&self, progress: impl FnMut(&Checked)) -> Result<VerifyReport> {
+        self.env.block_on(self.db.verify(progress))
     }
 
     /// As [`Db::close`].

@@ -18,7 +18,7 @@
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `jobs`, `shared` |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
-//! | verbs | `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
+//! | verbs | `recovery`, `replay`, `open`, `tenancy`, [`inspect`], [`verify`], [`repair`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 
@@ -49,6 +49,7 @@ pub mod policy;
 pub mod pressure;
 pub mod read;
 mod recovery;
+pub mod repair;
 mod replay;
 mod retain;
 mod shared;
@@ -57,6 +58,7 @@ pub mod table;
 mod tenancy;
 pub mod tenant;
 pub mod types;
+pub mod verify;
 pub mod version;
 pub mod wal;
 pub mod write;

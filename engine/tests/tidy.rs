@@ -31,6 +31,8 @@ const ROWS: &[(&str, &[&str])] = &[
             "open",
             "tenancy",
             "inspect",
+            "verify",
+            "repair",
         ],
     ),
     ("loop", &["background"]),

@@ -363,7 +363,7 @@ impl<E: Env> TableSpace<E> {
         }
     }
 
-    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Filter>> {
+    pub(crate) fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<Arc<Filter>> {
         match self.lookup(table.filter_key(), ctx) {
             Some((Part::Filter(filter), _)) => Some(filter),
             _ => None,

@@ -17,6 +17,7 @@
 
 mod frame;
 pub mod reader;
+pub mod salvage;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
