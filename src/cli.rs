@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{self, Stop, fuzz, inspect, keep, replay, shell};
+use crate::commands::{self, Stop, fuzz, inspect, keep, repair, replay, shell, verify};
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
 use crate::record::World;
@@ -100,6 +100,10 @@ pub enum Command {
     Shell(shell::ShellArgs),
     /// Print what lies in a database directory, damaged or not
     Inspect(inspect::InspectArgs),
+    /// Check everything in a database directory
+    Verify(verify::VerifyArgs),
+    /// Make a damaged database directory open again; deletes nothing
+    Repair(repair::RepairArgs),
     /// List what settings may name
     List {
         /// What to list
@@ -219,6 +223,8 @@ pub fn main() -> ExitCode {
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
+        Command::Verify(args) => verify::run(args, (global.format == Format::Json, global.quiet)),
+        Command::Repair(args) => repair::run(args, global.format == Format::Json),
         Command::List { what } => commands::list::list(global, *what),
         Command::Completions { shell } => commands::completions::completions(*shell),
     };

@@ -66,9 +66,11 @@ use crate::error::Result;
 use crate::options::{Options, TenantOptions};
 use crate::prefix::PrefixExtractor;
 use crate::read::Scan;
+use crate::repair::{RepairOptions, RepairReport};
 use crate::table::ReadStats;
 use crate::tenant::{ScanOptions, Snapshot, Tenant};
 use crate::types::SeqNo;
+use crate::verify::{Checked, VerifyReport};
 use crate::write::WriteOptions;
 
 /// A database whose calls block.
@@ -111,6 +113,15 @@ impl<E: BlockingEnv> BlockingDb<E> {
     pub fn open(env: E, dir: &Path, options: Options) -> Result<Self> {
         let db = env.block_on(Db::open(env.clone(), dir, options))?;
         Ok(Self { env, db })
+    }
+
+    /// As [`Db::repair`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn repair(env: &E, dir: &Path, options: &RepairOptions) -> Result<RepairReport> {
+        env.block_on(Db::repair(env, dir, options))
     }
 
     /// The same database for callers that await.
@@ -166,6 +177,15 @@ impl<E: BlockingEnv> BlockingDb<E> {
     /// As there.
     pub fn write(&self, batch: WriteBatch, options: WriteOptions) -> Result<SeqNo> {
         self.env.block_on(self.db.write(batch, options))
+    }
+
+    /// As [`Db::verify`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn verify(&self, progress: impl FnMut(&Checked)) -> Result<VerifyReport> {
+        self.env.block_on(self.db.verify(progress))
     }
 
     /// As [`Db::close`].

@@ -17,12 +17,14 @@ use crate::metrics::Metrics;
 use crate::open;
 use crate::options::{Options, TenantOptions};
 use crate::read;
+use crate::repair::{self, RepairOptions, RepairReport};
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
 use crate::space;
 use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
+use crate::verify::{self, VerifyReport};
 use crate::version::edit::Edit;
 use crate::version::tree::Branch;
 use crate::wal::segment_path;
@@ -108,6 +110,16 @@ impl<E: Env> Db<E> {
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { owner: Arc::new(owner) })
+    }
+
+    /// Makes a damaged directory, which nobody has open, one that opens again, from whatever in it
+    /// is whole: see [`repair`](crate::repair). Nothing is deleted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`repair::repair`].
+    pub async fn repair(env: &E, dir: &Path, options: &RepairOptions) -> Result<RepairReport> {
+        repair::repair(env, dir, options).await
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared<E>> {
@@ -330,6 +342,17 @@ impl<E: Env> Db<E> {
         let branch = self.shared().set.tenant(tenant);
         let branch = branch.ok_or_else(|| Error::UnknownTenant(tenant.to_owned()))?;
         read::entries(self.shared(), &branch).await
+    }
+
+    /// Reads and checks everything that the database consists of, beside whatever it does, and
+    /// reports what is not as it should be: see [`verify`](crate::verify). Long; `progress` is
+    /// called behind every table and segment.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; the world's, where the directory cannot be listed. All else is in the report.
+    pub async fn verify(&self, progress: impl FnMut(&verify::Checked)) -> Result<VerifyReport> {
+        verify::verify_open(self.shared(), progress).await
     }
 
     /// Counters and gauges at this instant.

@@ -18,7 +18,8 @@
 //! | state | [`version`] |
 //! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared` |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
-//! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy`, [`inspect`] |
+//! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy` |
+//! | verbs | [`inspect`], [`verify`], [`repair`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 //! | checks | [`decoders`] |
@@ -54,6 +55,7 @@ pub mod prefix;
 pub mod pressure;
 pub mod read;
 mod recovery;
+pub mod repair;
 mod replay;
 mod retain;
 mod shared;
@@ -64,6 +66,7 @@ pub mod table;
 mod tenancy;
 pub mod tenant;
 pub mod types;
+pub mod verify;
 pub mod version;
 pub mod wal;
 pub mod write;

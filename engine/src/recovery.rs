@@ -94,7 +94,7 @@ pub(crate) async fn read_versions<E: Env>(
     Ok(Recovered { set, manifest, names, next_file: highest + 1, mentioned })
 }
 
-fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
+pub(crate) fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
     match edit {
         Edit::Flush { table, .. } => files.extend(table.iter().map(|t| t.id.file)),
         Edit::Compact { removed, added, .. } => {

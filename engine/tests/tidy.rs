@@ -32,6 +32,8 @@ const ROWS: &[(&str, &[&str])] = &[
             "open",
             "tenancy",
             "inspect",
+            "verify",
+            "repair",
         ],
     ),
     ("loop", &["background"]),

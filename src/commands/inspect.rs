@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use forebay_engine::env::BlockingEnv as _;
 use forebay_engine::env::os::OsEnv;
-use forebay_engine::inspect::{self, Inspection, Place};
+use forebay_engine::inspect::{self, Inspection, Look, Place};
 use forebay_engine::layout::check_name;
 use forebay_engine::types::{Kind, TreeId, to_u64};
 use forebay_engine::version::edit::Edit;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use crate::number::thousands;
 
-const COLUMNS: usize = 100;
+pub(super) const COLUMNS: usize = 100;
 const ROWS_MAX: usize = 40;
 
 /// Arguments of `forebay inspect`.
@@ -32,6 +32,12 @@ pub struct InspectArgs {
     /// Also lists every version of a key
     #[arg(long, num_args = 2, value_names = ["TENANT", "KEY"])]
     pub key: Option<Vec<OsString>>,
+    /// Also lists the records of the log
+    #[arg(long)]
+    pub wal: bool,
+    /// Prints one file of tables instead: properties and blocks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "wal", "manifest"])]
+    pub table: Option<String>,
     /// Lists only the edits, tables and trees of one tenant
     #[arg(long, value_name = "TENANT[@BRANCH]")]
     pub manifest: Option<String>,
@@ -54,6 +60,16 @@ struct SegmentLine {
     segment: u64,
     bytes: u64,
     records: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RecordLine {
+    file: String,
+    offset: u64,
+    kind: &'static str,
+    seq: u64,
+    entries: u64,
+    trees: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +107,8 @@ struct Report {
     schema: &'static str,
     tables: Vec<Table>,
     wal: Vec<SegmentLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records: Option<Vec<RecordLine>>,
     edits: Vec<EditLine>,
     trees: Vec<TreeLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +118,9 @@ struct Report {
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &InspectArgs, json: bool) -> u8 {
+    if let Some(file) = &args.table {
+        return super::tables::run(&args.dir, file, json);
+    }
     let report = match look(args) {
         Ok(report) => report,
         Err(what) => {
@@ -134,11 +155,12 @@ fn look(args: &InspectArgs) -> Result<Report, String> {
         Some(text) => Some(tenant_of(text).map_err(|e| format!("--manifest: {e}"))?),
         None => None,
     };
-    let found = OsEnv.block_on(inspect::inspect(&OsEnv, &args.dir, key));
+    let look = Look { key, records: args.wal };
+    let found = OsEnv.block_on(inspect::inspect(&OsEnv, &args.dir, look));
     let found = found.map_err(|error| error.to_string())?;
     let found =
         found.ok_or_else(|| format!("{} holds no database: no CURRENT", args.dir.display()))?;
-    let mut report = Report::new(&found, key.is_some());
+    let mut report = Report::new(&found, (key.is_some(), args.wal));
     if let Some(tenant) = wanted {
         report.keep_only(tenant, &found);
     }
@@ -163,7 +185,7 @@ fn place_name(place: Place) -> String {
 }
 
 impl Report {
-    fn new(found: &Inspection, with_history: bool) -> Self {
+    fn new(found: &Inspection, (with_history, with_records): (bool, bool)) -> Self {
         let branches = |tree: TreeId| {
             let tree = found.trees.iter().find(|t| t.tree == tree);
             tree.map_or_else(Vec::new, |t| t.branches.clone())
@@ -198,6 +220,14 @@ impl Report {
             kind: if v.kind == Kind::Put { "put" } else { "delete" },
             place: place_name(v.place),
         });
+        let records = found.records.iter().map(|r| RecordLine {
+            file: format!("{:06}.wal", r.segment),
+            offset: r.offset,
+            kind: r.kind,
+            seq: r.seq,
+            entries: r.entries,
+            trees: r.trees.iter().map(|tree| tree.0).collect(),
+        });
         let wal = found.wal.iter();
         Self {
             schema: "forebay.inspect/1",
@@ -205,6 +235,7 @@ impl Report {
             wal: wal
                 .map(|s| SegmentLine { segment: s.segment, bytes: s.bytes, records: s.records })
                 .collect(),
+            records: with_records.then(|| records.collect()),
             edits: edits.collect(),
             trees: trees.collect(),
             history: with_history.then(|| history.collect()),
@@ -235,7 +266,7 @@ impl Report {
 }
 
 /// Lines of one kind under a heading: all of them, or the last [`ROWS_MAX`].
-fn section<T>(
+pub(super) fn section<T>(
     out: &mut impl Write,
     (title, head): (&str, &str),
     rows: &[T],
@@ -281,6 +312,21 @@ fn show(report: &Report, out: &mut impl Write) -> io::Result<()> {
     section(out, ("wal", "segment                 bytes       records"), &report.wal, |s| {
         format!("{:06} {:>22} {:>13}", s.segment, thousands(s.bytes), thousands(s.records))
     })?;
+    if let Some(records) = &report.records {
+        let head = "file             offset  kind                 seq    entries  trees";
+        section(out, ("records", head), records, |r| {
+            let trees: Vec<String> = r.trees.iter().map(ToString::to_string).collect();
+            format!(
+                "{:<12} {:>10}  {:<12} {:>11} {:>10}  {}",
+                r.file,
+                r.offset,
+                r.kind,
+                r.seq,
+                thousands(r.entries),
+                trees.join(" ")
+            )
+        })?;
+    }
     section(
         out,
         ("edits", "file                   offset  kind            tree"),

@@ -10,10 +10,13 @@ mod interrupt;
 pub mod keep;
 pub mod list;
 mod print;
+pub mod repair;
 pub mod replay;
 pub mod run;
 pub mod shell;
 mod store;
+mod tables;
+pub mod verify;
 
 use std::io::{self, Write};
 

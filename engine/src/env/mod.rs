@@ -148,7 +148,8 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Holds a directory against other processes until it is dropped.
     type Lock: Send + Sync + 'static;
 
-    /// Opens an existing file for reading and writing.
+    /// Opens an existing file for reading and writing; where the world permits reading alone, for
+    /// that, and writes to it fail.
     ///
     /// # Errors
     ///

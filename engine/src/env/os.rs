@@ -139,7 +139,13 @@ impl Env for OsEnv {
     type Lock = OsLock;
 
     async fn open(&self, path: &Path) -> Result<OsFile> {
-        OsFile::open(OpenOptions::new().read(true).write(true), "open", path)
+        match OsFile::open(OpenOptions::new().read(true).write(true), "open", path) {
+            Err(Error::Io {
+                kind: io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem,
+                ..
+            }) => OsFile::open(OpenOptions::new().read(true), "open", path),
+            other => other,
+        }
     }
 
     async fn create(&self, path: &Path) -> Result<OsFile> {
@@ -235,5 +241,23 @@ impl Env for OsEnv {
 impl BlockingEnv for OsEnv {
     fn block_on<F: Future>(&self, future: F) -> F::Output {
         thread::block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_that_may_not_be_written_is_read_and_refuses_writes() {
+        OsEnv.block_on(async {
+            // Not even root may open this one for writing.
+            let path = Path::new("/proc/sys/kernel/ostype");
+            assert!(OpenOptions::new().write(true).open(path).is_err());
+            let file = OsEnv.open(path).await.unwrap();
+            assert_eq!(file.read_at(0, 5, IoClass::Read).await.unwrap(), "Linux");
+            assert!(file.write_at(0, b"x", IoClass::Read).await.is_err());
+        });
     }
 }

@@ -428,7 +428,11 @@ impl<E: Env> TableSpace<E> {
         }
     }
 
-    fn filter(&self, table: &TableMeta, ctx: &ReadContext) -> Option<(Arc<Filter>, bool)> {
+    pub(crate) fn filter(
+        &self,
+        table: &TableMeta,
+        ctx: &ReadContext,
+    ) -> Option<(Arc<Filter>, bool)> {
         match self.lookup(table.filter_key(), ctx) {
             Some((Part::Filter(filter), cached)) => Some((filter, cached)),
             _ => None,

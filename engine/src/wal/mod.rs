@@ -19,6 +19,7 @@
 
 mod frame;
 pub mod reader;
+pub mod salvage;
 pub mod writer;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,10 @@
 //! removes meanwhile are then reported as missing. What cannot be read is told as an error beside
 //! what can. Every byte of the live manifest, log and tables is read and checked.
 
+pub(crate) mod log;
+pub mod table;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,22 +15,21 @@ use bytes::Bytes;
 
 use crate::env::{Env, IoClass};
 use crate::error::{Error, Result};
-use crate::iter::{self, ScanBounds, TableIter};
+use crate::inspect::log::find_chain;
 use crate::options::Layout;
 use crate::recovery::numbered;
-use crate::table::context::Wanted;
-use crate::table::{Need, ReadContext, TableMeta, TableSpace, table_path};
-use crate::types::{BranchId, FileNumber, Kind, SeqNo, TableId, TreeId, to_u64};
+use crate::table::{TableMeta, TableSpace};
+use crate::types::{BranchId, Entry, FileNumber, Kind, SeqNo, TableId, TreeId, to_u64, to_usize};
+use crate::verify::{check_table, segments_of};
 use crate::version::edit::Edit;
 use crate::version::manifest::{
     current_path, manifest_path, read_current, read_file, read_manifest_prefix,
 };
 use crate::version::set::VersionSet;
 use crate::wal::reader::read_segment_prefix;
-use crate::wal::{Record, WalEntry, segment_path};
+use crate::wal::{Record, segment_path};
 
 const OPEN_TABLES_MAX: u32 = 16;
-const READAHEAD_BYTES: u32 = 256 * 1024;
 
 /// A table of a tree. One table in two trees is listed twice.
 #[derive(Clone, Debug)]
@@ -48,6 +51,23 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// Whole batches in it.
     pub records: u64,
+}
+
+/// A record of the log.
+#[derive(Clone, Debug)]
+pub struct RecordReport {
+    /// Its segment.
+    pub segment: u64,
+    /// Where it begins there.
+    pub offset: u64,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The number of its first entry; of a segment's first record the highest number before it.
+    pub seq: SeqNo,
+    /// Its entries.
+    pub entries: u64,
+    /// Trees that they were written to, each once.
+    pub trees: Vec<TreeId>,
 }
 
 /// An edit of the live manifest.
@@ -99,6 +119,8 @@ pub struct Inspection {
     pub tables: Vec<TableReport>,
     /// Segments that the log needs, oldest first.
     pub wal: Vec<SegmentReport>,
+    /// Records of the log, where they were asked for.
+    pub records: Vec<RecordReport>,
     /// Edits in the order of the live manifest.
     pub edits: Vec<EditReport>,
     /// Trees by id.
@@ -109,6 +131,15 @@ pub struct Inspection {
     pub errors: Vec<Error>,
 }
 
+/// What to look for beside what lies there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<'a> {
+    /// Every version of a tenant's key.
+    pub key: Option<(&'a str, &'a [u8])>,
+    /// Every record of the log.
+    pub records: bool,
+}
+
 /// The key whose versions are looked for, as its tree stores it.
 struct Wish {
     tree: TreeId,
@@ -116,17 +147,12 @@ struct Wish {
     key: Bytes,
 }
 
-/// Reads the database in `dir`; with a tenant and a key, every version of that key too. `None`
-/// where there is no database.
+/// Reads the database in `dir`, and what `look` asks for; `None` where there is no database.
 ///
 /// # Errors
 ///
 /// The world's, where the directory cannot be listed. All else is in [`Inspection::errors`].
-pub async fn inspect<E: Env>(
-    env: &E,
-    dir: &Path,
-    key: Option<(&str, &[u8])>,
-) -> Result<Option<Inspection>> {
+pub async fn inspect<E: Env>(env: &E, dir: &Path, look: Look<'_>) -> Result<Option<Inspection>> {
     let names = env.list(dir).await?;
     let mut out = Inspection::default();
     let set = VersionSet::new(Layout::PerTenant);
@@ -142,7 +168,7 @@ pub async fn inspect<E: Env>(
         Err(error) => out.errors.push(error),
     }
     list_trees(&set, &mut out);
-    let wish = key.and_then(|(tenant, key)| {
+    let wish = look.key.and_then(|(tenant, key)| {
         let branch = set.tenant(tenant);
         if branch.is_none() {
             out.errors.push(Error::UnknownTenant(tenant.to_owned()));
@@ -151,7 +177,7 @@ pub async fn inspect<E: Env>(
         let (tree, place) = branch.places.first()?;
         Some(Wish { tree: tree.id, branch: branch.id, key: place.key(key) })
     });
-    read_log(env, dir, (&names, set.wal_floor(), wish.as_ref()), &mut out).await;
+    read_log(env, dir, (&names, set.wal_floor(), (wish.as_ref(), look.records)), &mut out).await;
     read_tables(env, dir, wish.as_ref(), &mut out).await;
     out.history.sort_by_key(|version| (u64::MAX - version.seq, version.place));
     Ok(Some(out))
@@ -210,84 +236,58 @@ fn list_trees(set: &VersionSet, out: &mut Inspection) {
     }
 }
 
-/// Walks the log as recovery does, from the newest segment back along the predecessors.
 async fn read_log<E: Env>(
     env: &E,
     dir: &Path,
-    (names, floor, wish): (&[String], u64, Option<&Wish>),
+    (names, floor, asked): (&[String], u64, (Option<&Wish>, bool)),
     out: &mut Inspection,
 ) {
-    let mut segments: Vec<u64> = names
-        .iter()
-        .filter_map(|name| numbered(name).filter(|(n, kind)| *kind == "wal" && *n >= floor))
-        .map(|(number, _)| number)
-        .collect();
-    segments.sort_unstable();
-    let mut next: Option<(u64, u64)> = None;
-    for segment in segments.iter().rev().copied() {
-        let limit = match next {
-            Some((wanted, limit)) if wanted == segment => Some(limit),
-            // Begun, and never part of the log.
-            Some(_) => continue,
-            None => None,
-        };
+    let chain = find_chain(env, dir, &segments_of(names), floor).await;
+    out.errors.extend(chain.errors);
+    for (segment, limit) in chain.segments {
         let path = segment_path(dir, segment);
         let bytes = match read_file(env, &path, IoClass::Wal).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 out.errors.push(error);
-                next = None;
                 continue;
             }
         };
         let (found, damage) = read_segment_prefix(&path, segment, &bytes, limit);
         out.errors.extend(damage);
-        let mut records = 0;
-        let mut before = None;
+        let is_batch = |(_, r): &&(u64, Record)| matches!(r, Record::Batch { .. });
+        let records = to_u64(found.records.iter().filter(is_batch).count());
         for (offset, record) in found.records {
-            match record {
-                Record::Predecessor { segment: predecessor, valid_bytes, carried, .. } => {
-                    before = Some((predecessor, valid_bytes));
-                    versions_in(carried.iter(), wish, Place::Log(segment, offset), out);
-                }
-                Record::Batch { first_seq, entries } => {
-                    records += 1;
-                    let numbered: Vec<_> = (first_seq..).zip(entries).collect();
-                    versions_in(numbered.iter(), wish, Place::Log(segment, offset), out);
-                }
-            }
-        }
-        // Begun, or a spare: the one before it is the newest.
-        if next.is_none() && before.is_none() {
-            continue;
+            read_record((segment, offset), record, asked, out);
         }
         out.wal.push(SegmentReport { segment, bytes: to_u64(bytes.len()), records });
-        next = before;
-    }
-    out.wal.reverse();
-    if let Some((missing, _)) = next
-        && missing > 0
-        && missing >= floor
-        && !segments.contains(&missing)
-    {
-        let what = "a later segment names it as its predecessor, but it does not exist";
-        out.errors.push(Error::corruption(&segment_path(dir, missing), 0, what));
     }
 }
 
-/// Keeps the versions of the key that is looked for.
-fn versions_in<'a>(
-    entries: impl Iterator<Item = &'a (SeqNo, WalEntry)>,
-    wish: Option<&Wish>,
-    place: Place,
+fn read_record(
+    (segment, offset): (u64, u64),
+    record: Record,
+    (wish, listed): (Option<&Wish>, bool),
     out: &mut Inspection,
 ) {
+    let (kind, seq, entries) = match record {
+        Record::Predecessor { last_seq, carried, .. } => ("predecessor", last_seq, carried),
+        Record::Batch { first_seq, entries } => {
+            ("batch", first_seq, (first_seq..).zip(entries).collect())
+        }
+    };
+    if listed {
+        let trees: BTreeSet<TreeId> = entries.iter().map(|(_, e)| e.tree).collect();
+        let (trees, count) = (trees.into_iter().collect(), to_u64(entries.len()));
+        out.records.push(RecordReport { segment, offset, kind, seq, entries: count, trees });
+    }
     let Some(wish) = wish else { return };
     for (seq, entry) in entries {
-        let key = entry.data.get(..crate::types::to_usize(entry.key_bytes.into()));
+        let key = entry.data.get(..to_usize(u64::from(entry.key_bytes)));
         let owner = (entry.tree, entry.branch) == (wish.tree, wish.branch);
         if owner && key == Some(&wish.key[..]) {
-            out.history.push(VersionReport { seq: *seq, kind: entry.kind, place });
+            let place = Place::Log(segment, offset);
+            out.history.push(VersionReport { seq, kind: entry.kind, place });
         }
     }
 }
@@ -297,42 +297,12 @@ async fn read_tables<E: Env>(env: &E, dir: &Path, wish: Option<&Wish>, out: &mut
     for TableReport { tree, level, meta } in &out.tables {
         let key = wish.filter(|w| w.tree == *tree).map(|w| &w.key);
         let place = Place::Table(meta.id, *level);
-        let found = &mut |seq, kind| out.history.push(VersionReport { seq, kind, place });
-        if let Err(error) = read_table(&space, meta, key, found).await {
-            out.errors.push(error);
-        }
+        let mut see = |entry: &Entry| {
+            if key == Some(&entry.key) {
+                out.history.push(VersionReport { seq: entry.seq, kind: entry.kind, place });
+            }
+        };
+        let check = check_table(env, &space, meta, &mut see).await;
+        out.errors.extend(check.errors);
     }
-}
-
-/// Reads and checks every part of a table, and calls `found` with each version of a key.
-async fn read_table<E: Env>(
-    space: &Arc<TableSpace<E>>,
-    table: &Arc<TableMeta>,
-    key: Option<&Bytes>,
-    found: &mut impl FnMut(SeqNo, Kind),
-) -> Result<()> {
-    let mut ctx = ReadContext::bulk(IoClass::Read, READAHEAD_BYTES);
-    let says_otherwise = |what: &str| {
-        Error::corruption(&table_path(space.dir(), table.id.file), table.id.offset, what)
-    };
-    if space.properties(table, &mut ctx).await?.meta != **table {
-        return Err(says_otherwise("the table's properties are not what the manifest says"));
-    }
-    let filter = Need { table: Arc::clone(table), what: Wanted::Filter };
-    space.load(filter, &mut ctx).await?;
-    ctx.unpin(table);
-    let mut iter = TableIter::new(Arc::clone(space), Arc::clone(table), ScanBounds::default());
-    let (mut entries, mut tombstones) = (0_u64, 0_u64);
-    while let Some(entry) = iter::next(&mut iter, space, &mut ctx).await? {
-        entries += 1;
-        tombstones += u64::from(entry.kind == Kind::Delete);
-        if key == Some(&entry.key) {
-            found(entry.seq, entry.kind);
-        }
-    }
-    if (entries, tombstones) != (table.entries, table.tombstones) {
-        let what = format!("{entries} entries, {tombstones} of them tombstones, are not its own");
-        return Err(says_otherwise(&what));
-    }
-    Ok(())
 }
