@@ -22,6 +22,7 @@ struct State {
 pub(crate) struct LogSpace {
     state: Mutex<State>,
     bytes: AtomicU64,
+    highest_tried: AtomicU64,
 }
 
 impl LogSpace {
@@ -47,6 +48,18 @@ impl LogSpace {
     /// The oldest live segment; 0 for none.
     pub(crate) fn oldest(&self) -> u64 {
         self.state.lock().segments.keys().next().copied().unwrap_or(0)
+    }
+
+    /// The highest number of a segment that was begun, whether that succeeded or not: a later one
+    /// must be above it, since a file whose removal a crash undoes may be whole.
+    pub(crate) fn highest_begun(&self) -> u64 {
+        let newest = self.state.lock().segments.keys().next_back().copied().unwrap_or(0);
+        newest.max(self.highest_tried.load(Ordering::Relaxed))
+    }
+
+    /// A segment is about to begin.
+    pub(crate) fn begin(&self, segment: u64) {
+        self.highest_tried.fetch_max(segment, Ordering::Relaxed);
     }
 
     /// A memtable's oldest entry lies in this segment.

@@ -3,7 +3,8 @@
 use crate::env::Env;
 use crate::events::Event;
 use crate::shared::Shared;
-use crate::write::segments::create_spare;
+use crate::wal::segment_path;
+use crate::write::segments::{create_spare, is_newest};
 
 /// Asks the disk and lets writers know where that changes anything. While the disk is full it is
 /// asked at most ten times a second.
@@ -35,6 +36,10 @@ pub(crate) async fn ensure_spare<E: Env>(shared: &Shared<E>) -> bool {
         return false;
     }
     match create_spare(shared).await {
+        Ok(spare) if !is_newest(shared, &spare) => {
+            drop(shared.env.remove(&segment_path(&shared.dir, spare.segment())).await);
+            true
+        }
         Ok(spare) => {
             *shared.spare.lock() = Some(spare);
             ask(shared).await;

@@ -44,6 +44,12 @@ pub(crate) async fn create_spare<E: Env>(shared: &Shared<E>) -> Result<Spare<E>>
     made
 }
 
+/// Whether a spare may be the next segment: numbers ascend along the log, and while the background
+/// made this one, a segment with a higher number may have begun.
+pub(crate) fn is_newest<E: Env>(shared: &Shared<E>, spare: &Spare<E>) -> bool {
+    spare.segment() > shared.log.highest_begun()
+}
+
 /// Begins the successor of a segment, which takes no more records from here on, and makes `writer`
 /// the successor. Everything published is durable then.
 ///
@@ -58,13 +64,17 @@ pub(super) async fn begin_next<E: Env>(
     let published = shared.visible_seq();
     let carried = unsynced(shared, writer.synced_seq(), published)?;
     let spare = shared.spare.lock().take();
-    // One that the background made before a segment that was made here is not the newest file.
     let spare = match spare {
-        Some(spare) if spare.segment() > writer.segment() => spare,
-        Some(_) | None => create_spare(shared).await?,
+        Some(spare) if is_newest(shared, &spare) => spare,
+        Some(stale) => {
+            drop(shared.env.remove(&segment_path(&shared.dir, stale.segment())).await);
+            create_spare(shared).await?
+        }
+        None => create_spare(shared).await?,
     };
     let segment = spare.segment();
     let before = writer.as_predecessor(published);
+    shared.log.begin(segment);
     match SegmentWriter::begin(&shared.env, spare, before, &carried).await {
         Ok(next) => *writer = next,
         Err(error) => {

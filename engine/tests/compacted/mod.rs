@@ -7,7 +7,7 @@ use std::sync::Arc;
 use forebay_engine::env::mem::MemEnv;
 use forebay_engine::env::{BlockingEnv, Env};
 use forebay_engine::events::{Event, Listener};
-use forebay_engine::inspect::{Inspection, TableReport, inspect};
+use forebay_engine::inspect::{Inspection, Look, TableReport, inspect};
 use forebay_engine::options::{Layout, Options};
 use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Tenant, WriteOptions};
@@ -110,7 +110,9 @@ impl World {
 
     /// What the directory holds.
     pub(crate) fn inspect(&self, key: Option<(&str, &[u8])>) -> Inspection {
-        let found = self.block_on(inspect(&self.env, Path::new("/db"), key)).unwrap();
+        let found = self
+            .block_on(inspect(&self.env, Path::new("/db"), Look { key, ..Look::default() }))
+            .unwrap();
         found.unwrap()
     }
 

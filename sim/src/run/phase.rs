@@ -19,8 +19,8 @@ use crate::env::SimTask;
 use crate::fault::FaultPlan;
 use crate::scenario::{CrashKind, End, Phase, Write};
 
-/// A database may take this long to see that space is back.
-const FULL_DISK_NOTICED_NS: Nanos = 300_000_000;
+/// A database may take this long to see that space is back: what its ticker waits for may be slow.
+const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
 
 impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
