@@ -69,11 +69,9 @@ pub struct ScanOptions<'s, E: Env> {
 
 impl<E: Env> Clone for ScanOptions<'_, E> {
     fn clone(&self) -> Self {
-        *self
+        Self { reverse: self.reverse, snapshot: self.snapshot }
     }
 }
-
-impl<E: Env> Copy for ScanOptions<'_, E> {}
 
 impl<E: Env> Default for ScanOptions<'_, E> {
     fn default() -> Self {

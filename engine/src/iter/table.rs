@@ -67,12 +67,8 @@ struct Reverse {
     data: Option<ReverseCursor>,
 }
 
-/// What a plain function found, where the table may have nothing at all.
-enum Start {
-    At(Place, Option<Entry>),
-    /// No block may hold a key of the range.
-    Outside,
-}
+/// Where a table is entered and the entry there; `None` where no block may hold a key of the range.
+type Start = Option<(Place, Option<Entry>)>;
 
 impl<E: Env> fmt::Debug for TableIter<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,11 +117,11 @@ impl<E: Env> Part<E> {
         edge: &Edge,
         ctx: &mut ReadContext,
     ) -> Result<Step<Start>> {
-        let Edge::Before(from) = edge else { return Ok(Step::Ready(Start::Outside)) };
+        let Edge::Before(from) = edge else { return Ok(Step::Ready(None)) };
         let mut cursor = BlockCursor::new(Arc::clone(&index.block), Vec::new());
         let found = cursor.seek(from, seek_suffix(SEQ_MAX));
         if !self.placed(&index.block, found)? || Self::begins_from(&cursor, &self.bounds.upper) {
-            return Ok(Step::Ready(Start::Outside));
+            return Ok(Step::Ready(None));
         }
         let block = match self.block((&cursor, index.salt), ctx)? {
             Step::Ready(block) => block,
@@ -139,7 +135,7 @@ impl<E: Env> Part<E> {
             None
         };
         let place = Forward { index: cursor, salt: index.salt, data: Some(data) };
-        Ok(Step::Ready(Start::At(Place::Forward(place), entry)))
+        Ok(Step::Ready(Some((Place::Forward(place), entry))))
     }
 
     /// An index cursor on the last block that may hold a key before an edge.
@@ -175,10 +171,10 @@ impl<E: Env> Part<E> {
         ctx: &mut ReadContext,
     ) -> Result<Step<Start>> {
         let Some(back) = self.last_block_before(index, edge)? else {
-            return Ok(Step::Ready(Start::Outside));
+            return Ok(Step::Ready(None));
         };
         let Some(current) = back.current().filter(|at| !self.bounds.is_past(at.key().0)) else {
-            return Ok(Step::Ready(Start::Outside));
+            return Ok(Step::Ready(None));
         };
         let block = match self.block((current, index.salt), ctx)? {
             Step::Ready(block) => block,
@@ -191,7 +187,7 @@ impl<E: Env> Part<E> {
         };
         let entry = self.placed(data.block(), entry)?;
         let place = Reverse { index: back, salt: index.salt, data: Some(data) };
-        Ok(Step::Ready(Start::At(Place::Reverse(place), entry)))
+        Ok(Step::Ready(Some((Place::Reverse(place), entry))))
     }
 
     fn step_forward(&self, at: &mut Forward, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
@@ -319,8 +315,8 @@ impl<E: Env> TableIter<E> {
             part.start_forward(&index, edge, ctx)?
         };
         let (place, entry) = match started {
-            Step::Ready(Start::At(place, entry)) => (place, entry),
-            Step::Ready(Start::Outside) => {
+            Step::Ready(Some((place, entry))) => (place, entry),
+            Step::Ready(None) => {
                 ctx.stats.tables_considered += 1;
                 ctx.stats.tables_ruled_out_by_bounds += 1;
                 return Ok(self.end(ctx));

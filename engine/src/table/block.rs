@@ -377,15 +377,15 @@ impl ReverseCursor {
         let start = self.cursor.block.restart(at)?;
         self.cursor.jump(at)?;
         while self.cursor.next < self.end {
-            let Some(parsed) = self.cursor.parse()? else { break };
+            let Some(entry) = self.cursor.parse()? else { break };
             let passed = Passed {
-                shared: parsed.shared,
+                shared: entry.shared,
                 tail_start: self.tails.len(),
-                value: parsed.value.clone(),
+                value: entry.value.clone(),
             };
-            let tail = self.cursor.key.get(parsed.shared..).unwrap_or_default();
+            let tail = self.cursor.key.get(entry.shared..).unwrap_or_default();
             self.tails.extend_from_slice(tail);
-            self.cursor.step_onto(parsed);
+            self.cursor.step_onto(entry);
             self.entries.push(passed);
             if upto.is_some_and(|upto| cmp_stored(self.cursor.key(), upto) != Ordering::Less) {
                 self.unstep();
