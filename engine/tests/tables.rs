@@ -6,7 +6,7 @@ use std::path::Path;
 use forebay_engine::blocking::BlockingDb;
 use forebay_engine::env::BlockingEnv;
 use forebay_engine::env::mem::MemEnv;
-use forebay_engine::inspect::inspect;
+use forebay_engine::inspect::{Look, inspect};
 use forebay_engine::options::{Compression, Layout, Options, TenantOptions};
 use forebay_engine::prefix::PrefixExtractor;
 use forebay_engine::table::TableSpace;
@@ -22,7 +22,7 @@ fn open(env: &MemEnv, options: &Options) -> BlockingDb<MemEnv> {
 /// What the tables of the live manifest say of themselves, by tree and newest first.
 fn properties(env: &MemEnv) -> Vec<TableProperties> {
     env.block_on(async {
-        let found = inspect(env, Path::new(DIR), None).await.unwrap().unwrap();
+        let found = inspect(env, Path::new(DIR), Look::default()).await.unwrap().unwrap();
         let space = TableSpace::new(env.clone(), Path::new(DIR), 0, 4);
         let mut all = Vec::new();
         for table in &found.tables {
