@@ -50,7 +50,11 @@ impl World {
     }
 
     fn tables(&self) -> Vec<TableReport> {
-        let found = self.env.block_on(inspect::inspect(&self.env, Path::new(DIR), None));
+        let found = self.env.block_on(inspect::inspect(
+            &self.env,
+            Path::new(DIR),
+            inspect::Look::default(),
+        ));
         let found = found.unwrap().unwrap();
         assert!(found.errors.is_empty(), "{:?}", found.errors);
         found.tables

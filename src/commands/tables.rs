@@ -32,6 +32,12 @@ struct Table {
     entries: u64,
     tombstones: u64,
     data_bytes: u64,
+    index_bytes: u64,
+    filter_bytes: u64,
+    key_bytes: u64,
+    value_bytes: u64,
+    compression: String,
+    prefix_extractor: String,
     smallest: Text,
     largest: Text,
     min_seq: u64,
@@ -51,7 +57,7 @@ fn number_of(file: &str) -> Option<FileNumber> {
 }
 
 fn table(file: &str, dump: &TableDump) -> Table {
-    let meta = &dump.properties.meta;
+    let (meta, sizes) = (&dump.properties.meta, &dump.properties.sizes);
     let block = |b: &forebay_engine::inspect::table::BlockReport| Block {
         offset: b.offset,
         bytes: b.bytes,
@@ -64,7 +70,13 @@ fn table(file: &str, dump: &TableDump) -> Table {
         tree: meta.tree.0,
         entries: meta.entries,
         tombstones: meta.tombstones,
-        data_bytes: dump.properties.data_bytes,
+        data_bytes: sizes.data_bytes,
+        index_bytes: sizes.index_bytes,
+        filter_bytes: sizes.filter_bytes,
+        key_bytes: sizes.key_bytes,
+        value_bytes: sizes.value_bytes,
+        compression: dump.properties.compression.to_string(),
+        prefix_extractor: dump.properties.extractor.clone(),
         smallest: Text(meta.smallest.clone()),
         largest: Text(meta.largest.clone()),
         min_seq: meta.min_seq,
@@ -124,6 +136,10 @@ fn show(report: &Report, out: &mut impl Write) -> io::Result<()> {
         for (name, value) in [
             ("bytes", table.bytes),
             ("data bytes", table.data_bytes),
+            ("index bytes", table.index_bytes),
+            ("filter bytes", table.filter_bytes),
+            ("key bytes", table.key_bytes),
+            ("value bytes", table.value_bytes),
             ("tree", table.tree),
             ("entries", table.entries),
             ("tombstones", table.tombstones),
@@ -133,6 +149,12 @@ fn show(report: &Report, out: &mut impl Write) -> io::Result<()> {
         ] {
             writeln!(out, "  {name:<13} {:>14}", thousands(value))?;
         }
+        let extractor = match table.prefix_extractor.as_str() {
+            "" => "none",
+            name => name,
+        };
+        writeln!(out, "  {:<13} {:>14}", "compression", table.compression)?;
+        writeln!(out, "  {:<13} {extractor:>14}", "extractor")?;
         for (name, text) in [("smallest key", &table.smallest), ("largest key", &table.largest)] {
             let line: String = format!("  {name:<13} {}", key(text)).chars().take(100).collect();
             writeln!(out, "{line}")?;
