@@ -9,18 +9,20 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use core::ops::Bound;
 use forebay_engine::env::BlockingEnv as _;
 use forebay_engine::env::os::OsEnv;
 use forebay_engine::layout::check_name;
+use forebay_engine::read::Scan;
+use forebay_engine::tenant::ScanOptions;
 use forebay_engine::{Db, Error, Options, Snapshot, Tenant, WriteOptions};
 use serde::Serialize;
 
 use super::failure::{Failure, Text};
 
-const HELP: &str = "lines: put T K V, del T K, get T K, scan T [FROM TO], prefix T P, snapshot T, \
-                    flush [T], compact [T], drop T; T is TENANT or TENANT@main";
+const HELP: &str = "lines: put T K V, del T K, get T K, scan T [FROM TO] [reverse], \
+                    prefix T P [reverse], snapshot T, flush [T], compact [T], drop T; T is TENANT \
+                    or TENANT@main";
 
 /// Arguments of `forebay shell`.
 #[derive(Clone, Debug, clap::Args)]
@@ -161,19 +163,27 @@ impl Shell {
                 let value = self.tenant(tenant)?.get(key).await?;
                 Ok(Answer::Value { found: value.is_some(), value: value.map(Text) })
             }
-            (b"scan", [tenant]) => {
-                scan(&self.tenant(tenant)?, (Bound::Unbounded, Bound::Unbounded)).await
-            }
-            (b"scan", [_, b"reverse"] | [_, _, _, b"reverse"]) => {
-                Err(Failure::invalid("reverse scans are not there yet: scan T [FROM TO]"))
-            }
-            (b"scan", [tenant, from, to]) => {
-                scan(&self.tenant(tenant)?, (Bound::Included(from), Bound::Excluded(to))).await
+            (b"scan", [tenant, range @ ..]) => {
+                let (range, options) = match range {
+                    [b"reverse"] => (&[][..], ScanOptions::default().reversed()),
+                    [range @ .., b"reverse"] if range.len() == 2 => {
+                        (range, ScanOptions::default().reversed())
+                    }
+                    range => (range, ScanOptions::default()),
+                };
+                let range = match range {
+                    [] => (Bound::Unbounded, Bound::Unbounded),
+                    [from, to] => (Bound::Included(*from), Bound::Excluded(*to)),
+                    _ => return Err(misused(verb)),
+                };
+                answer_scan(self.tenant(tenant)?.scan_with(range, options)?).await
             }
             (b"prefix", [tenant, prefix]) => {
-                let end = end_of(prefix);
-                let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                scan(&self.tenant(tenant)?, (Bound::Included(prefix), upper)).await
+                answer_scan(self.tenant(tenant)?.prefix(prefix)?).await
+            }
+            (b"prefix", [tenant, prefix, b"reverse"]) => {
+                let options = ScanOptions::default().reversed();
+                answer_scan(self.tenant(tenant)?.prefix_with(prefix, options)?).await
             }
             (b"snapshot", [tenant]) => {
                 let snapshot = self.tenant(tenant)?.snapshot();
@@ -199,10 +209,7 @@ impl Shell {
                 b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact"
                 | b"drop",
                 _,
-            ) => Err(Failure::invalid(format!(
-                "{} takes other fields, separated by one space; {HELP}",
-                String::from_utf8_lossy(verb)
-            ))),
+            ) => Err(misused(verb)),
             _ => {
                 let verb: String = String::from_utf8_lossy(verb).chars().take(40).collect();
                 Err(Failure::invalid(format!("{verb:?} is no command; {HELP}")))
@@ -263,47 +270,36 @@ fn name_of(field: &[u8]) -> Result<&str, Failure> {
     Ok(name)
 }
 
-/// The first key behind all keys that begin with `prefix`; `None` for the end.
-fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
-    let keep = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut end = prefix.get(..=keep)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
+fn misused(verb: &[u8]) -> Failure {
+    Failure::invalid(format!(
+        "{} takes other fields, separated by one space; {HELP}",
+        String::from_utf8_lossy(verb)
+    ))
 }
 
-async fn scan(tenant: &Tenant<OsEnv>, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Answered {
-    let mut scan = tenant.scan(range)?;
+async fn answer_scan(mut scan: Scan<OsEnv>) -> Answered {
     scan.start().await?;
-    let blocks = |stats: &forebay_engine::table::ReadStats| {
-        stats.data_blocks_read + stats.data_blocks_cached
-    };
-    let blocks_at_start = blocks(scan.stats());
+    let blocks_at_start = scan.stats().data_blocks();
     let mut entries = Vec::new();
     while let Some((key, value)) = scan.next().await? {
-        entries.push(Pair { key: Text(key), value: Text(Bytes::clone(&value)) });
+        entries.push(Pair { key: Text(key), value: Text(value) });
     }
     let stats = scan.stats();
     let stats = ScanCost {
         tables: stats.tables_considered,
-        pruned_bounds: stats.tables_ruled_out_by_bounds,
-        pruned_filter: stats.tables_ruled_out_by_filter,
+        pruned_bounds: stats.tables_ruled_out_by_bounds + stats.tables_ruled_out_by_seq,
+        pruned_filter: stats.tables_ruled_out_by_filter + stats.tables_ruled_out_by_prefix,
         blocks_at_start,
-        blocks: blocks(stats),
+        blocks: stats.data_blocks(),
     };
     Ok(Answer::Entries { entries, stats })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
 
-    #[test]
-    fn the_end_of_a_prefix_is_behind_its_last_key() {
-        assert_eq!(end_of(b"ab"), Some(b"ac".to_vec()));
-        assert_eq!(end_of(b"a\xff"), Some(b"b".to_vec()));
-        assert_eq!(end_of(b"\xff\xff"), None);
-        assert_eq!(end_of(b""), None);
-    }
+    use super::*;
 
     #[test]
     fn bytes_that_are_no_text_are_told_apart_from_text_that_looks_like_them() {

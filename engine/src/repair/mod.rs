@@ -123,6 +123,7 @@ struct Plan {
     layout: Layout,
     complete: bool,
     rewrite_log: bool,
+    log_is_short: bool,
     /// Trees of which the manifest did not say all.
     unsure: BTreeSet<TreeId>,
     /// Branches that no manifest knows as live, with their names.
@@ -199,6 +200,7 @@ async fn plan<E: Env>(
         layout,
         complete,
         rewrite_log: false,
+        log_is_short: false,
         unsure: BTreeSet::new(),
         recovered: BTreeMap::new(),
     };
@@ -221,7 +223,12 @@ impl Plan {
         if !self.complete {
             self.unsure.extend(self.log.owners.iter().map(|(tree, _)| *tree));
         }
-        self.rewrite_log = !self.unsure.is_empty() || !self.log.losses.is_empty();
+        // An open refuses a log that ends before what was flushed.
+        let trees = self.said.set.trees();
+        let flushed = trees.iter().map(|tree| tree.flushed_upto()).max().unwrap_or(0);
+        self.log_is_short = self.log.max_seq < flushed;
+        self.rewrite_log =
+            self.log_is_short || !self.unsure.is_empty() || !self.log.losses.is_empty();
     }
 
     /// Gives a name to every branch that has data and is in no manifest that could be read.
@@ -261,7 +268,8 @@ impl Plan {
         lost.extend(self.log.losses.iter().cloned());
         let plans = tables.trees.values();
         let merged_trees = to_u64(plans.clone().filter(|plan| plan.merge).count());
-        let needed = !self.complete || !lost.is_empty() || tables.relocated > 0 || merged_trees > 0;
+        let whole = self.complete && lost.is_empty() && !self.log_is_short;
+        let needed = !whole || tables.relocated > 0 || merged_trees > 0;
         let mut report = RepairReport {
             needed,
             base: said.base,
