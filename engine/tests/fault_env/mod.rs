@@ -88,8 +88,10 @@ impl State {
 
     /// Takes space for an append; the bytes of it that fit.
     fn take(&mut self, len: usize) -> usize {
-        let Some(capacity) = self.capacity_bytes else { return len };
-        let free = usize::try_from(capacity.saturating_sub(self.used_bytes)).unwrap();
+        // Counted without a limit too: what is removed under one must have been.
+        let capacity = self.capacity_bytes.unwrap_or(u64::MAX);
+        let free = capacity.saturating_sub(self.used_bytes);
+        let free = usize::try_from(free).unwrap_or(usize::MAX);
         self.used_bytes += u64::try_from(len.min(free)).unwrap();
         len.min(free)
     }
