@@ -1,4 +1,7 @@
-//! Parts of the engine in memory: memtable insert, block seek, merge, flush decision.
+//! Parts of the engine in memory: memtable insert, block seek, table scan, reads that a filter rules
+//! out, iterator start, merge, flush decision.
+//!
+//! Target: a get that the filter rules out in under 0.6 us.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a bench stops at any failure")]
 
 mod common;
@@ -10,9 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{Draws, key};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use forebay_engine::blocking::{BlockingDb, BlockingTenant};
 use forebay_engine::env::mem::MemEnv;
 use forebay_engine::env::{BlockingEnv as _, Env as _, File as _, IoClass};
-use forebay_engine::iter::{Edge, MergeIter, SortedIter};
+use forebay_engine::iter::{self, Edge, MergeIter, ScanBounds, SortedIter, TableIter};
 use forebay_engine::memtable::Memtable;
 use forebay_engine::memtable::iter::MemtableIter;
 use forebay_engine::policy::PolicySpec;
@@ -22,6 +26,7 @@ use forebay_engine::table::{
     ReadContext, Step, TableBuilder, TableFormat, TableMeta, TableSpace, table_path,
 };
 use forebay_engine::types::{Entry, Kind, SEQ_MAX, TableId, TreeId};
+use forebay_engine::{Options, WriteOptions};
 
 const ENTRIES: u64 = 10_000;
 const TREES: u64 = 10_000;
@@ -92,6 +97,110 @@ fn block_seek(c: &mut Criterion) {
             other => panic!("a cached key is not there: {other:?}"),
         });
     });
+    group.finish();
+}
+
+/// A key that is in no table: what is drawn for it is beyond what tables hold.
+fn absent(draws: &mut Draws) -> [u8; 16] {
+    key(ENTRIES + draws.below(1 << 40))
+}
+
+fn table_get(c: &mut Criterion) {
+    let (space, meta) = table();
+    let env = MemEnv::default();
+    let mut ctx = ReadContext::new(IoClass::Read);
+    for n in 0..ENTRIES {
+        env.block_on(space.get(&meta, &key(n), SEQ_MAX, &mut ctx)).unwrap();
+    }
+    let mut group = c.benchmark_group("table-get");
+    group.throughput(Throughput::Elements(1));
+    let mut draws = Draws(7);
+    group.bench_function("hit", |b| {
+        b.iter(|| space.get_step(&meta, &key(draws.below(ENTRIES)), SEQ_MAX, &mut ctx));
+    });
+    // Nearly all are ruled out by the filter; of a hundred about one is looked for in a block.
+    group.bench_function("miss", |b| {
+        b.iter(|| space.get_step(&meta, &absent(&mut draws), SEQ_MAX, &mut ctx));
+    });
+    group.finish();
+}
+
+fn table_scan(c: &mut Criterion) {
+    let (space, meta) = table();
+    let env = MemEnv::default();
+    let space = Arc::new(space);
+    let drain = |reverse| {
+        let bounds = ScanBounds { reverse, ..ScanBounds::default() };
+        let mut iter = TableIter::new(Arc::clone(&space), Arc::clone(&meta), bounds);
+        let mut ctx = ReadContext::new(IoClass::Read);
+        let mut count = 0_u64;
+        env.block_on(async {
+            while let Some(entry) = iter::next(&mut iter, &space, &mut ctx).await.unwrap() {
+                black_box(entry);
+                count += 1;
+            }
+        });
+        assert_eq!(count, ENTRIES, "a scan ends early");
+    };
+    drain(false);
+    let mut group = c.benchmark_group("table-scan");
+    group.throughput(Throughput::Elements(ENTRIES));
+    group.bench_function("forward", |b| b.iter(|| drain(false)));
+    group.bench_function("reverse", |b| b.iter(|| drain(true)));
+    group.finish();
+}
+
+/// A database of one tenant with so many overlapping tables in L0, all of them cached.
+fn tables_in_l0(count: u64) -> (BlockingDb<MemEnv>, BlockingTenant<MemEnv>) {
+    let options = Options { l0_compaction_count: 20, ..Options::default() };
+    let db = BlockingDb::open(MemEnv::default(), Path::new("/db"), options).unwrap();
+    let tenant = db.create_tenants(&["t"]).unwrap().remove(0);
+    for run in 0..count {
+        for n in 0..1_000 {
+            let value = run.to_le_bytes();
+            tenant.put(&key(n * count + run), &value, WriteOptions::default()).unwrap();
+        }
+        tenant.flush().unwrap();
+    }
+    assert_eq!(tenant.scan(..).unwrap().count(), 1_000 * usize::try_from(count).unwrap());
+    (db, tenant)
+}
+
+fn iterator_start(c: &mut Criterion) {
+    let mut group = c.benchmark_group("iterator-start");
+    for count in [1_u64, 8] {
+        let (db, tenant) = tables_in_l0(count);
+        // Not the last keys, so that each table holds one behind it.
+        let froms: Vec<[u8; 16]> = {
+            let mut keys: Vec<[u8; 16]> = (0..1_000).map(key).collect();
+            keys.sort_unstable();
+            keys.truncate(900);
+            keys
+        };
+        let mut next = froms.iter().cycle();
+        group.bench_function(BenchmarkId::new("tables", count), |b| {
+            b.iter(|| {
+                let from = next.next().unwrap();
+                let mut scan = tenant.scan(&from[..]..).unwrap();
+                scan.start().unwrap();
+                assert_eq!(scan.stats().data_blocks(), count, "one block for each table");
+                scan
+            });
+        });
+        db.close().unwrap();
+    }
+    group.finish();
+}
+
+/// A point read of a whole database: a key that is there, and one that no table of eight holds.
+fn get(c: &mut Criterion) {
+    let mut group = c.benchmark_group("get-of-8-tables");
+    group.throughput(Throughput::Elements(1));
+    let (db, tenant) = tables_in_l0(8);
+    let mut draws = Draws(9);
+    group.bench_function("hit", |b| b.iter(|| tenant.get(&key(draws.below(8_000))).unwrap()));
+    group.bench_function("ruled-out", |b| b.iter(|| tenant.get(&absent(&mut draws)).unwrap()));
+    db.close().unwrap();
     group.finish();
 }
 
@@ -192,6 +301,7 @@ fn flush_decision(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = common::criterion();
-    targets = memtable_insert, block_seek, merge, flush_decision
+    targets = memtable_insert, block_seek, table_get, table_scan, iterator_start, get, merge,
+        flush_decision
 }
 criterion_main!(benches);
