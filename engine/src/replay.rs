@@ -17,7 +17,7 @@ use crate::types::{SeqNo, to_u64, to_usize};
 use crate::version::manifest::read_file;
 use crate::version::set::VersionSet;
 use crate::version::tree::Tree;
-use crate::wal::reader::{first_record, read_segment};
+use crate::wal::reader::{first_record, read_segment, read_segment_prefix};
 use crate::wal::writer::Predecessor;
 use crate::wal::{Record, WalEntry, segment_path};
 
@@ -169,8 +169,12 @@ pub(crate) async fn chain<E: Env>(
     Ok(chain)
 }
 
-/// A segment's first record, where it is whole.
-async fn opening<E: Env>(
+/// A segment's first record; `None` where the segment was not begun.
+///
+/// # Errors
+///
+/// The world's, or `Corruption` where it is bad and was durable.
+pub(crate) async fn opening<E: Env>(
     env: &E,
     (path, segment): (&Path, u64),
     limit: Option<u64>,
@@ -180,8 +184,12 @@ async fn opening<E: Env>(
     }
     // It may carry more than a head holds.
     let bytes = read_file(env, path, IoClass::Wal).await?;
-    let records = read_segment(path, segment, &bytes, limit)?.records;
-    Ok(records.into_iter().next().map(|(_, first)| first))
+    let (records, damage) = read_segment_prefix(path, segment, &bytes, limit);
+    match (records.records.into_iter().next(), damage) {
+        (Some((_, first)), _) => Ok(Some(first)),
+        (None, Some(damage)) => Err(damage),
+        (None, None) => Ok(None),
+    }
 }
 
 async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {

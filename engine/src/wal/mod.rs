@@ -17,6 +17,7 @@
 //! Blocks and the four frame kinds are LevelDB's (`doc/log_format.md`). Departures: the segment
 //! number and the durable offset in each frame, and the predecessor record.
 
+mod begun;
 mod frame;
 pub mod reader;
 pub mod salvage;
