@@ -364,6 +364,8 @@ async fn damaged_input(damage: bool) {
     let few = Options { l0_compaction_count: 3, block_cache_bytes: 0, ..few };
     let db = Db::open(env.clone(), Path::new(DIR), few).await.unwrap();
     let (a, b) = (tenant(&db, "a").await, tenant(&db, "b").await);
+    // Each table holds this key: tables that share none are moved and not read.
+    put(&a, 9_999, true).await.unwrap();
     put(&a, 0, true).await.unwrap();
     a.flush().await.unwrap();
     let table = env.files(Path::new(DIR), "sst").await.remove(0);
@@ -380,7 +382,10 @@ async fn damaged_input(damage: bool) {
         put(&b, n, true).await.unwrap();
         b.flush().await.unwrap();
         match put(&a, n, true).await {
-            Ok(_) if failed.is_none() => a.flush().await.unwrap(),
+            Ok(_) if failed.is_none() => {
+                put(&a, 9_999, true).await.unwrap();
+                a.flush().await.unwrap();
+            }
             Ok(_) => panic!("a failed tree took a write"),
             Err(error) => {
                 assert_eq!(error.kind(), "tree-failed", "{error}");
