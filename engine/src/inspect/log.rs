@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::env::Env;
 use crate::error::Error;
 use crate::replay;
+use crate::wal::begun::is_foreign;
 use crate::wal::{Record, segment_path};
 
 /// The log's segments, as far as they can be told.
@@ -36,7 +37,16 @@ pub(crate) async fn find_chain<E: Env>(
     let above: BTreeSet<u64> = numbers.range(floor..).copied().collect();
     match replay::chain(env, dir, &above, floor).await {
         Ok(segments) => {
-            out.segments = segments;
+            let newest = segments.last().map_or(0, |(segment, _)| *segment);
+            let mut ends_whole = true;
+            for &segment in above.range(newest + 1..) {
+                ends_whole &= may_be_begun(env, &segment_path(dir, segment), segment).await;
+            }
+            if ends_whole {
+                out.segments = segments;
+            } else {
+                walk_broken(env, dir, (&above, floor), &mut out).await;
+            }
         }
         Err(error) => {
             let told = out.errors.len();
@@ -77,7 +87,8 @@ async fn walk_broken<E: Env>(
                 next = Some((before, valid_bytes));
                 is_newest = false;
             }
-            Ok(None) if is_newest => {}
+            Ok(None)
+                if is_newest && segment != floor && may_be_begun(env, &path, segment).await => {}
             Ok(_) | Err(Error::Corruption { .. }) => {
                 let what = "its first record is bad, and with it all of the segment is lost";
                 out.errors.push(Error::corruption(&path, 0, what));
@@ -102,4 +113,10 @@ async fn walk_broken<E: Env>(
 fn is_missing(dir: &Path, segment: u64) -> Error {
     let what = "a later segment names it as its predecessor, but it does not exist";
     Error::corruption(&segment_path(dir, segment), 0, what)
+}
+
+/// Whether a crash may have left a newest file like this in the middle of its first record.
+async fn may_be_begun<E: Env>(env: &E, path: &Path, segment: u64) -> bool {
+    let head = replay::read_head(env, path).await;
+    head.is_ok_and(|head| !is_foreign(&head, segment))
 }

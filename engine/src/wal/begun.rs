@@ -11,7 +11,7 @@
 //! second one does not go on with the opening record.
 
 use super::BLOCK_BYTES;
-use super::frame::{Part, read_shape, skip_padding};
+use super::frame::{Part, SEGMENT_AT, low32, read_shape, skip_padding};
 use super::reader::durable_behind;
 use crate::types::to_usize;
 
@@ -32,6 +32,13 @@ pub(super) fn durable_without_opening(bytes: &[u8], segment: u32) -> u64 {
         None => durable_in_first_block(bytes, segment),
     };
     at_starts.max(others)
+}
+
+/// Whether a file's first bytes name another segment than its name does. A crash leaves those of
+/// the segment, or zeros.
+pub(crate) fn is_foreign(head: &[u8], segment: u64) -> bool {
+    let number = head.get(SEGMENT_AT..SEGMENT_AT + 4);
+    number.is_some_and(|found| found != [0; 4] && found != low32(segment).to_le_bytes())
 }
 
 fn durable_in_first_block(bytes: &[u8], segment: u32) -> u64 {
@@ -55,7 +62,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::frame::{Stamp, low32, put_record};
+    use super::super::frame::{Stamp, put_record};
     use super::super::reader::read_segment;
     use super::super::writer::Predecessor;
     use super::super::{WalEntry, encode_batch_header, encode_carried, encode_entry};

@@ -8,6 +8,9 @@ use super::BLOCK_BYTES;
 /// crc32c u32, payload length u16, kind u8, segment u32, durable offset u32.
 pub(super) const HEADER_BYTES: usize = 15;
 
+/// Where a frame's header has the segment.
+pub(super) const SEGMENT_AT: usize = 7;
+
 /// A frame's part of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
