@@ -356,9 +356,9 @@ async fn verify_log<E: Env>(
     }
 }
 
-/// How many whole records a segment holds, the last number in them, and its damage. What a reader finds damaged in a segment
-/// that is written to meanwhile may be what was not there yet when it read that part: damage is
-/// what a second look finds at the same place.
+/// How many whole records a segment holds, the last number in them, and its damage. What a reader
+/// finds damaged in a segment that is written to meanwhile may be what was not there yet when it
+/// read that part: damage is what a second look finds at the same place.
 async fn read_settled<E: Env>(
     env: &E,
     (path, segment): (&Path, u64),
