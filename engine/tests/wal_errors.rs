@@ -432,7 +432,8 @@ fn damage_to_the_first_frame_of_the_newest_segment_is_loud_where_it_took_a_recor
             put(&a, 1_000, true).await.unwrap();
             db.close().await.unwrap();
             let db = open(&env, Layout::PerTenant).await.unwrap();
-            let (a, _) = (tenant(&db, "a").await, wait_for_spare(&env).await);
+            let a = tenant(&db, "a").await;
+            wait_for_spare(&env).await;
             for n in 0..count {
                 put(&a, n, true).await.unwrap();
             }

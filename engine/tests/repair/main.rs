@@ -358,13 +358,14 @@ fn a_directory_with_the_name_of_a_table_is_left_alone() {
     let world = World::new(Layout::PerTenant);
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path();
-    for (name, bytes) in world.contents().iter().filter(|(name, _)| *name != "CURRENT") {
-        std::fs::write(dir.join(name), bytes).unwrap();
-    }
-    for name in ["009999.sst", "MANIFEST-009998", "18446744073709551616.sst", "-00001.sst"] {
-        std::fs::create_dir(dir.join(name)).unwrap();
-    }
     OsEnv.block_on(async {
+        for (name, bytes) in world.contents().iter().filter(|(name, _)| *name != "CURRENT") {
+            let file = OsEnv.create(&dir.join(name)).await.unwrap();
+            file.append(bytes, IoClass::Read).await.unwrap();
+        }
+        for name in ["009999.sst", "MANIFEST-009998", "18446744073709551616.sst", "-00001.sst"] {
+            OsEnv.create_dir(&dir.join(name)).await.unwrap();
+        }
         let first = repair(&OsEnv, dir, &RepairOptions::default()).await.unwrap();
         assert!(first.needed, "{first:?}");
         let db = Db::open(OsEnv, dir, options(world.layout)).await.unwrap();
