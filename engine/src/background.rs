@@ -159,6 +159,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
     // What recovery replayed may fill the budget already.
     queue::seal_victims(shared).await;
     let mut next_sync: Option<Nanos> = None;
+    let mut sync_failed = false;
     let mut spare_at: Option<Nanos> = None;
     loop {
         let listener = shared.tick.listen();
@@ -174,14 +175,14 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
         match next_sync {
             Some(at) if at <= now => {
-                // A failure makes the database read-only, and writers are told.
-                drop(queue::submit(shared, Request::Sync).await);
+                // A failure makes the database read-only, but on a full disk.
+                sync_failed = queue::submit(shared, Request::Sync).await.is_err();
                 next_sync = None;
                 continue;
             }
             None if interval > 0 && unsynced && shared.check_writable().is_ok() => {
                 // A sync that fails on a full disk is not to be tried without pause.
-                let pause = if shared.disk.is_full() { RETRY_NS } else { 0 };
+                let pause = if sync_failed || shared.disk.is_full() { RETRY_NS } else { 0 };
                 next_sync = Some(now + interval.max(pause));
                 shared.sync_due.store(true, core::sync::atomic::Ordering::Release);
             }

@@ -246,12 +246,11 @@ impl<E: Env> Db<E> {
         let unknown = || Error::UnknownTenant(name.to_owned());
         let branch = shared.set.tenant(name).ok_or_else(unknown)?;
         queue::submit(shared, Request::Drop(Arc::clone(&branch))).await?;
+        let undo = tenancy::UndoDrop::new(shared, &branch);
         let edit = Edit::DropTenant { branch: branch.id };
         let install = tenancy::install_drop(shared, &edit, &branch);
-        if let Err(error) = shared.manifest.commit(vec![edit], Some(install)).await {
-            branch.set_dropped(false);
-            return Err(error);
-        }
+        shared.manifest.commit(vec![edit], Some(install)).await?;
+        drop(undo);
         // The queue's leader gives the memory back; where it refuses, the database is closed.
         drop(queue::submit(shared, Request::Seal { trees: Vec::new(), overridden: false }).await);
         // Writers of the tenant that wait in line are told.

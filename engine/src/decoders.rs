@@ -514,7 +514,7 @@ fn manifest_samples() -> Vec<Vec<u8>> {
     samples
 }
 
-// A record: crc32c u32, length u32, offset u64, durable length u64, payload.
+// A record: crc32c u32, length u32, offset u64, durable u64, payload.
 const RECORD_HEADER_BYTES: usize = 24;
 
 fn mend_manifest(bytes: &mut [u8]) {
@@ -526,10 +526,8 @@ fn mend_manifest(bytes: &mut [u8]) {
         let len = to_usize(u64::from(len)).min(room);
         set(bytes, at + 4, &u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
         set(bytes, at + 8, &to_u64(at).to_le_bytes());
-        let durable = Decoder::new(bytes.get(at + 16..).unwrap_or_default()).u64();
-        if durable.is_none_or(|durable| durable > to_u64(at)) {
-            set(bytes, at + 16, &[0; 8]);
-        }
+        let durable = Decoder::new(bytes.get(at + 16..).unwrap_or_default()).u64().unwrap_or(0);
+        set(bytes, at + 16, &durable.min(to_u64(at)).to_le_bytes());
         let end = at + RECORD_HEADER_BYTES + len;
         let checksum = crc32c::crc32c(bytes.get(at + 4..end).unwrap_or_default());
         set(bytes, at, &checksum.to_le_bytes());

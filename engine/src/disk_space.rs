@@ -81,6 +81,11 @@ impl DiskSpace {
         if self.is_full() { at.saturating_add(ASK_FULL_NS) } else { 0 }
     }
 
+    /// The disk was asked and did not say.
+    pub(crate) fn unknown(&self, now: Nanos) {
+        self.asked_ns.store(now, Ordering::Relaxed);
+    }
+
     /// What the disk said. Returns whether it became full, or ceased to be.
     pub(crate) fn set(
         &self,
@@ -119,6 +124,8 @@ mod tests {
         assert!(space.set(6, needed - 1, (false, 7)));
         assert_eq!(space.check().unwrap_err().kind(), "disk-full");
         assert_eq!(space.ask_at(), 6 + ASK_FULL_NS);
+        space.unknown(20);
+        assert_eq!(space.ask_at(), 20 + ASK_FULL_NS);
         assert!(space.set(7, needed - (1 << 16), (true, 7)) && !space.is_full());
         let given = Options { space_reserve_bytes: 10, ..options };
         let space = DiskSpace::new(&given);

@@ -33,6 +33,9 @@ pub(crate) struct Recovered {
 /// Numbers of files stay far below the end of their range.
 const FILE_NUMBER_MAX: FileNumber = 1 << 62;
 
+/// And so do ids of trees and branches.
+const ID_MAX: u64 = 1 << 62;
+
 /// The number in a file name of the database, with what follows it. Names that the database would
 /// not have given are not its files.
 pub(crate) fn numbered(name: &str) -> Option<(FileNumber, &str)> {
@@ -84,6 +87,10 @@ pub(crate) async fn read_versions<E: Env>(
         check_layout(&edit, options.layout)?;
         mention(&edit, &mut mentioned);
         set.apply(&edit).map_err(|what| Error::corruption(&path, at, what))?;
+    }
+    if set.next_id() >= ID_MAX {
+        let what = format!("it says that ids up to {} were given, out of range", set.next_id());
+        return Err(Error::corruption(&path, 0, what));
     }
     let newest_file = mentioned.last().copied().unwrap_or(0);
     highest = highest.max(newest_file).max(number).max(set.wal_floor());

@@ -17,7 +17,7 @@ use crate::types::{SeqNo, to_u64, to_usize};
 use crate::version::manifest::read_file;
 use crate::version::set::VersionSet;
 use crate::version::tree::Tree;
-use crate::wal::reader::{first_record, read_segment};
+use crate::wal::reader::{first_record, read_segment, read_segment_prefix};
 use crate::wal::writer::Predecessor;
 use crate::wal::{Record, WalEntry, segment_path};
 
@@ -101,12 +101,18 @@ pub(crate) async fn replay<E: Env>(
 /// The log was durable through every flushed number before its flush was installed: one that ends
 /// before is damaged, however much its end looks like a torn tail.
 fn check_reach(path: &Path, log: &Replayed, flushed: SeqNo) -> Result<()> {
-    let reached = log.last_seq;
-    if reached >= flushed {
-        return Ok(());
-    }
+    let ends_early = falls_short(path, log.newest.valid_bytes, (log.last_seq, flushed));
+    ends_early.map_or(Ok(()), Err)
+}
+
+/// The error for a log whose last number is below one that was flushed.
+pub(crate) fn falls_short(
+    path: &Path,
+    end: u64,
+    (reached, flushed): (SeqNo, SeqNo),
+) -> Option<Error> {
     let what = format!("the log ends with number {reached}, although {flushed} was flushed");
-    Err(Error::corruption(path, log.newest.valid_bytes, what))
+    (reached < flushed).then(|| Error::corruption(path, end, what))
 }
 
 /// Makes the newest segment durable as it was read. Those before it were synced before their
@@ -165,12 +171,21 @@ pub(crate) async fn chain<E: Env>(
         let what = "a later segment names it as its predecessor, but it does not exist";
         return Err(Error::corruption(&segment_path(dir, missing), 0, what));
     }
+    // It was begun when the manifest named it, whatever its first record looks like.
+    if numbers.contains(&floor) && !chain.iter().any(|(segment, _)| *segment == floor) {
+        let what = "the manifest needs the log from this segment on, but its first record is bad";
+        return Err(Error::corruption(&segment_path(dir, floor), 0, what));
+    }
     chain.reverse();
     Ok(chain)
 }
 
-/// A segment's first record, where it is whole.
-async fn opening<E: Env>(
+/// A segment's first record; `None` where the segment was not begun.
+///
+/// # Errors
+///
+/// The world's, or `Corruption` where it is bad and was durable.
+pub(crate) async fn opening<E: Env>(
     env: &E,
     (path, segment): (&Path, u64),
     limit: Option<u64>,
@@ -180,11 +195,15 @@ async fn opening<E: Env>(
     }
     // It may carry more than a head holds.
     let bytes = read_file(env, path, IoClass::Wal).await?;
-    let records = read_segment(path, segment, &bytes, limit)?.records;
-    Ok(records.into_iter().next().map(|(_, first)| first))
+    let (records, damage) = read_segment_prefix(path, segment, &bytes, limit);
+    match (records.records.into_iter().next(), damage) {
+        (Some((_, first)), _) => Ok(Some(first)),
+        (None, Some(damage)) => Err(damage),
+        (None, None) => Ok(None),
+    }
 }
 
-async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
+pub(crate) async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
     const HEAD_BYTES: u64 = 256;
     let file = env.open(path).await?;
     let len = to_usize(file.len().min(HEAD_BYTES));
@@ -213,7 +232,8 @@ fn apply_record(
     Ok(())
 }
 
-fn highest_seq(set: &VersionSet) -> SeqNo {
+/// The highest number that any table holds or that was flushed.
+pub(crate) fn highest_seq(set: &VersionSet) -> SeqNo {
     let trees = set.trees();
     let tables = |tree: &Arc<Tree>| {
         let view = tree.view();

@@ -12,8 +12,11 @@ pub(crate) async fn ask<E: Env>(shared: &Shared<E>) {
     if shared.env.now() < shared.disk.ask_at() {
         return;
     }
-    // Where the world does not know, what it said last holds.
-    let Ok(free_bytes) = shared.env.free_bytes(&shared.dir).await else { return };
+    let Ok(free_bytes) = shared.env.free_bytes(&shared.dir).await else {
+        // What it said last holds.
+        shared.disk.unknown(shared.env.now());
+        return;
+    };
     let facts = (shared.spare.lock().is_some(), shared.manifest.bytes());
     if shared.disk.set(shared.env.now(), free_bytes, facts) {
         let needed_bytes = shared.disk.needed_bytes();

@@ -75,6 +75,32 @@ pub(crate) fn install_create<E: Env>(
     })
 }
 
+/// Makes a tenant writable again whose drop failed, or was not waited for.
+#[derive(Debug)]
+pub(crate) struct UndoDrop<E: Env> {
+    shared: Arc<Shared<E>>,
+    branch: Arc<Branch>,
+}
+
+impl<E: Env> UndoDrop<E> {
+    pub(crate) fn new(shared: &Arc<Shared<E>>, branch: &Arc<Branch>) -> Self {
+        Self { shared: Arc::clone(shared), branch: Arc::clone(branch) }
+    }
+}
+
+impl<E: Env> Drop for UndoDrop<E> {
+    fn drop(&mut self) {
+        let is_there = || self.shared.set.branch(self.branch.id).is_some();
+        if is_there() {
+            self.branch.set_dropped(false);
+            // An install that came in between has said that it is dropped, and that holds.
+            if !is_there() {
+                self.branch.set_dropped(true);
+            }
+        }
+    }
+}
+
 /// A tenant is gone from here on; the commit queue's next leader gives its memory back.
 pub(crate) fn install_drop<E: Env>(
     shared: &Arc<Shared<E>>,

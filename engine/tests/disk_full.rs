@@ -199,3 +199,26 @@ fn a_new_database_on_a_full_disk_is_a_typed_error() {
         open(&env).await.unwrap().close().await.unwrap();
     });
 }
+
+#[test]
+fn a_full_disk_that_does_not_say_what_is_free_is_not_asked_without_pause() {
+    let mem = MemEnv::default();
+    mem.block_on(async {
+        let env = World::new(MemEnv::default());
+        let db = open(&env).await.unwrap();
+        let a = db.create_tenants(&["a"]).await.unwrap().remove(0);
+        env.set_free(Some(400 * KIB));
+        fill(&a, 0).await;
+        env.fail_always("free_bytes", "");
+        let (asked, began) = (env.free_asked(), env.now());
+        while env.now() - began < 500_000_000 {
+            env.sleep_until(env.now() + 50_000_000).await;
+        }
+        let (asked, elapsed) = (env.free_asked() - asked, env.now() - began);
+        assert!(asked <= 5 + elapsed.div_ceil(50_000_000), "asked {asked} times in {elapsed} ns");
+        env.heal();
+        env.set_free(None);
+        resumed(&env, &a, 1_000_000).await;
+        db.close().await.unwrap();
+    });
+}

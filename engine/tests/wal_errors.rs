@@ -364,6 +364,8 @@ async fn damaged_input(damage: bool) {
     let few = Options { l0_compaction_count: 3, block_cache_bytes: 0, ..few };
     let db = Db::open(env.clone(), Path::new(DIR), few).await.unwrap();
     let (a, b) = (tenant(&db, "a").await, tenant(&db, "b").await);
+    // Each table holds this key: tables that share none are moved and not read.
+    put(&a, 9_999, true).await.unwrap();
     put(&a, 0, true).await.unwrap();
     // The tables to come lie between its keys, so that none of them is moved without being read.
     put(&a, 99, true).await.unwrap();
@@ -382,7 +384,10 @@ async fn damaged_input(damage: bool) {
         put(&b, n, true).await.unwrap();
         b.flush().await.unwrap();
         match put(&a, n, true).await {
-            Ok(_) if failed.is_none() => a.flush().await.unwrap(),
+            Ok(_) if failed.is_none() => {
+                put(&a, 9_999, true).await.unwrap();
+                a.flush().await.unwrap();
+            }
             Ok(_) => panic!("a failed tree took a write"),
             Err(error) => {
                 assert_eq!(error.kind(), "tree-failed", "{error}");
@@ -406,4 +411,60 @@ fn a_table_that_cannot_be_compacted_stops_its_tree_only_when_l0_is_full() {
         let mem = MemEnv::default();
         mem.block_on(damaged_input(damage));
     }
+}
+
+/// A copy of a directory in which one byte of one file is not what it was.
+async fn damaged_copy(env: &World, name: &Path, at: u64) -> MemEnv {
+    let copy = MemEnv::default();
+    env.copy_to(Path::new(DIR), &copy).await;
+    let file = copy.open(name).await.unwrap();
+    let byte = file.read_at(at, 1, IoClass::Read).await.unwrap()[0];
+    file.write_at(at, &[byte ^ 0x10], IoClass::Wal).await.unwrap();
+    copy
+}
+
+#[test]
+fn damage_to_the_first_frame_of_the_newest_segment_is_loud_where_it_took_a_record() {
+    let mem = MemEnv::default();
+    mem.block_on(async {
+        for count in [0, 1, 2, 40] {
+            let env = World::new(MemEnv::default());
+            let db = open(&env, Layout::PerTenant).await.unwrap();
+            let a = tenant(&db, "a").await;
+            put(&a, 1_000, true).await.unwrap();
+            db.close().await.unwrap();
+            let db = open(&env, Layout::PerTenant).await.unwrap();
+            let a = tenant(&db, "a").await;
+            wait_for_spare(&env).await;
+            for n in 0..count {
+                put(&a, n, true).await.unwrap();
+            }
+            // Of the segments that are not the spare, the newest.
+            let mut segments = env.files(Path::new(DIR), "wal").await;
+            let mut newest = None;
+            while let Some(path) = segments.pop().filter(|_| newest.is_none()) {
+                let file = env.open(&path).await.unwrap();
+                let head = file.read_at(0, 4, IoClass::Read).await.unwrap_or_default();
+                newest = head.iter().any(|byte| *byte != 0).then_some(path);
+            }
+            let newest = newest.unwrap();
+            for at in 0..24 {
+                let copy = damaged_copy(&env, &newest, at).await;
+                let opened = open(&copy, Layout::PerTenant).await;
+                if count > 0 {
+                    let error = opened.unwrap_err();
+                    assert_eq!(error.kind(), "corruption", "{error}");
+                    assert_eq!(error.location().0, Some(newest.as_path()));
+                    let found = forebay_engine::verify::verify_dir(&copy, Path::new(DIR), |_| {});
+                    assert!(!found.await.unwrap().unwrap().is_clean(), "byte {at}");
+                    continue;
+                }
+                // It cannot be told from a file that a crash left, and held nothing.
+                let db = opened.unwrap();
+                assert_eq!(held(&tenant(&db, "a").await).await, [1_000]);
+                db.close().await.unwrap();
+            }
+            db.close().await.unwrap();
+        }
+    });
 }

@@ -3,18 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bytes::Bytes;
-
-use crate::env::{Env, File, IoClass};
-use crate::error::{Error, Result};
+use crate::env::Env;
+use crate::error::Error;
 use crate::replay;
-use crate::types::{to_u64, to_usize};
-use crate::version::manifest::read_file;
-use crate::wal::reader::{first_record, read_segment};
+use crate::wal::begun::is_foreign;
 use crate::wal::{Record, segment_path};
-
-/// A predecessor record in its frame is no longer.
-const FIRST_RECORD_BYTES_MAX: u64 = 64;
 
 /// The log's segments, as far as they can be told.
 #[derive(Debug, Default)]
@@ -47,7 +40,7 @@ pub(crate) async fn find_chain<E: Env>(
             let newest = segments.last().map_or(0, |(segment, _)| *segment);
             let mut ends_whole = true;
             for &segment in above.range(newest + 1..) {
-                ends_whole &= is_begun(env, &segment_path(dir, segment), segment).await;
+                ends_whole &= may_be_begun(env, &segment_path(dir, segment), segment).await;
             }
             if ends_whole {
                 out.segments = segments;
@@ -88,15 +81,15 @@ async fn walk_broken<E: Env>(
             None => None,
         };
         let path = segment_path(dir, segment);
-        let head = read_head(env, &path).await.map(|head| first_record(segment, &head));
-        match head {
+        match replay::opening(env, (&path, segment), limit).await {
             Ok(Some(Record::Predecessor { segment: before, valid_bytes, .. })) => {
                 out.segments.push((segment, limit));
                 next = Some((before, valid_bytes));
                 is_newest = false;
             }
-            Ok(_) if is_newest && is_begun(env, &path, segment).await => {}
-            Ok(_) => {
+            Ok(None)
+                if is_newest && segment != floor && may_be_begun(env, &path, segment).await => {}
+            Ok(_) | Err(Error::Corruption { .. }) => {
                 let what = "its first record is bad, and with it all of the segment is lost";
                 out.errors.push(Error::corruption(&path, 0, what));
                 (next, is_newest) = (None, false);
@@ -122,21 +115,8 @@ fn is_missing(dir: &Path, segment: u64) -> Error {
     Error::corruption(&segment_path(dir, segment), 0, what)
 }
 
-/// Whether a newest segment was only begun. Its first record is durable before another is written,
-/// so a longer file with a bad first record was damaged.
-async fn is_begun<E: Env>(env: &E, path: &Path, segment: u64) -> bool {
-    match read_file(env, path, IoClass::Wal).await {
-        Ok(bytes) if to_u64(bytes.len()) > FIRST_RECORD_BYTES_MAX => {
-            first_record(segment, &bytes).is_some() || bytes.iter().all(|byte| *byte == 0)
-        }
-        Ok(bytes) => read_segment(path, segment, &bytes, None).is_ok(),
-        Err(_) => false,
-    }
-}
-
-pub(crate) async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
-    const HEAD_BYTES: u64 = 256;
-    let file = env.open(path).await?;
-    let len = to_usize(file.len().min(HEAD_BYTES));
-    file.read_at(0, len, IoClass::Wal).await
+/// Whether a crash may have left a newest file like this in the middle of its first record.
+async fn may_be_begun<E: Env>(env: &E, path: &Path, segment: u64) -> bool {
+    let head = replay::read_head(env, path).await;
+    head.is_ok_and(|head| !is_foreign(&head, segment))
 }

@@ -49,9 +49,10 @@ use crate::error::{Error, Result};
 use crate::layout::{check_name, initial_trees};
 use crate::options::Layout;
 use crate::recovery::numbered;
+use crate::replay::{falls_short, highest_seq};
 use crate::table::{TableMeta, TableSpace};
 use crate::types::{BranchId, FileNumber, SEQ_MAX, SeqNo, TreeId, to_u64};
-use crate::verify::{Finding, Owners, Part};
+use crate::verify::{Finding, Owners, Part, segments_of};
 use crate::version::LEVEL_COUNT;
 use crate::version::edit::Edit;
 use crate::version::manifest::manifest_path;
@@ -168,7 +169,13 @@ async fn plan<E: Env>(
     options: &RepairOptions,
 ) -> Result<Plan> {
     let mut said = read_manifests(env, dir, &names).await?;
-    let log = read_log(env, dir, &names, said.set.wal_floor()).await;
+    let mut log = read_log(env, dir, &names, said.set.wal_floor()).await;
+    if let (Some(newest), true) = (segments_of(&names).last(), log.losses.is_empty()) {
+        let reach = (log.max_seq, highest_seq(&said.set));
+        let short = falls_short(&segment_path(dir, *newest), 0, reach);
+        let lose = |error| Finding { part: Part::Log, error, owners: Owners::default() };
+        log.losses.extend(short.map(lose));
+    }
     let layout = layout(&said, &log, options)?;
     if said.base.is_none() {
         said.set = VersionSet::new(layout);

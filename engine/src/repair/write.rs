@@ -194,6 +194,8 @@ impl<E: Env> Writes<'_, E> {
                         return Ok(None);
                     }
                 }
+                // Not a file: no open removes it.
+                Err(_) if is_directory(self.env, &from).await => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
@@ -228,6 +230,11 @@ impl<E: Env> Writes<'_, E> {
         manifest.close().await;
         Ok(number)
     }
+}
+
+async fn is_directory<E: Env>(env: &E, path: &Path) -> bool {
+    let outcome = env.open(path).await;
+    matches!(outcome, Err(Error::Io { kind: std::io::ErrorKind::IsADirectory, .. }))
 }
 
 async fn finish<E: Env>(output: Output<E>) -> Result<TableMeta> {

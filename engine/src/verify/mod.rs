@@ -20,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::inspect::log::find_chain;
 use crate::options::Layout;
 use crate::recovery::numbered;
+use crate::replay;
 use crate::shared::Shared;
 use crate::table::{TableMeta, TableSpace, table_path};
-use crate::types::{TreeId, to_u64};
+use crate::types::{SeqNo, TreeId, to_u64};
 use crate::version::Version;
 use crate::version::edit::Edit;
 use crate::version::manifest::{
@@ -41,6 +42,9 @@ const NAMES_MAX: usize = 16;
 
 /// A manifest that is replaced while it is looked for is looked for so often.
 const ROTATIONS_MAX: u32 = 16;
+
+/// A segment in which damage is found elsewhere each time is looked at so often.
+const LOOKS_MAX: u32 = 16;
 
 const OPEN_TABLES_MAX: u32 = 16;
 
@@ -189,8 +193,8 @@ pub async fn verify_dir<E: Env>(
         let owners = Owners::of(tree.id, &owners);
         verify_tree(env, &space, (&version, &owners), (&mut out, &mut progress)).await;
     }
-    let floor = set.wal_floor();
-    verify_log(env, dir, (&names, floor), (&mut out, &mut progress)).await;
+    let facts = (&names[..], set.wal_floor(), replay::highest_seq(&set));
+    verify_log(env, dir, facts, (&mut out, &mut progress)).await;
     Ok(Some(out))
 }
 
@@ -215,8 +219,9 @@ pub(crate) async fn verify_open<E: Env>(
     }
     let names = shared.env.list(&shared.dir).await?;
     let before = out.findings.len();
-    let floor = shared.log.oldest();
-    verify_log(&shared.env, &shared.dir, (&names, floor), (&mut out, &mut progress)).await;
+    // How far it must reach is known to whoever writes to it.
+    let facts = (&names[..], shared.log.oldest(), 0);
+    verify_log(&shared.env, &shared.dir, facts, (&mut out, &mut progress)).await;
     // Segments that were given back meanwhile are no loss.
     let oldest = shared.log.oldest();
     let late = out.findings.split_off(before.min(out.findings.len()));
@@ -321,20 +326,22 @@ async fn verify_table<E: Env>(
 async fn verify_log<E: Env>(
     env: &E,
     dir: &Path,
-    (names, floor): (&[String], u64),
+    (names, floor, flushed): (&[String], u64, SeqNo),
     (out, progress): (&mut VerifyReport, &mut impl FnMut(&Checked)),
 ) {
+    let before = out.findings.len();
+    let mut reached = 0;
     let chain = find_chain(env, dir, &segments_of(names), floor).await;
     for error in chain.errors {
         out.add_loose(Part::Log, error);
     }
     for (segment, limit) in chain.segments {
         let path = segment_path(dir, segment);
-        match read_file(env, &path, IoClass::Wal).await {
-            Ok(bytes) => {
-                let (found, damage) = read_segment_prefix(&path, segment, &bytes, limit);
-                out.checked.records += to_u64(found.records.len());
-                if let Some(error) = damage.or_else(|| first_fault(&path, &found.records)) {
+        match read_settled(env, (&path, segment), limit).await {
+            Ok((records, last_seq, damage)) => {
+                out.checked.records += records;
+                reached = reached.max(last_seq);
+                if let Some(error) = damage {
                     out.add_loose(Part::Log, error);
                 }
             }
@@ -342,6 +349,36 @@ async fn verify_log<E: Env>(
         }
         out.checked.segments += 1;
         progress(&out.checked);
+    }
+    if let (Some(newest), true) = (segments_of(names).last(), out.findings.len() == before) {
+        let path = segment_path(dir, *newest);
+        if let Some(error) = replay::falls_short(&path, 0, (reached, flushed)) {
+            out.add_loose(Part::Log, error);
+        }
+    }
+}
+
+/// How many whole records a segment holds, the last number in them, and its damage. What a reader
+/// finds damaged in a segment that is written to meanwhile may be what was not there yet when it
+/// read that part: damage is what a second look finds at the same place.
+async fn read_settled<E: Env>(
+    env: &E,
+    (path, segment): (&Path, u64),
+    limit: Option<u64>,
+) -> Result<(u64, SeqNo, Option<Error>)> {
+    let mut told = None;
+    let mut looks = 0;
+    loop {
+        let bytes = read_file(env, path, IoClass::Wal).await?;
+        let (found, damage) = read_segment_prefix(path, segment, &bytes, limit);
+        let damage = damage.or_else(|| first_fault(path, &found.records));
+        let at = damage.as_ref().map(|error| error.location().1);
+        looks += 1;
+        if at.is_none() || at == told || looks == LOOKS_MAX {
+            let last_seq = found.records.iter().map(|(_, record)| record.last_seq()).max();
+            return Ok((to_u64(found.records.len()), last_seq.unwrap_or(0), damage));
+        }
+        told = at;
     }
 }
 

@@ -35,6 +35,9 @@ const GROUP_EDITS_MAX: usize = 64;
 /// No segment and no manifest is longer: more is refused before it is read.
 const FILE_BYTES_MAX: u64 = 5 << 30;
 
+/// Behind a bad record, so many times the file's length is checksummed at most.
+const CHECKED_FOLD_MAX: u64 = 8;
+
 /// The file of a manifest.
 pub fn manifest_path(dir: &Path, number: FileNumber) -> PathBuf {
     dir.join(manifest_name(number))
@@ -303,8 +306,14 @@ fn put_record(out: &mut Vec<u8>, place: (u64, u64), edits: &[Edit]) {
     out.extend_from_slice(&payload);
 }
 
-/// A whole record: its payload, and the length known durable when it was built.
-fn read_record(bytes: &[u8], at: usize) -> Option<(&[u8], u64)> {
+/// What looks like a record, whose checksum was not looked at.
+struct Shape<'a> {
+    crc: u32,
+    checked: &'a [u8],
+    durable: u64,
+}
+
+fn read_shape(bytes: &[u8], at: usize) -> Option<Shape<'_>> {
     let mut d = Decoder::new(bytes.get(at..)?);
     let crc = d.u32()?;
     let body = d.rest();
@@ -314,9 +323,33 @@ fn read_record(bytes: &[u8], at: usize) -> Option<(&[u8], u64)> {
     }
     let durable = d.u64().filter(|durable| *durable <= to_u64(at))?;
     d.take(len)?;
-    let checked = body.get(..HEADER_BYTES - 4 + len)?;
+    Some(Shape { crc, checked: body.get(..HEADER_BYTES - 4 + len)?, durable })
+}
+
+/// A whole record: its payload, and the length known durable when it was built.
+fn read_record(bytes: &[u8], at: usize) -> Option<(&[u8], u64)> {
+    let Shape { crc, checked, durable } = read_shape(bytes, at)?;
     let payload = (crc32c::crc32c(checked) == crc).then(|| checked.get(HEADER_BYTES - 4..))??;
     Some((payload, durable))
+}
+
+/// Whether a record behind the bad one at `at` says that this one was durable, in words.
+fn damage_behind(bytes: &[u8], at: usize) -> Option<String> {
+    // Made-up records that hold each other could cost the square of the file's length.
+    let mut left = to_u64(bytes.len()).saturating_mul(CHECKED_FOLD_MAX);
+    for p in at + 1..bytes.len() {
+        let Some(shape) = read_shape(bytes, p).filter(|s| s.durable > to_u64(at)) else { continue };
+        let Some(rest) = left.checked_sub(to_u64(shape.checked.len())) else {
+            return Some("a bad record, and too much behind it looks like records".to_owned());
+        };
+        left = rest;
+        if read_record(bytes, p).is_some() {
+            let durable = shape.durable;
+            let what = format!("the record at byte {p} says that {durable} bytes were durable");
+            return Some(format!("a bad record, although {what}"));
+        }
+    }
+    None
 }
 
 /// An edit with the offset of its record.
@@ -349,13 +382,8 @@ pub fn read_manifest_prefix(path: &Path, bytes: &[u8]) -> (Vec<PlacedEdit>, u64,
         }
         at += HEADER_BYTES + payload.len();
     }
-    let durable = |p| read_record(bytes, p).filter(|(_, durable)| *durable > to_u64(at));
-    let behind = (at + 1..bytes.len()).find_map(|p| Some((p, durable(p)?.1)));
-    let damage = match behind {
-        Some((valid, durable)) => {
-            let what = format!("the record at byte {valid} says that {durable} bytes were durable");
-            Some((at, format!("a bad record, although {what}")))
-        }
+    let damage = match damage_behind(bytes, at) {
+        Some(what) => Some((at, what)),
         None if edits.is_empty() => Some((0, "the first record is not whole".to_owned())),
         None => None,
     };
@@ -459,6 +487,24 @@ mod tests {
         for text in ["MANIFEST-00123\n", "MANIFEST-+00123\n", "MANIFEST-0000123\n"] {
             assert!(matches!(read(text), Err(Error::Corruption { .. })), "{text:?}");
         }
+    }
+
+    #[test]
+    fn records_made_up_one_within_the_other_are_refused_in_time() {
+        let (mut bytes, ends) = bytes_of(&floors(1));
+        let len = 8 << 20;
+        while bytes.len() < len {
+            let at = bytes.len();
+            let left = u32::try_from(len - at).unwrap().saturating_sub(64);
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&left.to_le_bytes());
+            bytes.extend_from_slice(&to_u64(at).to_le_bytes());
+            bytes.extend_from_slice(&to_u64(at).to_le_bytes());
+        }
+        // Without a bound some 350,000 checksums of 4 MiB each.
+        bytes[ends[0] + 4..ends[0] + 8].fill(0);
+        let error = read_manifest(Path::new("M"), &bytes).unwrap_err();
+        assert_eq!(error.location().1, Some(to_u64(ends[0])));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::BLOCK_BYTES;
 /// crc32c u32, payload length u16, kind u8, segment u32, durable offset u32.
 pub(super) const HEADER_BYTES: usize = 15;
 
+/// Where a frame's header has the segment.
+pub(super) const SEGMENT_AT: usize = 7;
+
 /// A frame's part of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -114,23 +117,76 @@ pub(super) fn read_frame(
     at: usize,
     (segment, salt): (u32, u32),
 ) -> Option<Frame<'_>> {
+    let shape = read_shape(bytes, at, segment)?;
+    (crc32c::crc32c_append(salt, shape.checked) == shape.crc).then_some(shape.frame)
+}
+
+/// What looks like a frame, whose checksum was not looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape<'a> {
+    pub(super) frame: Frame<'a>,
+    crc: u32,
+    checked: &'a [u8],
+}
+
+impl Shape<'_> {
+    /// The one salt with which its checksum is right.
+    ///
+    /// A checksum is linear in what it begins with: beginning with `salt` instead of 0 adds that,
+    /// times x to the number of bits, modulo the polynomial.
+    pub(super) fn salt(&self) -> u32 {
+        let bits = to_u64(self.checked.len()).saturating_mul(8);
+        let added = self.crc ^ crc32c::crc32c(self.checked);
+        multiply(power_of_inverse_x(bits), added)
+    }
+}
+
+/// The polynomial, its highest powers in the lowest bits, as the checksum has it.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+const ONE: u32 = 1 << 31;
+/// Times x, this is 1.
+const INVERSE_X: u32 = ((ONE ^ POLYNOMIAL) << 1) | 1;
+
+fn multiply(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    for power in (0..32).rev() {
+        if (a >> power) & 1 == 1 {
+            product ^= b;
+        }
+        b = if b & 1 == 1 { (b >> 1) ^ POLYNOMIAL } else { b >> 1 };
+    }
+    product
+}
+
+fn power_of_inverse_x(mut exponent: u64) -> u32 {
+    let (mut power, mut square) = (ONE, INVERSE_X);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            power = multiply(power, square);
+        }
+        square = multiply(square, square);
+        exponent >>= 1;
+    }
+    power
+}
+
+/// What looks like a frame of this segment at byte `at`.
+pub(super) fn read_shape(bytes: &[u8], at: usize, segment: u32) -> Option<Shape<'_>> {
     let mut d = Decoder::new(bytes.get(at..)?);
     let crc = d.u32()?;
     let mut head = Decoder::new(d.rest().get(..HEADER_BYTES - 4)?);
     let len = usize::from(head.u16()?);
     let part = Part::from_byte(head.u8()?)?;
     let (found, durable_bytes) = (head.u32()?, head.u32()?);
-    let checked = d.take(HEADER_BYTES - 4 + len)?;
     let left = BLOCK_BYTES - at.rem_euclid(BLOCK_BYTES);
-    if found != segment || HEADER_BYTES + len > left || crc32c::crc32c_append(salt, checked) != crc
-    {
+    let fits = HEADER_BYTES + len <= left && u64::from(durable_bytes) <= to_u64(at);
+    if found != segment || !fits {
         return None;
     }
-    if u64::from(durable_bytes) > to_u64(at) {
-        return None;
-    }
+    let checked = d.take(HEADER_BYTES - 4 + len)?;
     let payload = checked.get(HEADER_BYTES - 4..)?;
-    Some(Frame { part, durable_bytes, payload, end: at + HEADER_BYTES + len })
+    let frame = Frame { part, durable_bytes, payload, end: at + HEADER_BYTES + len };
+    Some(Shape { frame, crc, checked })
 }
 
 /// Where the next frame may begin: blocks end in padding too short for a header.
@@ -160,6 +216,16 @@ pub(super) fn framed_bytes(start: u64, record: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_salt_of_a_frame_is_found_from_its_checksum() {
+        for (len, salt) in [(0, 0), (0, 1), (1, 0xffff_ffff), (300, 0x8000_0001), (32_000, 77)] {
+            let mut out = Vec::new();
+            let payload: Vec<u8> = (0..len).map(|n: u32| n.to_le_bytes()[0]).collect();
+            put_frame(&mut out, Stamp { segment: 7, durable_bytes: 0, salt }, Part::Full, &payload);
+            assert_eq!(read_shape(&out, 0, 7).unwrap().salt(), salt, "{len} bytes");
+        }
+    }
 
     #[test]
     fn frames_never_cross_a_block() {

@@ -17,6 +17,7 @@
 //! Blocks and the four frame kinds are LevelDB's (`doc/log_format.md`). Departures: the segment
 //! number and the durable offset in each frame, and the predecessor record.
 
+pub(crate) mod begun;
 mod frame;
 pub mod reader;
 pub mod salvage;
@@ -75,6 +76,18 @@ pub enum Record {
         /// The entries.
         entries: Vec<WalEntry>,
     },
+}
+
+impl Record {
+    /// The highest sequence number that it tells of.
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        match self {
+            Self::Predecessor { last_seq, .. } => *last_seq,
+            Self::Batch { first_seq, entries } => {
+                (first_seq + to_u64(entries.len())).saturating_sub(1)
+            }
+        }
+    }
 }
 
 const PREDECESSOR: u8 = 1;

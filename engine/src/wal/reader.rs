@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 
+use super::begun::durable_without_opening;
 use super::frame::{Part, low32, next_block, read_frame, skip_padding};
 use super::{Record, decode_record, salt_of};
 use crate::error::{Error, Result};
@@ -97,6 +98,8 @@ pub fn read_segment_prefix(
     }
     let promised = match limit_bytes {
         Some(limit) => limit,
+        // The first frame is bad, and with it the salt of the others is lost.
+        None if at == 0 => durable_without_opening(bytes, number),
         None => durable.max(durable_behind(bytes, to_usize(out.valid_bytes), (number, salt))),
     };
     let damage = (out.valid_bytes < promised).then(|| {
@@ -108,7 +111,7 @@ pub fn read_segment_prefix(
 
 /// The highest durable offset that valid frames behind a bad one name. Within the bad frame's block
 /// they may begin at any byte.
-fn durable_behind(bytes: &Bytes, from: usize, number: (u32, u32)) -> u64 {
+pub(super) fn durable_behind(bytes: &[u8], from: usize, number: (u32, u32)) -> u64 {
     let mut highest = 0;
     let mut at = from + 1;
     while at < bytes.len() {

@@ -13,7 +13,7 @@ use crate::events::Event;
 use crate::group::Work;
 use crate::memtable::Memtable;
 use crate::shared::{Request, Shared};
-use crate::types::{SeqNo, to_u64};
+use crate::types::{SEQ_MAX, SeqNo, to_u64};
 use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
@@ -205,6 +205,11 @@ impl<E: Env> Leader<'_, E> {
                 continue;
             }
             let count = to_u64(ops.len());
+            if SEQ_MAX.saturating_sub(next) < count {
+                let what = "no sequence numbers are left".to_owned();
+                replies.push(Err(Error::InvalidArgument(what)));
+                continue;
+            }
             let mut record = Vec::with_capacity(ops.iter().map(|(_, op)| op.data.len() + 24).sum());
             encode_batch_header(&mut record, next, count);
             for (branch, op) in ops {

@@ -19,6 +19,8 @@ pub(crate) enum Effect {
     /// A prefix of a write; nothing of any other call.
     Half,
     Everything,
+    /// The call never ends; for futures that are dropped in the middle.
+    Stuck,
 }
 
 /// Which calls fail.
@@ -88,12 +90,10 @@ impl State {
 
     /// Takes space for an append; the bytes of it that fit.
     fn take(&mut self, len: usize) -> usize {
-        // Counted without a limit too: what is removed under one must have been.
-        let capacity = self.capacity_bytes.unwrap_or(u64::MAX);
-        let free = capacity.saturating_sub(self.used_bytes);
-        let free = usize::try_from(free).unwrap_or(usize::MAX);
-        self.used_bytes += u64::try_from(len.min(free)).unwrap();
-        len.min(free)
+        let free = self.capacity_bytes.map(|all| all.saturating_sub(self.used_bytes));
+        let fits = free.map_or(len, |free| len.min(usize::try_from(free).unwrap()));
+        self.used_bytes += u64::try_from(fits).unwrap();
+        fits
     }
 }
 
@@ -157,6 +157,7 @@ impl<E: Env> FaultEnv<E> {
                 Err(eio(op, path, ErrorKind::Other))
             }
             Some(Effect::Nothing | Effect::Half) => Err(eio(op, path, ErrorKind::Other)),
+            Some(Effect::Stuck) => std::future::pending().await,
         }
     }
 
@@ -194,6 +195,7 @@ impl<E: Env> FaultFile<E> {
                 Err(eio(op, &self.path, ErrorKind::Other))
             }
             Some(Effect::Nothing | Effect::Half) => Err(eio(op, &self.path, ErrorKind::Other)),
+            Some(Effect::Stuck) => std::future::pending().await,
         }
     }
 }
@@ -208,6 +210,7 @@ impl<E: Env> File for FaultFile<E> {
         let met = locked(&self.state).meet("append", &self.path);
         let kept = match met {
             None => return self.inner.append(data, class).await,
+            Some(Effect::Stuck) => return std::future::pending().await,
             Some(Effect::Nothing) => 0,
             Some(Effect::Half) => data.len() >> 1,
             Some(Effect::Everything) => data.len(),
@@ -301,9 +304,9 @@ impl<E: Env> Env for FaultEnv<E> {
     }
 
     async fn free_bytes(&self, dir: &Path) -> Result<u64> {
-        let free = self.inner.free_bytes(dir).await?;
-        let mut state = locked(&self.state);
-        state.free_asked += 1;
+        locked(&self.state).free_asked += 1;
+        let free = self.call("free_bytes", dir, self.inner.free_bytes(dir)).await?;
+        let state = locked(&self.state);
         let ours = state.capacity_bytes.map(|all| all.saturating_sub(state.used_bytes));
         Ok(ours.map_or(free, |ours| ours.min(free)))
     }

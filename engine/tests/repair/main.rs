@@ -7,6 +7,9 @@
 //! nothing, and a second one finds nothing to do; the repaired directory opens and is clean; what a
 //! key then reads was once written to that key of that tenant; what no damage hit reads as before.
 
+#[expect(dead_code, reason = "each test file uses a part of it")]
+#[path = "../fault_env/mod.rs"]
+mod fault_env;
 mod world;
 
 use std::collections::BTreeSet;
@@ -15,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use forebay_engine::env::mem::MemEnv;
+use forebay_engine::env::os::OsEnv;
 use forebay_engine::env::{BlockingEnv, Env, File, IoClass};
 use forebay_engine::options::Layout;
 use forebay_engine::repair::{RepairOptions, repair};
@@ -24,6 +28,7 @@ use forebay_engine::verify::verify_dir;
 use forebay_engine::{Db, WriteOptions};
 use proptest::prelude::*;
 
+use crate::fault_env::{Effect, FaultEnv, Rule};
 use crate::world::{DIR, Damage, KEYS, LAYOUTS, World, assert_names, damage, names, options, path};
 
 #[test]
@@ -311,6 +316,63 @@ fn what_a_lost_table_held_comes_from_the_log_where_another_tenant_kept_that() {
         }
         db.close().await.unwrap();
     });
+}
+
+/// Repair dies at each of its calls in turn; what it leaves is repaired as if it had never run.
+fn killed_at_each_call(whole: &World, what: &str, effect: Effect) {
+    let mut contents = whole.contents();
+    for name in names(&contents, what).into_iter().take(2) {
+        damage(&mut contents, &name, &Damage::Flip(700));
+    }
+    let (_, expected) = whole.with(&contents).check_repair();
+    let options = RepairOptions { dry_run: false, layout: Some(whole.layout) };
+    for pass in (0..).step_by(3) {
+        let world = whole.with(&contents);
+        let fault = FaultEnv::new(world.env.clone());
+        fault.rule(Rule { op: "", path: "", pass, fail: u64::MAX, effect });
+        let outcome = world.env.block_on(repair(&fault, Path::new(DIR), &options));
+        if fault.fired() == 0 {
+            assert!(outcome.unwrap().needed && pass > 30, "{pass} calls");
+            return;
+        }
+        let mut left = world.contents();
+        left.remove("LOCK");
+        let (_, read) = whole.with(&left).check_repair_of_any();
+        assert_eq!(read, expected, "{what} {effect:?} after {pass} calls");
+    }
+}
+
+#[test]
+fn a_repair_that_dies_at_any_call_is_done_by_the_next_one() {
+    for layout in [Layout::PerTenant, Layout::Shared] {
+        let whole = World::new(layout);
+        for what in [".wal", ".sst", "MANIFEST"] {
+            killed_at_each_call(&whole, what, Effect::Half);
+        }
+        killed_at_each_call(&whole, "CURRENT", Effect::Everything);
+    }
+}
+
+#[test]
+fn a_directory_with_the_name_of_a_table_is_left_alone() {
+    let world = World::new(Layout::PerTenant);
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    OsEnv.block_on(async {
+        for (name, bytes) in world.contents().iter().filter(|(name, _)| *name != "CURRENT") {
+            let file = OsEnv.create(&dir.join(name)).await.unwrap();
+            file.append(bytes, IoClass::Read).await.unwrap();
+        }
+        for name in ["009999.sst", "MANIFEST-009998", "18446744073709551616.sst", "-00001.sst"] {
+            OsEnv.create_dir(&dir.join(name)).await.unwrap();
+        }
+        let first = repair(&OsEnv, dir, &RepairOptions::default()).await.unwrap();
+        assert!(first.needed, "{first:?}");
+        let db = Db::open(OsEnv, dir, options(world.layout)).await.unwrap();
+        assert_eq!(db.tenants().len(), world.ids.len());
+        db.close().await.unwrap();
+    });
+    assert!(dir.join("009999.sst").is_dir());
 }
 
 #[test]

@@ -158,6 +158,17 @@ impl World {
         })
     }
 
+    /// Repairs what may be whole already, and reads it.
+    pub(crate) fn check_repair_of_any(
+        &self,
+    ) -> (RepairReport, BTreeMap<(String, String), Option<String>>) {
+        let report = self.repair(false);
+        assert!(!self.repair(false).needed, "a second repair after {report:?}");
+        let verified = self.verify();
+        assert!(verified.is_clean(), "{:?} after {report:?}", verified.findings);
+        (report, self.read())
+    }
+
     pub(crate) fn expected(&self) -> BTreeMap<(String, String), Option<String>> {
         self.history.iter().map(|(k, v)| (k.clone(), v.last().unwrap().clone())).collect()
     }
