@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
-use forebay_engine::types::{Nanos, SeqNo};
 use forebay_engine::options::TenantOptions;
+use forebay_engine::types::{Nanos, SeqNo};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
 use crate::bugs::Bug;
@@ -341,7 +341,10 @@ impl Client {
                 life.is_some_and(|life| {
                     let newest = |history: &Vec<Placed>| history.last().is_some_and(|p| p.put);
                     life.drop == Known::Not
-                        && life.keys.iter().any(|(key, history)| newest(history) && keys.holds(&key_bytes(*key)))
+                        && life
+                            .keys
+                            .iter()
+                            .any(|(key, history)| newest(history) && keys.holds(&key_bytes(*key)))
                 })
             };
             if let Some(other) = board.handles.values().find(has) {
@@ -354,7 +357,10 @@ impl Client {
     async fn get(&self, tenant: usize, key: u32) {
         let Some(handle) = self.handle(tenant) else { return };
         let low = self.board.lock().model.visible;
-        let read = self.routed(&handle, Keys::Between(KeyEnd::Included(key), KeyEnd::Included(key))).get(&key_bytes(key)).await;
+        let read = self
+            .routed(&handle, Keys::Between(KeyEnd::Included(key), KeyEnd::Included(key)))
+            .get(&key_bytes(key))
+            .await;
         let high = self.board.lock().model.last;
         self.judge_get((handle.inc, key), read, Window { low, high });
     }
@@ -467,9 +473,11 @@ impl Client {
                 let options = TenantOptions { prefix_extractor: Some(own) };
                 self.db.create_tenant_with(&name, &options).await
             }
-            None => self.db.create_tenants(&[&name]).await.and_then(|made| {
-                made.into_iter().next().ok_or(Error::Dropped)
-            }),
+            None => self
+                .db
+                .create_tenants(&[&name])
+                .await
+                .and_then(|made| made.into_iter().next().ok_or(Error::Dropped)),
         };
         let mut board = self.board.lock();
         board.busy.remove(&tenant);
