@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::replay;
 use crate::types::{to_u64, to_usize};
 use crate::version::manifest::read_file;
-use crate::wal::reader::{first_record, read_segment};
+use crate::wal::reader::{first_record, read_segment, read_segment_prefix};
 use crate::wal::{Record, segment_path};
 
 /// A predecessor record in its frame is no longer.
@@ -88,8 +88,7 @@ async fn walk_broken<E: Env>(
             None => None,
         };
         let path = segment_path(dir, segment);
-        let head = read_head(env, &path).await.map(|head| first_record(segment, &head));
-        match head {
+        match read_first(env, &path, segment).await {
             Ok(Some(Record::Predecessor { segment: before, valid_bytes, .. })) => {
                 out.segments.push((segment, limit));
                 next = Some((before, valid_bytes));
@@ -132,6 +131,17 @@ async fn is_begun<E: Env>(env: &E, path: &Path, segment: u64) -> bool {
         Ok(bytes) => read_segment(path, segment, &bytes, None).is_ok(),
         Err(_) => false,
     }
+}
+
+/// A segment's first record, where it is whole.
+async fn read_first<E: Env>(env: &E, path: &Path, segment: u64) -> Result<Option<Record>> {
+    if let Some(first) = first_record(segment, &read_head(env, path).await?) {
+        return Ok(Some(first));
+    }
+    // It may carry more than a head holds.
+    let bytes = read_file(env, path, IoClass::Wal).await?;
+    let (found, _) = read_segment_prefix(path, segment, &bytes, None);
+    Ok(found.records.into_iter().next().map(|(_, first)| first))
 }
 
 pub(crate) async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
