@@ -128,6 +128,8 @@ fn c2_wants_tenants_that_were_created() {
     let mut state = case.state(&[]);
     state.tenants.remove(&1);
     assert_eq!(rule(judge(&case.model, &mut case.counts, &state, (0, WHY))), Rule::C2);
+    case.model.shared_hit = true;
+    judge(&case.model, &mut case.counts, &state, (0, WHY)).unwrap();
 }
 
 #[test]

@@ -115,10 +115,15 @@ impl SimEnv {
         }
     }
 
-    /// Whether damage of the file that an error names excuses the failure of a request to this tree.
+    /// Whether damage of the file that an error names excuses the failure of a request to this tree. A
+    /// manifest that lost its last edits names tables that were removed.
     pub fn excuses(self, error: &Error, tree: Option<u64>) -> bool {
         let (Some(world), Some(path)) = (self.alive(), error.location().0) else { return false };
-        world.faults.borrow_mut().excuses(text(path), tree)
+        let path = text(path);
+        let is_gone =
+            FileKind::of(path) == FileKind::Table && world.disk.borrow().ino(path).is_none();
+        let mut faults = world.faults.borrow_mut();
+        faults.excuses(path, tree) || (is_gone && faults.atlas().is_manifest_hit())
     }
 
     /// Whether faults damaged anything.
