@@ -23,6 +23,9 @@ use crate::write::{admission, queue};
 /// A reclaim or a spare segment that failed is tried again after this long.
 const RETRY_NS: Nanos = 100_000_000;
 
+/// How often tables that a reader still holds are looked at again.
+const COLLECT_NS: Nanos = 1_000_000_000;
+
 /// A job that failed so often in a row fails its tree: with the waits between, after some ten
 /// seconds.
 const TRIES_MAX: u32 = 10;
@@ -198,6 +201,9 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
         // Where the reclaim failed, it is tried again: writers may wait for it.
         let lagging = shared.log.floor() > shared.log.oldest();
         let retry_at = lagging.then(|| shared.env.now() + RETRY_NS);
+        // Readers do not tell when they let go of a table, and an idle database gets no other tick.
+        let is_left = !shared.garbage.lock().is_empty();
+        let collect_at = is_left.then(|| shared.env.now() + COLLECT_NS);
         if shared.disk.is_full() || shared.disk.is_suspected() {
             space::ask(shared).await;
         }
@@ -206,7 +212,10 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             spare_at = space::ensure_spare(shared).await.then(|| shared.env.now() + RETRY_NS);
         }
         let ask_at = shared.disk.is_full().then(|| shared.disk.ask_at());
-        let at = [next_sync, policy_at, retry_at, ask_at, spare_at].into_iter().flatten().min();
+        let at = [next_sync, policy_at, retry_at, collect_at, ask_at, spare_at]
+            .into_iter()
+            .flatten()
+            .min();
         wait_until(&shared.env, listener, at).await;
     }
 }

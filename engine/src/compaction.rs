@@ -177,7 +177,7 @@ pub(crate) async fn execute<E: Env>(
         elapsed_ns: shared.env.now().saturating_sub(start_ns),
     });
     drop((inputs, version));
-    gc::collect(shared).await;
+    gc::collect_or_later(shared).await;
     Ok(())
 }
 

@@ -151,6 +151,7 @@ impl<E: Env> Db<E> {
         for task in tasks {
             task.await;
         }
+        gc::collect(shared).await;
         shared.manifest.close().await;
         let spare = shared.spare.lock().take();
         if let Some(spare) = spare {
@@ -255,7 +256,7 @@ impl<E: Env> Db<E> {
         drop(queue::submit(shared, Request::Seal { trees: Vec::new(), overridden: false }).await);
         // Writers of the tenant that wait in line are told.
         shared.budget.wake_all();
-        gc::collect(shared).await;
+        gc::collect_or_later(shared).await;
         gc::reclaim_log(shared).await;
         space::ask(shared).await;
         Ok(())

@@ -142,7 +142,10 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         shared.pressure.on_flushed(tree, memtable.bytes());
         shared.budget.release_immutable(memtable.bytes());
     }
-    shared.garbage.lock().extend(installed.orphan);
+    if let Some(orphan) = installed.orphan {
+        shared.garbage.lock().push(orphan);
+        shared.tick.raise();
+    }
     let bytes = table.as_ref().map_or(0, |t| t.bytes);
     shared.counters.flush_count.add(1);
     shared.counters.flush_bytes.add(bytes);

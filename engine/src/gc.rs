@@ -12,7 +12,16 @@ use crate::table::table_path;
 use crate::version::edit::Edit;
 use crate::wal::segment_path;
 
-/// Removes the tables that left every version and that no scan and no job holds.
+/// Removes the tables that left every version and that no scan and no job holds. Where some are
+/// held, the ticker is told to look again: their readers do not tell when they let go.
+pub(crate) async fn collect_or_later<E: Env>(shared: &Shared<E>) {
+    collect(shared).await;
+    if !shared.garbage.lock().is_empty() {
+        shared.tick.raise();
+    }
+}
+
+/// As [`collect_or_later`], for the ticker.
 pub(crate) async fn collect<E: Env>(shared: &Shared<E>) {
     let mut free = Vec::new();
     shared.garbage.lock().retain(|table| {

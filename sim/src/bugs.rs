@@ -23,11 +23,17 @@ pub enum Bug {
     Unseeded,
     /// A bit of what is read flips for good, and no fault is recorded.
     HiddenRot,
+    /// The client harness drops the last entry of a reverse scan.
+    ShortReverse,
+    /// The client harness drops an entry of a prefix scan, as a filter that lies would.
+    PrefixGap,
+    /// A removal of a `*.sst` or `*.wal` file does nothing and says Ok.
+    LeakedFile,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::WalSkipSync,
         Self::TableSkipSync,
         Self::DirSkipSync,
@@ -35,6 +41,9 @@ impl Bug {
         Self::StuckIo,
         Self::Unseeded,
         Self::HiddenRot,
+        Self::ShortReverse,
+        Self::PrefixGap,
+        Self::LeakedFile,
     ];
 
     /// The name on the command line.
@@ -47,6 +56,9 @@ impl Bug {
             Self::StuckIo => "stuck-io",
             Self::Unseeded => "unseeded",
             Self::HiddenRot => "hidden-rot",
+            Self::ShortReverse => "short-reverse",
+            Self::PrefixGap => "prefix-gap",
+            Self::LeakedFile => "leaked-file",
         }
     }
 
@@ -60,6 +72,9 @@ impl Bug {
             Self::StuckIo => "one sync never ends",
             Self::Unseeded => "the scheduler uses entropy that no seed decides",
             Self::HiddenRot => "a bit on disk flips, and the harness does not know",
+            Self::ShortReverse => "a client loses the last entry of a reverse scan",
+            Self::PrefixGap => "a client loses an entry of a prefix scan",
+            Self::LeakedFile => "a removal of a table or a segment does nothing",
         }
     }
 

@@ -4,24 +4,26 @@
 //! A client is a task of the simulated process and dies with it. Everything clients share is a [`Board`]
 //! behind a lock that is never held across an await.
 
-use core::ops::RangeInclusive;
+mod query;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
+use forebay_engine::options::TenantOptions;
 use forebay_engine::types::{Nanos, SeqNo};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
 use crate::bugs::Bug;
 use crate::check::model::{Known, Model, Placed, Wanted};
-use crate::check::reads::{Window, c8_failed_unseen, c8_get, c8_scan};
+use crate::check::reads::{Window, c8_failed_unseen, c8_get};
 use crate::check::recovery::c3_invention;
-use crate::check::value::{self, Origin, key_text, op_number, tenant_name};
+use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::env::SimEnv;
-use crate::scenario::{Op, Write};
+use crate::scenario::{KeyEnd, Keys, Op, Write};
 
 /// Snapshots that one client keeps.
 const SNAPSHOTS_MAX: usize = 3;
@@ -56,6 +58,8 @@ pub struct Board {
     pub reopen: bool,
     /// The disk is made full, or was a moment ago.
     pub may_be_full: bool,
+    /// Tenants may have extractors of their own.
+    pub own_extractors: bool,
     /// What clients wait for, by client.
     pub waiting: BTreeMap<usize, String>,
     /// Operations that were answered.
@@ -198,7 +202,15 @@ impl Client {
             }
             Op::Sync => self.sync().await,
             Op::Drop { tenant } => self.drop_tenant(*tenant).await,
-            Op::Create { tenant } => self.create(*tenant).await,
+            Op::Create { tenant, extractor } => self.create(*tenant, extractor.as_deref()).await,
+            Op::Query { tenant, keys, reverse, seek } => {
+                self.query((*tenant, *keys), *reverse, *seek).await;
+            }
+            Op::Compare { tenant, keys, old } => self.compare((*tenant, *keys), *old).await,
+            Op::Compact { tenant, keys } => self.compact(*tenant, *keys).await,
+            Op::Extractor { tenant, extractor } => {
+                self.extractor(*tenant, extractor.as_deref()).await;
+            }
             Op::Sleep { ns } => {
                 self.env.sleep_until(self.env.now().saturating_add(*ns)).await;
             }
@@ -245,8 +257,8 @@ impl Client {
         }
         let options = WriteOptions { sync, tag };
         let result = match single {
-            Some((tenant, key, Some(value))) => tenant.put(key.as_bytes(), &value, options).await,
-            Some((tenant, key, None)) => tenant.delete(key.as_bytes(), options).await,
+            Some((tenant, key, Some(value))) => tenant.put(&key, &value, options).await,
+            Some((tenant, key, None)) => tenant.delete(&key, options).await,
             None => self.db.write(batch, options).await,
         };
         let now = self.env.now();
@@ -279,7 +291,7 @@ impl Client {
         &self,
         writes: &[Write],
         sync: bool,
-    ) -> (u64, WriteBatch, Vec<usize>, Option<(Tenant<SimEnv>, String, Option<Vec<u8>>)>) {
+    ) -> (u64, WriteBatch, Vec<usize>, Option<(Tenant<SimEnv>, Vec<u8>, Option<Vec<u8>>)>) {
         let mut board = self.board.lock();
         let known: Vec<(Handle, &Write)> = writes
             .iter()
@@ -295,7 +307,7 @@ impl Client {
         let mut single = None;
         for (index, (handle, write)) in known.iter().enumerate() {
             let number = board.model.incs.get(handle.inc).map_or(0, |inc| inc.number);
-            let key = key_text(write.key);
+            let key = key_bytes(write.key);
             let origin = Origin {
                 tenant: u32::try_from(write.tenant).unwrap_or(u32::MAX),
                 incarnation: number,
@@ -306,8 +318,8 @@ impl Client {
                 value::encode(origin, forebay_engine::types::to_usize(u64::from(bytes)))
             });
             let added = match &value {
-                Some(value) => handle.tenant.put_in(&mut batch, key.as_bytes(), value),
-                None => handle.tenant.delete_in(&mut batch, key.as_bytes()),
+                Some(value) => handle.tenant.put_in(&mut batch, &key, value),
+                None => handle.tenant.delete_in(&mut batch, &key),
             };
             if let Err(error) = added {
                 board.errors.push(("batch".to_owned(), None, error));
@@ -321,7 +333,7 @@ impl Client {
     }
 
     /// A planted bug: now and then a read goes to another tenant that has one of these keys.
-    fn routed(&self, handle: &Handle, keys: RangeInclusive<u32>) -> Tenant<SimEnv> {
+    fn routed(&self, handle: &Handle, keys: Keys) -> Tenant<SimEnv> {
         if self.bug == Some(Bug::CrossTenant) && self.env.choose("bug.cross-tenant", 8) == 7 {
             let board = self.board.lock();
             let has = |other: &&Handle| {
@@ -329,7 +341,10 @@ impl Client {
                 life.is_some_and(|life| {
                     let newest = |history: &Vec<Placed>| history.last().is_some_and(|p| p.put);
                     life.drop == Known::Not
-                        && life.keys.range(keys.clone()).any(|(_, history)| newest(history))
+                        && life
+                            .keys
+                            .iter()
+                            .any(|(key, history)| newest(history) && keys.holds(&key_bytes(*key)))
                 })
             };
             if let Some(other) = board.handles.values().find(has) {
@@ -342,7 +357,10 @@ impl Client {
     async fn get(&self, tenant: usize, key: u32) {
         let Some(handle) = self.handle(tenant) else { return };
         let low = self.board.lock().model.visible;
-        let read = self.routed(&handle, key..=key).get(key_text(key).as_bytes()).await;
+        let read = self
+            .routed(&handle, Keys::Between(KeyEnd::Included(key), KeyEnd::Included(key)))
+            .get(&key_bytes(key))
+            .await;
         let high = self.board.lock().model.last;
         self.judge_get((handle.inc, key), read, Window { low, high });
     }
@@ -366,40 +384,8 @@ impl Client {
     }
 
     async fn scan(&self, tenant: usize, from: u32, to: u32) {
-        let Some(handle) = self.handle(tenant) else { return };
-        let (first, last) = (key_text(from), key_text(to));
-        let low = self.board.lock().model.visible;
-        let routed = self.routed(&handle, from..=to);
-        let scan = routed.scan(first.as_bytes()..=last.as_bytes());
-        let high = self.board.lock().model.last;
-        match scan {
-            Ok(scan) => {
-                let all = drain(scan).await;
-                self.judge_scan((handle.inc, from, to), all, Window { low, high });
-            }
-            Err(error) => self.error("scan", error, &[handle.inc]),
-        }
-    }
-
-    fn judge_scan(
-        &self,
-        (inc, from, to): (usize, u32, u32),
-        all: Result<Vec<(Bytes, Bytes)>, Error>,
-        window: Window,
-    ) {
-        let all = match all {
-            Ok(all) => all,
-            Err(error) => return self.error("scan", error, &[inc]),
-        };
-        let now = self.env.now();
-        let mut board = self.board.lock();
-        let Board { model, counts, .. } = &mut *board;
-        let checked = read_entries(model, counts, (inc, from, to), &all).and_then(|found| {
-            let keys = model.incs.get(inc).map(|inc| inc.keys.range(from..=to).map(|(k, _)| *k));
-            let keys: Vec<u32> = keys.into_iter().flatten().collect();
-            c8_scan(model, counts, (inc, &keys), &found, window)
-        });
-        board.keep(checked, now);
+        let keys = Keys::Between(KeyEnd::Included(from), KeyEnd::Included(to));
+        self.query((tenant, keys), false, None).await;
     }
 
     fn snapshot(&mut self, tenant: usize) {
@@ -414,16 +400,16 @@ impl Client {
     async fn reread(&self, key: u32) {
         for held in &self.snapshots {
             let seq = held.snapshot.seq();
-            let read = held.handle.tenant.get_at(&held.snapshot, key_text(key).as_bytes()).await;
+            let read = held.handle.tenant.get_at(&held.snapshot, &key_bytes(key)).await;
             self.judge_get((held.handle.inc, key), read, Window { low: seq, high: seq });
         }
         let Some(held) = self.snapshots.front() else { return };
-        let seq = held.snapshot.seq();
+        let window = Window { low: held.snapshot.seq(), high: held.snapshot.seq() };
         match held.handle.tenant.scan_at(&held.snapshot, ..) {
             Ok(scan) => {
                 let all = drain(scan).await;
-                let whole = (held.handle.inc, 0, u32::MAX);
-                self.judge_scan(whole, all, Window { low: seq, high: seq });
+                let whole = Keys::Between(KeyEnd::Unbounded, KeyEnd::Unbounded);
+                self.judge_scan((held.handle.inc, &|key| whole.holds(key)), (all, false), window);
                 self.board.lock().mark("snapshot-reread");
             }
             Err(error) => self.error("scan_at", error, &[held.handle.inc]),
@@ -471,7 +457,7 @@ impl Client {
         }
     }
 
-    async fn create(&self, tenant: usize) {
+    async fn create(&self, tenant: usize, extractor: Option<&str>) {
         let inc = {
             let mut board = self.board.lock();
             if board.handles.contains_key(&tenant) || !board.busy.insert(tenant) {
@@ -480,11 +466,25 @@ impl Client {
             board.model.begin_create(tenant)
         };
         let name = tenant_name(tenant);
-        let result = self.db.create_tenants(&[&name]).await;
+        let own = extractor.filter(|_| self.board.lock().own_extractors);
+        let own = own.and_then(|name| name.parse().ok());
+        let result = match own {
+            Some(own) => {
+                let options = TenantOptions { prefix_extractor: Some(own) };
+                self.db.create_tenant_with(&name, &options).await
+            }
+            None => self
+                .db
+                .create_tenants(&[&name])
+                .await
+                .and_then(|made| made.into_iter().next().ok_or(Error::Dropped)),
+        };
         let mut board = self.board.lock();
         board.busy.remove(&tenant);
         let made = match result {
-            Ok(made) => made.into_iter().next(),
+            // It is there, and another client dropped it already.
+            Err(Error::Dropped) => None,
+            Ok(made) => Some(made),
             Err(error) => {
                 board.model.end_create(inc, None);
                 drop(board);
@@ -505,32 +505,6 @@ async fn drain(mut scan: forebay_engine::read::Scan<SimEnv>) -> Result<Vec<(Byte
         all.push(entry);
     }
     Ok(all)
-}
-
-/// C3 for every entry of a scan, and C8 for its order.
-fn read_entries(
-    model: &Model,
-    counts: &mut RuleCounts,
-    (inc, from, to): (usize, u32, u32),
-    all: &[(Bytes, Bytes)],
-) -> Checked<BTreeMap<u32, u64>> {
-    let mut found = BTreeMap::new();
-    let mut before: Option<&Bytes> = None;
-    for (text, bytes) in all {
-        let tenant = model.incs.get(inc).map_or(0, |inc| inc.tenant);
-        if before.is_some_and(|before| before >= text) {
-            let wrong = Violation::new(Rule::C8, "a scan in key order", format!("{text:?} late"));
-            return broken(wrong.of(tenant, None));
-        }
-        before = Some(text);
-        let key = value::key_number(text).filter(|key| (from..=to).contains(key));
-        let Some(key) = key else {
-            let found = format!("the key {text:?}, which nobody wrote or asked for");
-            return broken(Violation::new(Rule::C3, "keys in the range", found).of(tenant, None));
-        };
-        found.insert(key, c3_invention(model, counts, (inc, key), bytes)?);
-    }
-    Ok(found)
 }
 
 /// What a reading of one tenant found.
@@ -614,7 +588,7 @@ async fn read_tenant(
     }
     asked.extend(found.values.keys());
     for key in asked {
-        match tenant.get(key_text(key).as_bytes()).await {
+        match tenant.get(&key_bytes(key)).await {
             Ok(read) if scanned => same_as_scan(&found, (number, key), read.as_ref())?,
             Ok(read) => found.values.extend(read.map(|bytes| (key, bytes))),
             Err(error) => {

@@ -6,9 +6,12 @@
 //! scenario, and can be made smaller; what the scenario leaves open (schedules, latencies, which page
 //! survives) is drawn in the world, from the same seed.
 
+mod queries;
+
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
+pub use self::queries::{KeyEnd, Keys};
 use crate::bugs::Bug;
 use crate::check::Rule;
 use crate::fault::FaultPlan;
@@ -23,9 +26,8 @@ const MEDIA_PERCENT: u64 = 18;
 /// How often damage may happen, per million calls.
 const MEDIA_RATES: [u32; 3] = [5000, 30_000, 150_000];
 
-/// Of a hundred seeds with damage, those that lose sectors of tables. None: a compaction that meets one
-/// is tried again for ever, so that what waits for it never ends.
-const LOST_SECTORS_PERCENT: u64 = 0;
+/// Of a hundred seeds with damage, those that lose sectors.
+const LOST_SECTORS_PERCENT: u64 = 35;
 
 /// Crash points of the creation of a database, about.
 const CREATION_POINTS: u64 = 40;
@@ -57,6 +59,41 @@ pub enum Op {
         /// Last key.
         to: u32,
     },
+    /// Reads some keys in one direction, as of now, and may go elsewhere in between.
+    Query {
+        /// Number of the tenant's name.
+        tenant: usize,
+        /// Which keys.
+        keys: Keys,
+        /// From the last key to the first.
+        reverse: bool,
+        /// Entries after which it goes to this key.
+        seek: Option<(u32, u32)>,
+    },
+    /// Reads some keys in every way there is at one snapshot: the oldest that this client keeps, or one
+    /// of now.
+    Compare {
+        /// Number of the tenant's name.
+        tenant: usize,
+        /// Which keys.
+        keys: Keys,
+        /// At the oldest snapshot, of whatever tenant it is.
+        old: bool,
+    },
+    /// Compacts the tables that hold some keys.
+    Compact {
+        /// Number of the tenant's name.
+        tenant: usize,
+        /// Which keys; of a prefix, those from it on.
+        keys: Keys,
+    },
+    /// Gives a tenant an extractor of its own, or that of the database.
+    Extractor {
+        /// Number of the tenant's name.
+        tenant: usize,
+        /// The extractor's name.
+        extractor: Option<String>,
+    },
     /// Takes a snapshot and keeps it; the oldest beyond three goes.
     Snapshot {
         /// Number of the tenant's name.
@@ -83,12 +120,36 @@ pub enum Op {
     Create {
         /// Number of the tenant's name.
         tenant: usize,
+        /// The name of its own extractor.
+        #[serde(default)]
+        extractor: Option<String>,
     },
     /// Does nothing for some virtual time.
     Sleep {
         /// How long.
         ns: u64,
     },
+}
+
+impl Op {
+    /// About how many times longer than reading a key it may take.
+    pub fn reads(&self) -> u64 {
+        match self {
+            Self::Compare { .. } | Self::Compact { .. } => 60,
+            Self::Write { .. }
+            | Self::Get { .. }
+            | Self::Scan { .. }
+            | Self::Query { .. }
+            | Self::Snapshot { .. }
+            | Self::Reread { .. }
+            | Self::Flush { .. }
+            | Self::Sync
+            | Self::Drop { .. }
+            | Self::Create { .. }
+            | Self::Extractor { .. }
+            | Self::Sleep { .. } => 1,
+        }
+    }
 }
 
 /// One write.
@@ -197,6 +258,13 @@ impl Scenario {
         let mut errors = stream("scenario.errors");
         let mut media = stream("scenario.media");
         scenario.options.extend(stream("scenario.compaction").compaction_options());
+        let mut tables = stream("scenario.tables");
+        scenario.options.extend(tables.table_options());
+        let mut queries = stream("scenario.queries");
+        queries.add_queries(&mut scenario);
+        if stream("scenario.keys").percent(60) {
+            queries::shape_keys(&mut scenario);
+        }
         if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
             return scenario;
         }
@@ -621,7 +689,7 @@ impl Draw {
             Kind::Flush => Op::Flush { tenant },
             Kind::Sync => Op::Sync,
             Kind::Lifecycle if self.percent(40) => Op::Drop { tenant },
-            Kind::Lifecycle => Op::Create { tenant },
+            Kind::Lifecycle => Op::Create { tenant, extractor: None },
             Kind::Sleep => Op::Sleep { ns: 1 << self.below(31) },
         }
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use forebay_engine::env::Env;
 use forebay_engine::error::{Error, Result};
 use forebay_engine::options::{Layout, Options};
+use forebay_engine::tenant::ScanOptions;
 use forebay_engine::{Db, WriteBatch, WriteOptions};
 
 use crate::SimEnv;
@@ -100,11 +101,11 @@ pub async fn write(
     db.close().await
 }
 
-/// Everything that each tenant holds, by scan; a get of every key agrees.
+/// Everything that each tenant holds, by scan; a get of every key and a reverse scan agree.
 ///
 /// # Errors
 ///
-/// The engine's, or `Corruption` where a get and the scan differ.
+/// The engine's, or `Corruption` where two of them differ.
 pub async fn read(env: SimEnv, dir: &Path, layout: Layout) -> Result<Vec<Expected>> {
     let db = Db::open(env, dir, small_options(layout)?).await?;
     let mut all = Vec::new();
@@ -117,6 +118,13 @@ pub async fn read(env: SimEnv, dir: &Path, layout: Layout) -> Result<Vec<Expecte
                 return Err(Error::corruption(dir, 0, "a get and a scan differ"));
             }
             held.insert(key.to_vec(), value.to_vec());
+        }
+        let mut back = tenant.scan_with(.., ScanOptions::default().reversed())?;
+        for (key, value) in held.iter().rev() {
+            let found = back.next().await?;
+            if found.as_ref().map(|(k, v)| (&**k, &**v)) != Some((&**key, &**value)) {
+                return Err(Error::corruption(dir, 0, "a scan and a reverse scan differ"));
+            }
         }
         all.push(held);
     }

@@ -1,6 +1,8 @@
 #![cfg(test)]
 //! Seeds pass, repeat themselves, and every planted bug is caught with its rule.
 
+use std::collections::BTreeMap;
+
 use forebay_sim::bugs::Bug;
 use forebay_sim::check::{Rule, RuleCounts};
 use forebay_sim::run::run_seed;
@@ -10,15 +12,28 @@ use forebay_sim::scenario::Scenario;
 fn the_first_seeds_pass_and_ask_every_rule() {
     let mut counts = RuleCounts::default();
     let (mut power, mut faults) = (0, 0);
+    let mut marks = BTreeMap::<&str, u64>::new();
     for seed in 0..64 {
         let outcome = run_seed(seed, &[], None);
         assert_eq!(outcome.violation, None, "seed {seed}");
         counts.merge(&outcome.counts);
+        outcome.marks.iter().for_each(|(name, n)| *marks.entry(name).or_default() += n);
         power += outcome.faults.get("power_loss").copied().unwrap_or(0);
         faults += outcome.faults.values().sum::<u64>();
     }
-    for rule in [Rule::C1, Rule::C2, Rule::C3, Rule::C4, Rule::C7, Rule::C8, Rule::C11, Rule::L1] {
+    for rule in Rule::ALL.into_iter().filter(|rule| *rule != Rule::C12) {
         assert!(counts.get(rule) > 30, "{rule} was asked {} times", counts.get(rule));
+    }
+    for mark in [
+        "scan-seek",
+        "paths-compared",
+        "compact-range",
+        "extractor-changed",
+        "snapshot-reread",
+        "verified",
+        "repair-asked",
+    ] {
+        assert!(marks.get(mark).is_some_and(|n| *n > 2), "{mark} in {marks:?}");
     }
     assert!(power > 64 && faults > power, "{power} power losses among {faults} faults");
 }
@@ -45,7 +60,10 @@ fn planted_bugs_break_the_rule_that_they_should() {
     assert!(matches!(first_broken(Bug::DirSkipSync), Rule::C2 | Rule::C11));
     assert_eq!(first_broken(Bug::CrossTenant), Rule::C3);
     assert_eq!(first_broken(Bug::StuckIo), Rule::L1);
-    assert!(matches!(first_broken(Bug::HiddenRot), Rule::C2 | Rule::C6 | Rule::C11));
+    assert!(matches!(first_broken(Bug::HiddenRot), Rule::C2 | Rule::C6 | Rule::C9 | Rule::C11));
+    assert_eq!(first_broken(Bug::ShortReverse), Rule::C8);
+    assert_eq!(first_broken(Bug::PrefixGap), Rule::C8);
+    assert_eq!(first_broken(Bug::LeakedFile), Rule::C10);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! has count 0 in its summary, so that a harness that checks nothing cannot look like one that finds
 //! nothing.
 
+pub mod files;
 pub mod liveness;
 pub mod model;
 pub mod reads;
@@ -35,6 +36,10 @@ pub enum Rule {
     C7,
     /// Reads agree with one order of writes; snapshots repeat; scans equal gets.
     C8,
+    /// What a database consists of agrees with itself, but for what was damaged.
+    C9,
+    /// Once all is quiet, the disk holds what is reached and nothing else.
+    C10,
     /// Open works after every crash, and opening twice changes nothing.
     C11,
     /// One seed, one trace.
@@ -47,7 +52,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::C1,
         Self::C2,
         Self::C3,
@@ -55,6 +60,8 @@ impl Rule {
         Self::C6,
         Self::C7,
         Self::C8,
+        Self::C9,
+        Self::C10,
         Self::C11,
         Self::C12,
         Self::L1,
@@ -71,6 +78,8 @@ impl Rule {
             Self::C6 => "C6",
             Self::C7 => "C7",
             Self::C8 => "C8",
+            Self::C9 => "C9",
+            Self::C10 => "C10",
             Self::C11 => "C11",
             Self::C12 => "C12",
             Self::L1 => "L1",
@@ -88,6 +97,8 @@ impl Rule {
             Self::C6 => "damage-without-cause",
             Self::C7 => "error-without-fault",
             Self::C8 => "wrong-read",
+            Self::C9 => "broken-structure",
+            Self::C10 => "leaked-file",
             Self::C11 => "open-failed",
             Self::C12 => "not-deterministic",
             Self::L1 => "stuck",

@@ -104,6 +104,9 @@ pub struct Model {
     pub visible: SeqNo,
     /// Faults may have fired since the database was opened.
     pub faulty: bool,
+    /// Damage hit what all tenants share: its rotten tail looks like a torn one, and so the last tenants
+    /// may be missing, and the last that were dropped may be there.
+    pub shared_hit: bool,
 }
 
 impl Model {

@@ -144,6 +144,27 @@ pub fn c8_scan(
     Ok(())
 }
 
+/// What one way of reading gave: its name, and each key with the write that its value names.
+pub type Path<'a> = (&'a str, &'a BTreeMap<u32, u64>);
+
+/// C8: two ways of reading one state give the same.
+///
+/// # Errors
+///
+/// C8 for the first key of which they differ.
+pub fn c8_paths(counts: &mut RuleCounts, tenant: usize, one: Path<'_>, other: Path<'_>) -> Checked {
+    counts.count(Rule::C8);
+    let keys = one.1.keys().chain(other.1.keys());
+    let Some(key) = keys.copied().find(|key| one.1.get(key) != other.1.get(key)) else {
+        return Ok(());
+    };
+    let words = |(name, found): Path<'_>| match found.get(&key) {
+        Some(op) => format!("a {name} gives write {} of batch {}", op & 0xff, tag_of(*op)),
+        None => format!("a {name} gives no value"),
+    };
+    broken(Violation::new(Rule::C8, words(one), words(other)).of(tenant, Some(key)))
+}
+
 /// C8: a write that failed had not been visible.
 ///
 /// # Errors

@@ -103,7 +103,8 @@ pub fn c4_tenants(
     for tenant in names {
         let lives = || model.incs.iter().enumerate().filter(move |(_, inc)| inc.tenant == tenant);
         let Some(branch) = branches.get(&tenant) else {
-            if lives().any(|(_, inc)| inc.create == Known::Acked && inc.drop == Known::Not) {
+            let lost = lives().any(|(_, inc)| inc.create == Known::Acked && inc.drop == Known::Not);
+            if lost && !model.shared_hit {
                 let violation =
                     Violation::new(Rule::C2, "the tenant was created", "the tenant does not exist");
                 return broken(violation.of(tenant, None));
@@ -121,7 +122,7 @@ pub fn c4_tenants(
             );
             return broken(violation.of(tenant, None));
         };
-        if inc.drop == Known::Acked {
+        if inc.drop == Known::Acked && !model.shared_hit {
             let violation = Violation::new(
                 Rule::C4,
                 format!("the tenant of branch {branch} was dropped"),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use forebay_engine::Error;
 
+use super::files::{c9_verified, c10_files};
 use super::liveness::{c11_open, c11_same, c12_same_trace, l1_progress, l2_running};
 use super::model::{Known, Model, Wanted};
-use super::reads::{Window, c7_errors, c8_failed_unseen, c8_get, c8_scan};
+use super::reads::{Window, c7_errors, c8_failed_unseen, c8_get, c8_paths, c8_scan};
 use super::recovery::{Explained, State, TenantState, c3_invention, judge};
 use super::value::{Origin, encode, op_number};
 use super::{Checked, Rule, RuleCounts};
@@ -127,6 +128,8 @@ fn c2_wants_tenants_that_were_created() {
     let mut state = case.state(&[]);
     state.tenants.remove(&1);
     assert_eq!(rule(judge(&case.model, &mut case.counts, &state, (0, WHY))), Rule::C2);
+    case.model.shared_hit = true;
+    judge(&case.model, &mut case.counts, &state, (0, WHY)).unwrap();
 }
 
 #[test]
@@ -226,5 +229,36 @@ fn c11_c12_l1_and_l2_trip_on_what_they_name() {
     l2_running(&mut counts, None).unwrap();
     assert_eq!(rule(l2_running(&mut counts, Some("deadlock"))), Rule::L2);
     let asked: Vec<u64> = counts.iter().map(|(_, n)| n).collect();
-    assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 4, 2, 2, 2]);
+    assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 2, 2, 2]);
+}
+
+#[test]
+fn c8_ways_of_reading_one_state_agree() {
+    let mut counts = RuleCounts::default();
+    let all = BTreeMap::from([(1, op_number(1, 0)), (2, op_number(2, 0))]);
+    let older = BTreeMap::from([(1, op_number(1, 0)), (2, op_number(1, 1))]);
+    let short = BTreeMap::from([(1, op_number(1, 0))]);
+    let mut ask = |one, other| c8_paths(&mut counts, 0, ("scan", one), ("reverse scan", other));
+    ask(&all, &all).unwrap();
+    for (one, other) in [(&all, &short), (&short, &all), (&all, &older)] {
+        let found = ask(one, other).unwrap_err();
+        assert_eq!((found.rule, found.key.as_deref()), (Rule::C8, Some("k0002")));
+    }
+    assert_eq!(counts.get(Rule::C8), 4);
+}
+
+#[test]
+fn c9_wants_every_finding_excused_and_c10_no_file_too_many_or_too_few() {
+    let mut counts = RuleCounts::default();
+    let found = |excused| ("bad".to_owned(), excused);
+    c9_verified(&mut counts, "verify", &[]).unwrap();
+    c9_verified(&mut counts, "verify", &[found(true)]).unwrap();
+    let checked = c9_verified(&mut counts, "verify", &[found(true), found(false)]);
+    assert_eq!(rule(checked), Rule::C9);
+    let files = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let both = files(&["CURRENT", "1.sst"]);
+    c10_files(&mut counts, &both, &both).unwrap();
+    assert_eq!(rule(c10_files(&mut counts, &both, &files(&["CURRENT"]))), Rule::C10);
+    assert_eq!(rule(c10_files(&mut counts, &files(&["CURRENT"]), &both)), Rule::C10);
+    assert_eq!((counts.get(Rule::C9), counts.get(Rule::C10)), (3, 3));
 }

@@ -1,6 +1,9 @@
 //! Values that say where they come from: tenant, incarnation, key, operation and length, so that any
 //! value that is read names the one write that may have put it there.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use forebay_engine::types::{to_u64, to_usize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -25,8 +28,59 @@ pub fn tenant_name(tenant: usize) -> String {
     format!("t{tenant}")
 }
 
-/// A key as text. Every fifth is long, so that keys share prefixes and blocks fill unevenly.
+/// The first key of those that are shaped for prefixes.
+pub const SHAPED_FIRST: u32 = 1000;
+
+/// Keys shaped for prefixes.
+pub const SHAPED_COUNT: u32 = 64;
+
+/// Shaped keys in the order of their numbers, which is not that of their bytes, and the numbers by bytes.
+static SHAPED: LazyLock<(Vec<Vec<u8>>, BTreeMap<Vec<u8>, u32>)> = LazyLock::new(|| {
+    let keys: Vec<Vec<u8>> = (0..SHAPED_COUNT).map(shaped).collect();
+    let numbers = keys.iter().cloned().zip(SHAPED_FIRST..).collect();
+    (keys, numbers)
+});
+
+/// Eight keys to a group. Groups have a first part of one to three bytes, of which some begin others; a
+/// group's keys are shorter than most lengths of an extractor, or hold a slash early, late or never.
+fn shaped(n: u32) -> Vec<u8> {
+    let group: &[u8] = match n >> 3 {
+        0 => b"a",
+        1 => b"ab",
+        2 => b"b",
+        3 => &[0xff],
+        4 => b"abc",
+        5 => &[0xff, 0xff],
+        6 => &[b'a', 0],
+        _ => b"c",
+    };
+    let rest: &[u8] = match n & 7 {
+        0 => b"",
+        1 => b"/",
+        2 => b"/x",
+        3 => b"/x/y",
+        4 => b"-z",
+        5 => b"-z/late",
+        6 => &[b'/', 0xff],
+        _ => b"/a-key-that-is-long-enough-to-matter-to-a-block",
+    };
+    [group, rest].concat()
+}
+
+/// A key's bytes.
+pub fn key_bytes(key: u32) -> Vec<u8> {
+    let at = key.checked_sub(SHAPED_FIRST).map(|at| to_usize(u64::from(at)));
+    let shaped = at.and_then(|at| SHAPED.0.get(at));
+    shaped.cloned().unwrap_or_else(|| plain(key).into_bytes())
+}
+
+/// A key in words: its bytes, with those that are not ASCII escaped.
 pub fn key_text(key: u32) -> String {
+    key_bytes(key).escape_ascii().to_string()
+}
+
+/// A key without a shape. Every fifth is long, so that keys share prefixes and blocks fill unevenly.
+fn plain(key: u32) -> String {
     if key.rem_euclid(5) == 4 {
         format!("k{key:04}-a-key-that-is-long-enough-to-matter-to-a-block")
     } else {
@@ -36,9 +90,12 @@ pub fn key_text(key: u32) -> String {
 
 /// The number of a key, or `None` where no key has this text.
 pub fn key_number(text: &[u8]) -> Option<u32> {
+    if let Some(key) = SHAPED.1.get(text) {
+        return Some(*key);
+    }
     let text = core::str::from_utf8(text).ok()?;
     let key = text.get(1..5)?.parse().ok()?;
-    (key_text(key) == text).then_some(key)
+    (plain(key) == text).then_some(key)
 }
 
 fn header(origin: Origin, len: usize) -> Vec<u8> {
@@ -117,6 +174,12 @@ mod tests {
         for key in [0, 4, 9, 123] {
             assert_eq!(key_number(key_text(key).as_bytes()), Some(key));
         }
+        let last = SHAPED_FIRST + SHAPED_COUNT;
+        for key in SHAPED_FIRST..last {
+            assert_eq!(key_number(&key_bytes(key)), Some(key), "{}", key_text(key));
+        }
+        assert_eq!(key_text(last - 1).len(), 48);
+        assert_eq!(key_number(&key_bytes(last)), None, "a plain key of five digits has no number");
         assert_eq!(key_number(b"k0004"), None);
         assert_eq!(key_number(b"x"), None);
         assert_eq!(tag_of(op_number(77, 3)), 77);

@@ -23,6 +23,7 @@ use crate::bugs::Bug;
 use crate::disk::device::Kind;
 use crate::disk::{DiskError, SyncResult};
 use crate::fault::Fault;
+use crate::fault::atlas::FileKind;
 use crate::runtime::Reschedule;
 use crate::trace::{Code, mix};
 use crate::world::{World, WorldId};
@@ -114,10 +115,15 @@ impl SimEnv {
         }
     }
 
-    /// Whether damage of the file that an error names excuses the failure of a request to this tree.
+    /// Whether damage of the file that an error names excuses the failure of a request to this tree. A
+    /// manifest that lost its last edits names tables that were removed.
     pub fn excuses(self, error: &Error, tree: Option<u64>) -> bool {
         let (Some(world), Some(path)) = (self.alive(), error.location().0) else { return false };
-        world.faults.borrow_mut().excuses(text(path), tree)
+        let path = text(path);
+        let is_gone =
+            FileKind::of(path) == FileKind::Table && world.disk.borrow().ino(path).is_none();
+        let mut faults = world.faults.borrow_mut();
+        faults.excuses(path, tree) || (is_gone && faults.atlas().is_manifest_hit())
     }
 
     /// Whether faults damaged anything.
@@ -185,6 +191,10 @@ impl Env for SimEnv {
     async fn remove(&self, path: &Path) -> Result<()> {
         let path = text(path);
         let (world, fails) = self.call_name(NameCall::Remove, path).await?;
+        let data = matches!(FileKind::of(path), FileKind::Table | FileKind::Wal);
+        if data && world.bug.get() == Some(Bug::LeakedFile) {
+            return world.leave("remove", path, fails).await;
+        }
         let done = world.disk.borrow_mut().remove(path);
         done.map_err(|why| world.refused("remove", path, None, why))?;
         world.leave("remove", path, fails).await

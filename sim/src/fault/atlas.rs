@@ -87,16 +87,25 @@ impl Atlas {
     }
 
     /// Whether the file or one that it is read with was hit: a log that ends too early may be told by the
-    /// segment before, and a rotten CURRENT by the manifest that it seems to name.
+    /// segment before, a rotten CURRENT by the manifest that it seems to name, and a manifest that lost
+    /// its last edits by a segment that it had given back.
     fn is_hit_with_its_kind(&self, path: &str) -> bool {
         let kind = FileKind::of(path);
-        let alike = |other: &String| FileKind::of(other) == kind;
+        let alike = |other: &String| match FileKind::of(other) {
+            FileKind::Manifest => matches!(kind, FileKind::Manifest | FileKind::Wal),
+            other @ (FileKind::Table | FileKind::Wal | FileKind::Other) => other == kind,
+        };
         self.is_hit(path) || (kind.is_shared() && self.files.iter().any(alike))
     }
 
     /// Whether a file that all tenants share was hit, so that a rotten tail may look like a torn one.
     pub fn is_shared_hit(&self) -> bool {
         self.files.iter().any(|path| FileKind::of(path).is_shared())
+    }
+
+    /// Whether a manifest was hit, or its pointer.
+    pub fn is_manifest_hit(&self) -> bool {
+        self.files.iter().any(|path| FileKind::of(path) == FileKind::Manifest)
     }
 
     /// A file has a second name, or another one.
@@ -148,6 +157,12 @@ mod tests {
         let mut atlas = hit("/db/000004.wal");
         assert!(atlas.excuses("/db/000004.wal", Some(1)) && atlas.is_shared_hit());
         assert!(atlas.excuses("/db/000004.wal", Some(2)));
+    }
+
+    #[test]
+    fn a_manifest_excuses_what_a_segment_lacks_and_not_the_other_way_round() {
+        assert!(hit("/db/MANIFEST-000001").excuses("/db/000004.wal", None));
+        assert!(!hit("/db/000004.wal").excuses("/db/MANIFEST-000001", None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! close or nothing, then recovery and the whole state against the model. Of a crash several outcomes can
 //! be judged; the run goes on with the last.
 
+mod finish;
 mod phase;
 mod recover;
 
@@ -13,6 +14,7 @@ use core::task::Poll;
 use std::collections::BTreeMap;
 
 use forebay_engine::env::Env;
+use forebay_engine::options::Layout;
 use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Error, Options};
 
@@ -177,6 +179,7 @@ struct Run {
 
 impl Run {
     fn run(&mut self, scenario: &Scenario) -> Checked {
+        self.board.lock().own_extractors = self.options.layout == Layout::PerTenant;
         let recovery_crashes = scenario.creation_crashes.clone();
         let creation = Phase { recovery_crashes, ..Phase::quiet() };
         self.recover(&creation, recover::Loss { power: true }, true)?;
@@ -184,7 +187,7 @@ impl Run {
         for phase in &scenario.phases {
             self.phase(phase)?;
         }
-        self.close()?;
+        self.finish()?;
         self.crash(&Phase::quiet(), CrashKind::PowerLoss)
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use forebay_engine::Error;
 use forebay_engine::env::Env;
-use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
 use crate::check::Checked;
@@ -17,7 +17,7 @@ use crate::check::reads::{c6_excused, c7_errors};
 use crate::client::Client;
 use crate::env::SimTask;
 use crate::fault::FaultPlan;
-use crate::scenario::{CrashKind, End, Phase, Write};
+use crate::scenario::{CrashKind, End, Op, Phase, Write};
 
 /// A database may take this long to see that space is back: what its ticker waits for may be slow.
 const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
@@ -60,9 +60,9 @@ impl Run {
             self.crash_later(crash.point);
         }
         let tasks = self.start(phase);
-        let ops: usize = phase.clients.iter().map(Vec::len).sum();
+        let ops: u64 = phase.clients.iter().flatten().map(Op::reads).sum();
         // A client asks one thing after another: the last one waits for all before it.
-        let deadline_ns = DEADLINE_NS.saturating_add(to_u64(ops).saturating_mul(READ_KEY_NS));
+        let deadline_ns = DEADLINE_NS.saturating_add(ops.saturating_mul(READ_KEY_NS));
         let window = if faulty { phase.faults_ns } else { deadline_ns };
         let ended = self.join(tasks, window)?;
         self.heal();
@@ -96,7 +96,7 @@ impl Run {
     fn start(&self, phase: &Phase) -> Vec<SimTask> {
         let Some(db) = &self.db else { return Vec::new() };
         let env = self.sim.env();
-        let client = |(number, ops): (usize, &Vec<crate::scenario::Op>)| {
+        let client = |(number, ops): (usize, &Vec<Op>)| {
             let client = Client::new(env, db.clone(), self.board.clone(), number, self.bug);
             let ops = ops.clone();
             env.spawn("client", move || client.work(ops))

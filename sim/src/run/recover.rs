@@ -229,6 +229,7 @@ impl Run {
         let all = self.must_within("reading everything", within, read)??;
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
+        model.shared_hit = self.sim.atlas().is_shared_hit();
         let state = decode(model, counts, &all)?;
         let forgot = self.sim.forgotten() > self.forgot_at_open;
         let bound = if loss.power {
@@ -239,7 +240,7 @@ impl Run {
             (model.acked, "it survives the death of the process")
         };
         // The rotten tail of a log looks like a torn one: nothing behind it is promised.
-        let bound = if self.sim.atlas().is_shared_hit() { (0, "nothing") } else { bound };
+        let bound = if model.shared_hit { (0, "nothing") } else { bound };
         let explained = judge(model, counts, &state, bound)?;
         Ok((state, explained))
     }
