@@ -133,9 +133,9 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
                     }
                 };
                 space::ask(shared).await;
-                let wait = shared.jobs.compaction_done(tree.id, failed);
+                let wait = shared.jobs.compaction_outcome(tree.id, failed);
                 shared.schedule_compaction(&tree, shared.env.now() + wait);
-                shared.jobs.changed.raise();
+                shared.jobs.compaction_done(tree.id);
                 shared.job_ended.raise();
             }
         }

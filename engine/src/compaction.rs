@@ -61,7 +61,9 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     }
     let plan = {
         let view = shared.levels_view(tree);
-        shared.compaction_policy.lock().decide(&view)
+        let mut policy = shared.compaction_policy.lock();
+        // The policy keeps nothing of a tree once that is dropped.
+        if tree.is_dropped() { None } else { policy.decide(&view) }
     };
     match plan {
         Some(plan) => execute(shared, tree, &plan).await,

@@ -75,7 +75,16 @@ pub(crate) struct Jobs {
 impl Jobs {
     /// A tree's oldest immutable memtable is to be flushed; once for each memtable.
     pub(crate) fn add_flush(&self, tree: &Arc<Tree>) {
-        self.state.lock().flushes.push_back(FlushEntry { tree: Arc::clone(tree), not_before: 0 });
+        let mut state = self.state.lock();
+        // Behind a flush that failed it waits as long as that one.
+        let not_before = if state.flush_failures.contains_key(&tree.id) {
+            let of_tree = state.flushes.iter().filter(|e| e.tree.id == tree.id);
+            of_tree.map(|e| e.not_before).max().unwrap_or(0)
+        } else {
+            0
+        };
+        state.flushes.push_back(FlushEntry { tree: Arc::clone(tree), not_before });
+        drop(state);
         self.changed.raise();
     }
 
@@ -105,6 +114,9 @@ impl Jobs {
             }
             Some(now) => {
                 let not_before = now + backoff(&mut state.flush_failures, tree.id);
+                for entry in state.flushes.iter_mut().filter(|e| e.tree.id == tree.id) {
+                    entry.not_before = not_before;
+                }
                 state.flushes.push_front(FlushEntry { tree: Arc::clone(tree), not_before });
             }
         }
@@ -112,12 +124,13 @@ impl Jobs {
         self.changed.raise();
     }
 
-    /// A tree wants a compaction with this urgency, or none (0).
+    /// A tree wants a compaction with this urgency, or none (0). It is not tried before the time
+    /// that was set before, lest a flush cut the wait after a failure short.
     pub(crate) fn set_compaction(&self, tree: &Arc<Tree>, urgency: u64, not_before: Nanos) {
         let mut state = self.state.lock();
-        if urgency == 0 {
-            state.compactions.remove(&tree.id);
-        } else {
+        let before = state.compactions.remove(&tree.id).map_or(0, |(_, at, _)| at);
+        if urgency > 0 {
+            let not_before = not_before.max(before);
             state.compactions.insert(tree.id, (urgency, not_before, Arc::clone(tree)));
             drop(state);
             self.changed.raise();
@@ -182,15 +195,21 @@ impl Jobs {
         self.state.lock().manual.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes)
     }
 
-    /// A compaction ended. Returns how long to wait before the tree's next one when it failed.
-    pub(crate) fn compaction_done(&self, tree: TreeId, failed: bool) -> Nanos {
+    /// Counts how a compaction ended. Returns how long to wait before the tree's next one when it
+    /// failed.
+    pub(crate) fn compaction_outcome(&self, tree: TreeId, failed: bool) -> Nanos {
         let mut state = self.state.lock();
-        state.compacting.remove(&tree);
         if failed {
             return backoff(&mut state.compaction_failures, tree);
         }
         state.compaction_failures.remove(&tree);
         0
+    }
+
+    /// A compaction ended and what is due next is queued: in between the tree is not idle.
+    pub(crate) fn compaction_done(&self, tree: TreeId) {
+        self.state.lock().compacting.remove(&tree);
+        self.changed.raise();
     }
 
     /// How often the tree's flush failed since one was done.
@@ -277,10 +296,47 @@ mod tests {
         assert!(jobs.is_idle());
         assert!(matches!(jobs.next_compaction(9), Next::Wait(Some(10))));
         assert!(matches!(jobs.next_compaction(10), Next::Run(tree) if tree.id == TreeId(2)));
-        jobs.compaction_done(TreeId(2), false);
+        jobs.compaction_done(TreeId(2));
         jobs.set_wake(&trees[0], None);
         assert!(matches!(jobs.next_compaction(39), Next::Wait(Some(40))));
         jobs.remove_tree(TreeId(3));
         assert!(matches!(jobs.next_compaction(100), Next::Wait(None)));
+    }
+
+    #[test]
+    fn what_comes_behind_a_failed_job_waits_as_long_as_that() {
+        let (jobs, tree) = (Jobs::default(), Arc::new(Tree::new(TreeId(1))));
+        jobs.add_flush(&tree);
+        jobs.add_flush(&tree);
+        assert!(matches!(jobs.next_flush(0), Next::Run(_)));
+        jobs.flush_done(&tree, Some(100));
+        jobs.add_flush(&tree);
+        let due = 100 + RETRY_NS_MIN;
+        assert!(matches!(jobs.next_flush(due - 1), Next::Wait(Some(at)) if at == due));
+        for _ in 0..3 {
+            assert!(matches!(jobs.next_flush(due), Next::Run(_)));
+            jobs.flush_done(&tree, None);
+        }
+        assert_eq!(jobs.flush_count(), 0);
+        let at = 100 + jobs.compaction_outcome(tree.id, true);
+        jobs.set_compaction(&tree, 2, at);
+        // A flush ends meanwhile.
+        jobs.set_compaction(&tree, 3, 0);
+        assert!(matches!(jobs.next_compaction(at - 1), Next::Wait(Some(next)) if next == at));
+        assert!(matches!(jobs.next_compaction(at), Next::Run(_)));
+    }
+
+    #[test]
+    fn a_tree_is_not_idle_between_a_compaction_and_the_next() {
+        let (jobs, tree) = (Jobs::default(), Arc::new(Tree::new(TreeId(1))));
+        jobs.set_compaction(&tree, 1, 0);
+        assert!(matches!(jobs.next_compaction(0), Next::Run(_)));
+        assert_eq!(jobs.compaction_outcome(tree.id, false), 0);
+        assert!(!jobs.is_idle());
+        jobs.set_compaction(&tree, 1, 0);
+        // Not twice at a time in a tree.
+        assert!(matches!(jobs.next_compaction(0), Next::Wait(None)));
+        jobs.compaction_done(tree.id);
+        assert!(matches!(jobs.next_compaction(0), Next::Run(_)));
     }
 }

@@ -21,30 +21,44 @@ use crate::table::{ReadContext, ReadStats, Step};
 use crate::types::{Entry, Kind, SeqNo, to_u64};
 use crate::version::tree::{Branch, Tree, TreeView};
 
+/// How far a point read of a tree has come. What lies before has no version for it and is not asked
+/// again once a part of the next table was loaded: with a small cache it would be read again.
+#[derive(Debug, Default)]
+struct Asked {
+    memtables: bool,
+    level: usize,
+    // Tables of the level.
+    tables: usize,
+}
+
 /// The newest visible version of a key in one tree, as far as memory knows; a plain function.
 fn get_step<E: Env>(
     shared: &Shared<E>,
     view: &TreeView,
     (key, seq): (&[u8], SeqNo),
-    ctx: &mut ReadContext,
+    (asked, ctx): (&mut Asked, &mut ReadContext),
 ) -> Result<Step<Option<Entry>>> {
-    let memtables = view.memtable.iter().chain(&view.immutables);
-    for memtable in memtables {
-        if let Some(entry) = memtable.get(key, seq) {
-            return Ok(Step::Ready(Some(entry)));
+    if !asked.memtables {
+        for memtable in view.memtable.iter().chain(&view.immutables) {
+            if let Some(entry) = memtable.get(key, seq) {
+                return Ok(Step::Ready(Some(entry)));
+            }
         }
+        asked.memtables = true;
     }
-    for (level, tables) in view.version.levels.iter().enumerate() {
-        let first = if level == 0 { 0 } else { tables.partition_point(|t| *t.largest < *key) };
-        for table in tables.get(first..).unwrap_or_default() {
-            match shared.space.get_step(table, key, seq, ctx)? {
-                Step::Ready(Some(entry)) => return Ok(Step::Ready(Some(entry))),
-                Step::Ready(None) => {}
-                Step::Need(need) => return Ok(Step::Need(need)),
-            }
-            if level > 0 {
-                break;
-            }
+    while let Some(tables) = view.version.levels.get(asked.level) {
+        let next = match (asked.level, asked.tables) {
+            (0, at) => tables.get(at),
+            (_, 0) => tables.get(tables.partition_point(|t| *t.largest < *key)),
+            (_, _) => None,
+        };
+        let Some(table) = next else {
+            *asked = Asked { memtables: true, level: asked.level + 1, tables: 0 };
+            continue;
+        };
+        match shared.space.get_step(table, key, seq, ctx)? {
+            Step::Ready(None) => asked.tables += 1,
+            step @ (Step::Ready(Some(_)) | Step::Need(_)) => return Ok(step),
         }
     }
     Ok(Step::Ready(None))
@@ -75,8 +89,9 @@ pub(crate) async fn get<E: Env>(
             owned = place.key(key);
             &owned
         };
+        let mut asked = Asked::default();
         let found = loop {
-            match get_step(shared, &view, (stored, seq), &mut ctx)? {
+            match get_step(shared, &view, (stored, seq), (&mut asked, &mut ctx))? {
                 Step::Ready(found) => break found,
                 Step::Need(need) => shared.space.load(need, &mut ctx).await?,
             }

@@ -169,11 +169,14 @@ impl<E: Env> Shared<E> {
 
     /// Asks the compaction policy how urgent a tree is, and queues it.
     pub(crate) fn schedule_compaction(&self, tree: &Arc<Tree>, not_before: Nanos) {
+        // Held from the look to the queue: who looks last has seen the newest levels, and whether
+        // the tree is still to be compacted.
+        let policy = self.compaction_policy.lock();
         if tree.is_dropped() || tree.compaction_failure().is_some() {
+            self.jobs.set_compaction(tree, 0, 0);
+            self.jobs.set_wake(tree, None);
             return;
         }
-        // Held from the look to the queue: who looks last has seen the newest levels.
-        let policy = self.compaction_policy.lock();
         let view = self.levels_view(tree);
         let urgency = policy.urgency(&view);
         self.pressure.set_pending_compaction(tree, policy.pending_bytes(&view));
@@ -213,5 +216,67 @@ impl<E: Env> Shared<E> {
             pending_compaction_bytes: self.pressure.pending_compaction_bytes(),
             ..self.counters.snapshot()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::future::Future as _;
+    use core::pin::Pin;
+    use core::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::env::BlockingEnv as _;
+    use crate::env::mem::MemEnv;
+    use crate::jobs::Next;
+    use crate::types::{BranchId, TreeId};
+    use crate::version::edit::Edit;
+    use crate::write::queue;
+
+    /// A database without background tasks, and a tree of it.
+    fn shared(env: &MemEnv) -> (Arc<Shared<MemEnv>>, Arc<Tree>) {
+        let dir = std::path::Path::new("/db");
+        let opened = async {
+            env.create_dir(dir).await.unwrap();
+            crate::open::shared(env.clone(), dir, Options::default(), None).await.unwrap()
+        };
+        let shared = env.block_on(opened);
+        let tenants = vec![("t".to_owned(), BranchId(1), TreeId(1))];
+        shared.set.apply(&Edit::CreateTenants { tenants }).unwrap();
+        let tree = shared.set.tree(TreeId(1)).unwrap();
+        shared.pressure.add_tree(&tree, 1 << 20);
+        (shared, tree)
+    }
+
+    #[test]
+    fn nothing_stays_queued_of_a_tree_whose_compaction_failed_for_good() {
+        let (shared, tree) = shared(&MemEnv::default());
+        // A flush that ended while the compaction ran.
+        shared.jobs.set_compaction(&tree, 2_000, 0);
+        shared.jobs.set_wake(&tree, Some(7));
+        tree.fail_compaction(Some(Error::Closed));
+        shared.schedule_compaction(&tree, 0);
+        assert!(matches!(shared.jobs.next_compaction(u64::MAX), Next::Wait(None)));
+        assert!(shared.jobs.is_idle());
+    }
+
+    #[test]
+    fn who_waits_for_jobs_is_told_when_a_drop_takes_them_away() {
+        let env = MemEnv::default();
+        let (shared, tree) = shared(&env);
+        shared.jobs.set_compaction(&tree, 2_000, u64::MAX);
+        let range = (core::ops::Bound::Unbounded, core::ops::Bound::Unbounded);
+        let wish = shared.jobs.add_manual_compaction(&tree, range);
+        let mut listener = shared.job_ended.listen();
+        shared.set.apply(&Edit::DropTenant { branch: BranchId(1) }).unwrap();
+        shared.dropped.lock().push(Arc::clone(&tree));
+        let seal = Request::Seal { trees: Vec::new(), overridden: false };
+        env.block_on(queue::submit(&shared, seal)).unwrap();
+        assert!(matches!(wish.outcome(), Some(Err(Error::Dropped))));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(Pin::new(&mut listener).poll(&mut cx), Poll::Ready(()));
+        // Nor does a flush that ends now queue it again.
+        shared.schedule_compaction(&tree, 0);
+        assert!(shared.jobs.is_idle());
     }
 }

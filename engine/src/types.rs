@@ -103,6 +103,7 @@ impl Entry {
 }
 
 /// Orders (key, sequence number) by key, then newest first.
+#[inline]
 pub fn cmp_internal(a: (&[u8], SeqNo), b: (&[u8], SeqNo)) -> Ordering {
     a.0.cmp(b.0).then_with(|| b.1.cmp(&a.1))
 }

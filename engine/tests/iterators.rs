@@ -436,3 +436,45 @@ fn damage_met_by_a_scan_is_an_error_each_time_and_the_scan_goes_on_once_it_is_go
         assert_eq!(found, expected, "byte {at}, reverse {reverse}");
     }
 }
+
+/// Each table is asked once, and what it cost is counted once, although a read stops at every part
+/// that is not in memory.
+#[test]
+fn a_point_read_asks_each_table_once_whatever_the_cache_holds() {
+    for cache_bytes in ["0", "1048576"] {
+        let world = World::new(options(&[
+            ("block_cache_bytes", cache_bytes),
+            ("filter_bits_per_key", "30"),
+        ]));
+        let tenant = world.tenant("t");
+        let k = 8;
+        overlapping(&tenant, k, 20);
+        let tables = u64::from(k);
+        // In the oldest table, in the newest, and in none although between keys of all.
+        let absent = [&name(9 * k)[..], b"x"].concat();
+        for (key, asked, found) in
+            [(name(9 * k), tables, 1), (name(9 * k + k - 1), 1, 1), (absent, tables, 0)]
+        {
+            let expected = ReadStats {
+                data_blocks_read: found,
+                index_blocks_read: found,
+                filter_blocks_read: asked,
+                footers_read: asked,
+                tables_considered: asked,
+                tables_ruled_out_by_filter: asked - found,
+                ..ReadStats::default()
+            };
+            // Cold: every round reads from files where there is no cache, else only the first one.
+            let (value, stats) = tenant.get_with_stats(&key).unwrap();
+            assert_eq!(value.is_some(), found == 1);
+            if cache_bytes == "0" || asked == tables && found == 1 {
+                assert_eq!(stats, expected, "{key:?}");
+            }
+            let (_, stats) = tenant.get_with_stats(&key).unwrap();
+            let used = (stats.tables_considered, stats.tables_ruled_out_by_filter);
+            assert_eq!(used, (asked, asked - found), "{key:?}");
+            assert_eq!(stats.data_blocks(), found);
+            assert_eq!(stats.filter_blocks_read + stats.filter_blocks_cached, asked);
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use core::cmp::Ordering;
 use core::fmt;
+use core::mem;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ struct Head {
 impl Ord for Head {
     /// The heap's greatest is the merge's next: the smallest entry, in reverse the largest, of
     /// equals the first source's.
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let order = other.entry.cmp_internal(&self.entry);
         let order = if self.reverse { order.reverse() } else { order };
@@ -92,22 +94,52 @@ impl MergeIter {
     ///
     /// As for `next_step`.
     pub fn fill(&mut self, ctx: &mut ReadContext) -> Result<Step<()>> {
-        while let Some(&source) = self.pending.last() {
-            // A source that fails stays pending and is asked again.
-            let next = match self.sources.get_mut(to_usize(u64::from(source))) {
-                Some(iter) => iter.next_step(ctx)?,
-                None => Step::Ready(None),
-            };
-            match next {
+        while !self.pending.is_empty() {
+            match self.ask(ctx)? {
                 Step::Need(need) => return Ok(Step::Need(need)),
-                Step::Ready(Some(entry)) => {
-                    self.heads.push(Head { entry, source, reverse: self.reverse });
-                }
-                Step::Ready(None) => {}
+                Step::Ready(head) => self.heads.extend(head),
             }
-            self.pending.pop();
         }
         Ok(Step::Ready(()))
+    }
+
+    /// The next entry of the source that is asked next, which is then no longer pending.
+    fn ask(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Head>>> {
+        let Some(&source) = self.pending.last() else { return Ok(Step::Ready(None)) };
+        // A source that fails stays pending and is asked again.
+        let next = match self.sources.get_mut(to_usize(u64::from(source))) {
+            Some(iter) => iter.next_step(ctx)?,
+            None => Step::Ready(None),
+        };
+        Ok(match next {
+            Step::Need(need) => Step::Need(need),
+            Step::Ready(entry) => {
+                self.pending.pop();
+                Step::Ready(entry.map(|entry| Head { entry, source, reverse: self.reverse }))
+            }
+        })
+    }
+
+    /// Takes the first of all heads, after every source was brought onto its next entry.
+    fn take(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Head>>> {
+        if self.pending.len() > 1
+            && let Step::Need(need) = self.fill(ctx)?
+        {
+            return Ok(Step::Need(need));
+        }
+        // The one source that handed out an entry most often has the next one too: it then needs no
+        // place in the heap, and else that of the one which goes.
+        let mut head = match self.ask(ctx)? {
+            Step::Need(need) => return Ok(Step::Need(need)),
+            Step::Ready(Some(head)) => head,
+            Step::Ready(None) => return Ok(Step::Ready(self.heads.pop())),
+        };
+        if let Some(mut first) = self.heads.peek_mut()
+            && *first > head
+        {
+            mem::swap(&mut *first, &mut head);
+        }
+        Ok(Step::Ready(Some(head)))
     }
 }
 
@@ -123,11 +155,10 @@ impl SortedIter for MergeIter {
 
     fn next_step(&mut self, ctx: &mut ReadContext) -> Result<Step<Option<Entry>>> {
         loop {
-            if let Step::Need(need) = self.fill(ctx)? {
-                return Ok(Step::Need(need));
-            }
-            let Some(Head { entry, source, .. }) = self.heads.pop() else {
-                return Ok(Step::Ready(None));
+            let Head { entry, source, .. } = match self.take(ctx)? {
+                Step::Need(need) => return Ok(Step::Need(need)),
+                Step::Ready(Some(head)) => head,
+                Step::Ready(None) => return Ok(Step::Ready(None)),
             };
             self.pending.push(source);
             let is_repeat =

@@ -79,3 +79,54 @@ impl SortedIter for MemtableIter {
         Ok(Step::Ready(self.advance()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iter::{ScanBounds, VisibleIter};
+
+    fn insert(memtable: &Memtable, key: u64, seq: u64) {
+        let data = Bytes::from(format!("{key:03}{seq}"));
+        memtable.insert(data, 3, seq, Kind::Put);
+    }
+
+    /// Between any two steps, versions come of the key that the iterator is on and of those around
+    /// it: what was there is handed out once, in order, and a reader sees nothing else.
+    #[test]
+    fn entries_that_come_between_steps_are_not_seen_by_older_readers() {
+        const KEYS: u64 = 90;
+        for reverse in [false, true] {
+            let memtable = Arc::new(Memtable::new(0, 1));
+            let versions = |key: u64| 1 + key % 3;
+            let mut seq = 0;
+            let mut expected = Vec::new();
+            for key in 0..KEYS {
+                for _ in 0..versions(key) {
+                    seq += 1;
+                    insert(&memtable, key, seq);
+                }
+                expected.push((Bytes::from(format!("{key:03}")), seq));
+            }
+            if reverse {
+                expected.reverse();
+            }
+            let bounds = ScanBounds { seq, reverse, ..ScanBounds::default() };
+            let source = if reverse {
+                MemtableIter::reverse(Arc::clone(&memtable))
+            } else {
+                MemtableIter::new(Arc::clone(&memtable))
+            };
+            let mut iter = VisibleIter::new(source, bounds);
+            let (mut found, mut newer) = (Vec::new(), seq);
+            while let Ok(Step::Ready(Some(entry))) = iter.next_step(&mut ReadContext::default()) {
+                let at: u64 = core::str::from_utf8(&entry.key).unwrap().parse().unwrap();
+                for key in at.saturating_sub(2)..=at + 2 {
+                    newer += 1;
+                    insert(&memtable, key, newer);
+                }
+                found.push((entry.key, entry.seq));
+            }
+            assert_eq!(found, expected, "reverse {reverse}");
+        }
+    }
+}

@@ -96,6 +96,7 @@ impl BlockCursor {
     }
 
     /// The entry at `next`, or `None` at the end.
+    #[inline]
     fn parse(&self) -> Result<Option<Parsed>, Damage> {
         let rest = self.block.entries().get(self.next..).unwrap_or_default();
         if rest.is_empty() {
@@ -122,6 +123,7 @@ impl BlockCursor {
         }
     }
 
+    #[inline]
     fn step_onto(&mut self, parsed: Parsed) {
         self.key.truncate(parsed.shared);
         let unshared = self.block.entries().get(parsed.unshared).unwrap_or_default();
@@ -131,6 +133,7 @@ impl BlockCursor {
     }
 
     /// Moves on; whether there is an entry. Where there is damage it does not move.
+    #[inline]
     pub(crate) fn advance(&mut self) -> Result<bool, Damage> {
         let Some(parsed) = self.parse()? else { return Ok(false) };
         self.step_onto(parsed);

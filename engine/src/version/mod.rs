@@ -53,18 +53,20 @@ impl Version {
     #[must_use]
     pub fn with_compacted(&self, removed: &[TableId], added: &[(u32, Arc<TableMeta>)]) -> Self {
         let mut next = self.clone();
-        for level in &mut next.levels {
-            level.retain(|t| !removed.contains(&t.id));
+        if !removed.is_empty() {
+            let removed: BTreeSet<TableId> = removed.iter().copied().collect();
+            for level in &mut next.levels {
+                level.retain(|t| !removed.contains(&t.id));
+            }
         }
         for (level, table) in added {
             let at_level = usize::try_from(*level).unwrap_or(0).min(LEVEL_COUNT - 1);
-            let tables = next.ensure_level(at_level);
-            if at_level == 0 {
-                tables.push(Arc::clone(table));
-            } else {
-                let at = tables.partition_point(|t| t.smallest < table.smallest);
-                tables.insert(at, Arc::clone(table));
-            }
+            next.ensure_level(at_level).push(Arc::clone(table));
+        }
+        // Two sorted runs at most, which a stable sort merges: the tables that stay and the new
+        // ones.
+        for level in next.levels.iter_mut().skip(1) {
+            level.sort_by(|a, b| a.smallest.cmp(&b.smallest));
         }
         next
     }

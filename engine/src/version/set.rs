@@ -1,6 +1,6 @@
 //! Every tree and branch of a database, and the one place where edits change them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,7 +11,7 @@ use crate::layout::{self, Place};
 use crate::options::Layout;
 use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
-use crate::types::{BranchId, TreeId};
+use crate::types::{BranchId, TableId, TreeId};
 
 #[derive(Debug)]
 struct State {
@@ -112,16 +112,16 @@ impl VersionSet {
             Edit::Compact { tree, removed, added } => {
                 if let Some(tree) = state.trees.get(tree) {
                     let view = tree.view();
-                    let gone = view.version.tables().filter(|(_, t)| removed.contains(&t.id));
-                    applied.removed_tables.extend(gone.map(|(_, t)| t).cloned());
+                    let ids: BTreeSet<TableId> = removed.iter().copied().collect();
+                    let gone = view.version.tables().filter(|(_, t)| ids.contains(&t.id));
+                    let mut gone: BTreeMap<TableId, Arc<TableMeta>> =
+                        gone.map(|(_, t)| (t.id, Arc::clone(t))).collect();
+                    // A table that changes its level stays the one that readers hold.
                     let added: Vec<_> = added
                         .iter()
-                        .map(|(level, t)| {
-                            let held = applied.removed_tables.iter().find(|r| r.id == t.id);
-                            (*level, held.map_or_else(|| Arc::new(t.clone()), Arc::clone))
-                        })
+                        .map(|(l, t)| (*l, gone.remove(&t.id).unwrap_or_else(|| t.clone().into())))
                         .collect();
-                    applied.removed_tables.retain(|r| !added.iter().any(|(_, t)| t.id == r.id));
+                    applied.removed_tables.extend(gone.into_values());
                     tree.change(|v| {
                         v.version = Arc::new(v.version.with_compacted(removed, &added));
                     });

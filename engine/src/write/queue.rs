@@ -315,9 +315,12 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
         let mut gone = TreeView::default();
         // The version goes too: its tables are free once no scan holds them.
         tree.change(|view| gone = core::mem::take(view));
+        // Under the policy's lock: who schedules a compaction has seen the drop or comes before it.
+        let mut policy = shared.compaction_policy.lock();
         shared.jobs.remove_tree(tree.id);
+        policy.forget(tree.id);
+        drop(policy);
         shared.pressure.remove_tree(&tree);
-        shared.compaction_policy.lock().forget(tree.id);
         for memtable in &gone.immutables {
             shared.log.unpin(memtable.anchor_segment);
             shared.budget.release_immutable(memtable.bytes());
@@ -327,6 +330,8 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
             shared.budget.release_mutable(memtable.bytes());
         }
         tree.released.raise();
+        // Whoever waits for a job of the tree, or for none to be left.
+        shared.job_ended.raise();
     }
 }
 
