@@ -169,7 +169,11 @@ impl BlockCursor {
         while low < high {
             let middle = low.midpoint(high);
             self.jump(middle)?;
-            if self.advance()? && cmp_stored(self.key(), (key, suffix)) == Ordering::Less {
+            // The entry at a restart point shares nothing, so its key is whole in the block.
+            let entries = self.block.entries();
+            let stored = self.parse()?.and_then(|parsed| entries.get(parsed.unshared));
+            let at = stored.and_then(split_stored_key);
+            if at.is_some_and(|at| cmp_stored(at, (key, suffix)) == Ordering::Less) {
                 low = middle + 1;
             } else {
                 high = middle;
