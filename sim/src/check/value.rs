@@ -34,8 +34,10 @@ pub const SHAPED_FIRST: u32 = 1000;
 /// Keys shaped for prefixes.
 pub const SHAPED_COUNT: u32 = 64;
 
+type Shaped = (Vec<Vec<u8>>, BTreeMap<Vec<u8>, u32>);
+
 /// Shaped keys in the order of their numbers, which is not that of their bytes, and the numbers by bytes.
-static SHAPED: LazyLock<(Vec<Vec<u8>>, BTreeMap<Vec<u8>, u32>)> = LazyLock::new(|| {
+static SHAPED: LazyLock<Shaped> = LazyLock::new(|| {
     let keys: Vec<Vec<u8>> = (0..SHAPED_COUNT).map(shaped).collect();
     let numbers = keys.iter().cloned().zip(SHAPED_FIRST..).collect();
     (keys, numbers)
@@ -178,7 +180,6 @@ mod tests {
         for key in SHAPED_FIRST..last {
             assert_eq!(key_number(&key_bytes(key)), Some(key), "{}", key_text(key));
         }
-        assert_eq!(key_text(last - 1).len(), 48);
         assert_eq!(key_number(&key_bytes(last)), None, "a plain key of five digits has no number");
         assert_eq!(key_number(b"k0004"), None);
         assert_eq!(key_number(b"x"), None);

@@ -22,6 +22,9 @@ use crate::scenario::{KeyEnd, Keys};
 
 type Entries = Vec<(Bytes, Bytes)>;
 
+/// Whether a scan should give a key, were it there.
+type Covers<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Opens a scan of some keys.
 fn open(
     tenant: &Tenant<SimEnv>,
@@ -57,11 +60,8 @@ impl Client {
     /// Planted bugs: entries that get lost on the way.
     fn lossy(&self, keys: Keys, reverse: bool, mut all: Entries) -> Entries {
         let is_prefix = matches!(keys, Keys::Prefix(..));
-        let hit = match self.bug {
-            Some(Bug::ShortReverse) => reverse,
-            Some(Bug::PrefixGap) => is_prefix,
-            _ => false,
-        };
+        let hit = (self.bug == Some(Bug::ShortReverse) && reverse)
+            || (self.bug == Some(Bug::PrefixGap) && is_prefix);
         if hit && self.env.choose("bug.lossy-scan", 8) == 7 {
             all.pop();
         }
@@ -113,7 +113,7 @@ impl Client {
     /// C3 and C8 for a scan that covers some keys.
     pub(super) fn judge_scan(
         &self,
-        (inc, covers): (usize, &dyn Fn(&[u8]) -> bool),
+        (inc, covers): (usize, Covers<'_>),
         (all, reverse): (Result<Entries, Error>, bool),
         window: Window,
     ) {
@@ -137,13 +137,12 @@ impl Client {
     pub(super) async fn compare(&self, (tenant, keys): (usize, Keys), old: bool) {
         let held = self.snapshots.front().filter(|_| old);
         let own;
-        let (handle, snapshot) = match held {
-            Some(held) => (held.handle.clone(), &held.snapshot),
-            None => {
-                let Some(handle) = self.handle(tenant) else { return };
-                own = handle.tenant.snapshot();
-                (handle, &own)
-            }
+        let (handle, snapshot) = if let Some(held) = held {
+            (held.handle.clone(), &held.snapshot)
+        } else {
+            let Some(handle) = self.handle(tenant) else { return };
+            own = handle.tenant.snapshot();
+            (handle, &own)
         };
         let at = || ScanOptions::default().at(snapshot);
         let window = Window { low: snapshot.seq(), high: snapshot.seq() };
@@ -267,7 +266,7 @@ impl Client {
 fn read_entries(
     model: &Model,
     counts: &mut RuleCounts,
-    (inc, covers): (usize, &dyn Fn(&[u8]) -> bool),
+    (inc, covers): (usize, Covers<'_>),
     (all, reverse): (&[(Bytes, Bytes)], bool),
 ) -> Checked<BTreeMap<u32, u64>> {
     let mut found = BTreeMap::new();

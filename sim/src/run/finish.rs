@@ -14,6 +14,7 @@ use super::{DIR, Run};
 use crate::check::files::{c9_verified, c10_files};
 use crate::check::liveness::DEADLINE_NS;
 use crate::check::{Checked, Rule, Violation, broken};
+use crate::fault::atlas::FileKind;
 
 /// Time in which what nobody reads any more is removed.
 const COLLECTED_NS: Nanos = 5_000_000_000;
@@ -123,8 +124,9 @@ impl Run {
         let mut found: BTreeSet<String> = names.map(str::to_owned).collect();
         if is_open {
             // What the log holds changes by itself, and a spare segment is no leak.
-            reached.retain(|name| name.ends_with(".sst"));
-            found.retain(|name| name.ends_with(".sst"));
+            let is_table = |name: &String| FileKind::of(name) == FileKind::Table;
+            reached.retain(is_table);
+            found.retain(is_table);
         }
         c10_files(&mut self.board.lock().counts, &found, &reached)
     }

@@ -62,9 +62,12 @@ enum Kind {
     Recreate,
 }
 
+/// Where some keys begin and end, and their prefix.
+pub type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>, Option<Vec<u8>>);
+
 impl Keys {
     /// The bounds of their bytes, and the prefix where they have one.
-    pub fn bounds(self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>, Option<Vec<u8>>) {
+    pub fn bounds(self) -> KeyBounds {
         let bound = |end| match end {
             KeyEnd::Included(key) => Bound::Included(key_bytes(key)),
             KeyEnd::Excluded(key) => Bound::Excluded(key_bytes(key)),
@@ -215,7 +218,9 @@ pub(super) fn shape_keys(scenario: &mut Scenario) {
     for op in clients.flatten() {
         match op {
             Op::Write { writes, .. } => {
-                writes.iter_mut().for_each(|write| write.key += SHAPED_FIRST);
+                for write in writes {
+                    write.key += SHAPED_FIRST;
+                }
             }
             Op::Get { key, .. } | Op::Reread { key } => *key += SHAPED_FIRST,
             Op::Scan { from, to, .. } => {

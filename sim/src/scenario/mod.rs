@@ -11,7 +11,7 @@ mod queries;
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
-pub use self::queries::{KeyEnd, Keys};
+pub use self::queries::{KeyBounds, KeyEnd, Keys};
 use crate::bugs::Bug;
 use crate::check::Rule;
 use crate::fault::FaultPlan;
