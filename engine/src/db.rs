@@ -113,7 +113,7 @@ impl<E: Env> Db<E> {
     }
 
     /// Makes a damaged directory, which nobody has open, one that opens again, from whatever in it
-    /// is whole: see [`repair`](crate::repair). Nothing is deleted.
+    /// is whole: see [`repair`]. Nothing is deleted.
     ///
     /// # Errors
     ///
@@ -345,7 +345,7 @@ impl<E: Env> Db<E> {
     }
 
     /// Reads and checks everything that the database consists of, beside whatever it does, and
-    /// reports what is not as it should be: see [`verify`](crate::verify). Long; `progress` is
+    /// reports what is not as it should be: see [`verify`]. Long; `progress` is
     /// called behind every table and segment.
     ///
     /// # Errors

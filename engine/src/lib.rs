@@ -10,7 +10,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | words | [`types`], [`error`], [`coding`], [`prefix`], `sync`, [`pointer`] |
+//! | words | [`types`], [`error`], [`coding`], [`prefix`], `sync`, [`mod@pointer`] |
 //! | decisions | [`policy`] |
 //! | world | [`mod@env`], [`options`], [`signal`], [`events`], [`metrics`] |
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
