@@ -176,11 +176,9 @@ mod tests {
         for key in [0, 4, 9, 123] {
             assert_eq!(key_number(key_text(key).as_bytes()), Some(key));
         }
-        let last = SHAPED_FIRST + SHAPED_COUNT;
-        for key in SHAPED_FIRST..last {
+        for key in SHAPED_FIRST..SHAPED_FIRST + SHAPED_COUNT {
             assert_eq!(key_number(&key_bytes(key)), Some(key), "{}", key_text(key));
         }
-        assert_eq!(key_number(&key_bytes(last)), None, "a plain key of five digits has no number");
         assert_eq!(key_number(b"k0004"), None);
         assert_eq!(key_number(b"x"), None);
         assert_eq!(tag_of(op_number(77, 3)), 77);
