@@ -7,25 +7,15 @@
 //! offset and exit code 1, never a panic (101) and never another directory; a wrong argument gives
 //! one line and 2.
 
+mod program;
+
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
-fn forebay(args: &[&str], stdin: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A child that refuses its arguments may be gone already.
-    drop(child.stdin.take().unwrap().write_all(stdin));
-    child.wait_with_output().unwrap()
-}
+use program::forebay;
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()

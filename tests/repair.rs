@@ -7,24 +7,17 @@
 //! whole, deletes nothing, and exits with 1 only for what is lost; a dry run writes nothing; wrong
 //! arguments give one line and 2.
 
+mod program;
+
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
+/// The exit code, and all that it said.
 fn forebay(args: &[&str], stdin: &str) -> (i32, Output) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_forebay"))
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A child that refuses its arguments may be gone already.
-    drop(child.stdin.take().unwrap().write_all(stdin.as_bytes()));
-    let output = child.wait_with_output().unwrap();
+    let output = program::forebay(args, stdin.as_bytes());
     (output.status.code().unwrap(), output)
 }
 

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod compacted;
+mod small;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@
 
 #[expect(dead_code, reason = "deletes look at no events and at no clock")]
 mod compacted;
+mod small;
 
 use std::collections::BTreeMap;
 

@@ -19,6 +19,7 @@ use forebay_engine::version::edit::Edit;
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::print_report;
 use crate::number::thousands;
 
 pub(super) const COLUMNS: usize = 100;
@@ -129,14 +130,7 @@ pub fn run(args: &InspectArgs, json: bool) -> u8 {
             return 2;
         }
     };
-    let mut out = io::stdout().lock();
-    let told = if json {
-        serde_json::to_writer(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
-    } else {
-        show(&report, &mut out)
-    };
-    // A reader that went away has seen what it wanted.
-    told.unwrap_or_default();
+    print_report(&report, json, show);
     for failure in &report.errors {
         writeln!(io::stderr(), "error: {}", failure.error).unwrap_or_default();
     }

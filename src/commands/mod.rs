@@ -18,7 +18,9 @@ mod store;
 mod tables;
 pub mod verify;
 
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
+
+use serde::Serialize;
 
 /// Nothing was found wrong with the engine, but a row or a check differs.
 pub const EXIT_FOUND: u8 = 1;
@@ -55,6 +57,22 @@ impl Stop {
 /// A line on stderr. A closed stderr loses it and nothing else.
 pub fn complain(line: &str) {
     writeln!(io::stderr(), "{line}").unwrap_or_default();
+}
+
+/// A report on stdout, as one JSON object or as `show` writes it for people. A reader that went away
+/// has seen what it wanted.
+pub(crate) fn print_report<R: Serialize>(
+    report: &R,
+    json: bool,
+    show: impl FnOnce(&R, &mut StdoutLock<'static>) -> io::Result<()>,
+) {
+    let mut out = io::stdout().lock();
+    let told = if json {
+        serde_json::to_writer(&mut out, report).map_err(Into::into).and_then(|()| writeln!(out))
+    } else {
+        show(report, &mut out)
+    };
+    told.unwrap_or_default();
 }
 
 /// Text on stdout; a reader that went away has seen enough.

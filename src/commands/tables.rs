@@ -11,9 +11,9 @@ use forebay_engine::table::table_path;
 use forebay_engine::types::{FileNumber, to_u64};
 use serde::Serialize;
 
-use super::complain;
 use super::failure::{Failure, Text};
 use super::inspect::section;
+use super::{complain, print_report};
 use crate::number::thousands;
 
 #[derive(Serialize)]
@@ -110,14 +110,7 @@ pub(super) fn run(dir: &Path, file: &str, json: bool) -> u8 {
         tables: dumps.iter().map(|dump| table(&name, dump)).collect(),
         errors: errors.iter().map(|error| Failure::from(*error)).collect(),
     };
-    let mut out = io::stdout().lock();
-    let told = if json {
-        serde_json::to_writer(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
-    } else {
-        show(&report, &mut out)
-    };
-    // A reader that went away has seen what it wanted.
-    told.unwrap_or_default();
+    print_report(&report, json, show);
     for error in &errors {
         complain(&format!("error: {error}"));
     }

@@ -13,24 +13,16 @@ use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Tenant, WriteOptions};
 use parking_lot::Mutex;
 
+use crate::small;
+
 /// Every compaction policy.
 pub(crate) const POLICIES: [&str; 3] = ["leveled", "tiered", "lazy-leveled"];
 
 pub(crate) const TENANTS: usize = 3;
 
 pub(crate) fn options(layout: Layout, policy: &str) -> Options {
-    let mut options = Options { layout, ..Options::default() };
-    for (key, value) in [
-        ("compaction_policy", policy),
-        ("budget_bytes", "262144"),
-        ("memtable_bytes_max", "65536"),
-        ("wal_segment_bytes", "32768"),
-        ("block_bytes", "256"),
-        ("table_bytes_max", "4096"),
-        ("level_base_bytes", "16384"),
-    ] {
-        options.set(key, value).unwrap();
-    }
+    let mut options = small::options(layout);
+    options.set("compaction_policy", policy).unwrap();
     options
 }
 

@@ -10,6 +10,8 @@
 #[expect(dead_code, reason = "each test file uses a part of it")]
 #[path = "../fault_env/mod.rs"]
 mod fault_env;
+#[path = "../small/mod.rs"]
+mod small;
 mod world;
 
 use std::collections::BTreeSet;
@@ -29,7 +31,8 @@ use forebay_engine::{Db, WriteOptions};
 use proptest::prelude::*;
 
 use crate::fault_env::{Effect, FaultEnv, Rule};
-use crate::world::{DIR, Damage, KEYS, LAYOUTS, World, assert_names, damage, names, options, path};
+use crate::small::options;
+use crate::world::{DIR, Damage, KEYS, LAYOUTS, World, assert_names, damage, names, path};
 
 #[test]
 fn a_whole_directory_is_clean_and_repair_does_not_touch_it() {

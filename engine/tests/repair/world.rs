@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use forebay_engine::env::mem::MemEnv;
 use forebay_engine::env::{BlockingEnv, Env, File, IoClass};
-use forebay_engine::options::{Layout, Options};
+use forebay_engine::options::Layout;
 use forebay_engine::repair::{RepairOptions, RepairReport, repair};
 use forebay_engine::types::to_usize;
 use forebay_engine::verify::{VerifyReport, verify_dir};
 use forebay_engine::{Db, WriteOptions};
+
+use crate::small::options;
 
 pub(crate) const DIR: &str = "/db";
 pub(crate) const TENANTS: [&str; 3] = ["ann", "bob", "cleo"];
@@ -24,21 +26,6 @@ pub(crate) struct World {
     pub(crate) history: History,
     /// Branch ids, by which tenants whose names are lost come back.
     pub(crate) ids: BTreeMap<String, u64>,
-}
-
-pub(crate) fn options(layout: Layout) -> Options {
-    let mut options = Options { layout, ..Options::default() };
-    for (key, value) in [
-        ("budget_bytes", "262144"),
-        ("memtable_bytes_max", "65536"),
-        ("wal_segment_bytes", "32768"),
-        ("block_bytes", "256"),
-        ("table_bytes_max", "4096"),
-        ("level_base_bytes", "16384"),
-    ] {
-        options.set(key, value).unwrap();
-    }
-    options
 }
 
 pub(crate) fn path(name: &str) -> PathBuf {

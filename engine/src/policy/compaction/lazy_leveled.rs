@@ -16,16 +16,16 @@
 //! has one sorted run in each level below L0, so the runs of all upper tiers share one count and
 //! are told apart by size, as RocksDB does it; a tier has no fixed size.
 
+use super::Entry;
+use super::by_runs::ByRuns;
 use super::shape::{
     LAST_LEVEL, Run, Widths, bytes_of, due_runs, l0_runs, merge_runs, push_runs_down, run_score,
     runs, tables,
 };
 use super::tiered::{RUN_COUNT, SIZE_RATIO, WIDTH_MAX, WIDTH_MIN, widths};
 use super::tombstones::{self, Triggers};
-use super::{CompactionPolicy, Entry};
 use crate::policy::view::{CompactionPlan, LevelsView, TableFacts};
 use crate::policy::{ParamInfo, PolicyInfo};
-use crate::types::{Nanos, TreeId};
 
 const LEVEL_RATIO: ParamInfo = ParamInfo {
     name: "last_level_factor",
@@ -84,7 +84,9 @@ impl LazyLeveled {
         let bytes = upper.iter().fold(0_u64, |sum, r| sum.saturating_add(r.bytes));
         bytes.saturating_mul(factor) >= bytes_of(tables(view, LAST_LEVEL))
     }
+}
 
+impl ByRuns for LazyLeveled {
     fn score(&self, view: &LevelsView) -> u64 {
         let (upper, due) = (upper_runs(view), due_runs(view, self.run_count));
         // One run that is no L0 table and not large enough stays where it is.
@@ -106,28 +108,8 @@ impl LazyLeveled {
         let picked = alike.or_else(|| self.widths.newest(&upper, due))?;
         merge_runs(view, &runs(view), picked)
     }
-}
 
-impl CompactionPolicy for LazyLeveled {
-    fn decide(&mut self, view: &LevelsView) -> Option<CompactionPlan> {
-        self.plan(view).or_else(|| self.tombstones.plan(view))
-    }
-
-    fn urgency(&self, view: &LevelsView) -> u64 {
-        self.score(view).max(self.tombstones.urgency(view))
-    }
-
-    fn wake_at(&self, view: &LevelsView) -> Option<Nanos> {
-        self.tombstones.wake_at(view)
-    }
-
-    fn pending_bytes(&self, view: &LevelsView) -> u64 {
-        self.plan(view).map_or(0, |plan| super::input_bytes(view, &plan))
-    }
-
-    fn forget(&mut self, _tree: TreeId) {}
-
-    fn clone_box(&self) -> Box<dyn CompactionPolicy> {
-        Box::new(self.clone())
+    fn tombstones(&self) -> &Triggers {
+        &self.tombstones
     }
 }

@@ -3,6 +3,7 @@
 //! A policy plans for one tree at a time; which tree comes first is the scheduler's choice, by
 //! [`urgency`](CompactionPolicy::urgency). A new one is a file here and a line in [`LIST`].
 
+mod by_runs;
 mod lazy_leveled;
 mod leveled;
 pub mod manual;

@@ -19,12 +19,13 @@
 //! number of runs itself, where RocksDB waits for one more when sizes differ; no incremental
 //! merges, and no stop by total size.
 
+use super::Entry;
+use super::by_runs::ByRuns;
 use super::shape::{Widths, due_runs, l0_runs, merge_runs, percent_of, run_score, runs};
 use super::tombstones::{self, Triggers};
-use super::{CompactionPolicy, Entry};
 use crate::policy::view::{CompactionPlan, LevelsView};
 use crate::policy::{ParamInfo, Params, PolicyInfo};
-use crate::types::{Nanos, TreeId, to_usize};
+use crate::types::to_usize;
 
 /// Shared with other policies that merge runs of like size.
 pub(super) const SIZE_RATIO: ParamInfo = ParamInfo {
@@ -112,8 +113,7 @@ struct Tiered {
     tombstones: Triggers,
 }
 
-impl Tiered {
-    /// How far the number of runs is above where they are due; 0 below.
+impl ByRuns for Tiered {
     fn score(&self, view: &LevelsView) -> u64 {
         let (runs, due) = (runs(view), due_runs(view, self.run_count));
         // One run has nothing to be merged with, but may have to leave L0.
@@ -136,28 +136,8 @@ impl Tiered {
         };
         merge_runs(view, &runs, picked)
     }
-}
 
-impl CompactionPolicy for Tiered {
-    fn decide(&mut self, view: &LevelsView) -> Option<CompactionPlan> {
-        self.plan(view).or_else(|| self.tombstones.plan(view))
-    }
-
-    fn urgency(&self, view: &LevelsView) -> u64 {
-        self.score(view).max(self.tombstones.urgency(view))
-    }
-
-    fn wake_at(&self, view: &LevelsView) -> Option<Nanos> {
-        self.tombstones.wake_at(view)
-    }
-
-    fn pending_bytes(&self, view: &LevelsView) -> u64 {
-        self.plan(view).map_or(0, |plan| super::input_bytes(view, &plan))
-    }
-
-    fn forget(&mut self, _tree: TreeId) {}
-
-    fn clone_box(&self) -> Box<dyn CompactionPolicy> {
-        Box::new(self.clone())
+    fn tombstones(&self) -> &Triggers {
+        &self.tombstones
     }
 }
