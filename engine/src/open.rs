@@ -81,11 +81,11 @@ pub(crate) async fn shared<E: Env>(
     let pressure = Pressure::new(&options, env.random_u64(Site("flush-policy")))?;
     let budget = Arc::new(Budget::new(options.budget_bytes));
     let log = LogSpace::default();
+    let now = env.now();
     for tree in set.trees() {
         let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
-        pressure.add_tree(&tree, cap);
+        pressure.add_tree(&tree, cap, now);
     }
-    let now = env.now();
     let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now };
     let replayed = replay::replay(&env, dir, &recovered.names, &to).await?;
     let counters = Arc::new(Counters::default());

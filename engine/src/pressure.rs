@@ -4,6 +4,7 @@
 //! tree and the totals, so that a decision costs what the policy reads and a write costs a few
 //! additions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,9 +26,24 @@ struct State {
     pending: Vec<u64>,
     pending_sum: u64,
     free: Vec<usize>,
+    slot_of: BTreeMap<TreeId, usize>,
+    /// By slot: the decision before which the tree last took a write.
+    written_at: Vec<u64>,
+    decision: u64,
     policy: Box<dyn FlushPolicy>,
     draw: u64,
     wake_at: Option<Nanos>,
+}
+
+/// Whom a decision names.
+#[derive(Clone, Debug, Default)]
+pub struct Victims {
+    /// Trees to seal and flush, first one first.
+    pub flush: Vec<Arc<Tree>>,
+    /// Trees to seal and flush into one file.
+    pub pack: Vec<Arc<Tree>>,
+    /// The trees that the policy looked at.
+    pub looked: u64,
 }
 
 /// Facts of all trees, and the flush policy that sees them.
@@ -50,18 +66,29 @@ impl Pressure {
             ..FlushView::default()
         };
         let policy = flush::build(&options.flush_policy)?;
-        let (trees, pending, free) = (Vec::new(), Vec::new(), Vec::new());
-        let (pending_sum, wake_at) = (0, None);
-        let state = State { view, trees, pending, pending_sum, free, policy, draw, wake_at };
+        let state = State {
+            view,
+            trees: Vec::new(),
+            pending: Vec::new(),
+            pending_sum: 0,
+            free: Vec::new(),
+            slot_of: BTreeMap::new(),
+            written_at: Vec::new(),
+            decision: 1,
+            policy,
+            draw,
+            wake_at: None,
+        };
         Ok(Self { state: Mutex::new(state) })
     }
 
     /// A tree that policies may name from now on.
-    pub fn add_tree(&self, tree: &Arc<Tree>, memtable_bytes_max: u64) {
+    pub fn add_tree(&self, tree: &Arc<Tree>, memtable_bytes_max: u64, now: Nanos) {
         let mut state = self.state.lock();
         let facts = TreeFacts {
             tree: tree.id,
             memtable_bytes_max,
+            memtable_created_ns: now,
             l0_count: tree.view().version.l0_count(),
             ..TreeFacts::default()
         };
@@ -71,6 +98,7 @@ impl Pressure {
             state.view.trees.push(TreeFacts::default());
             state.trees.push(None);
             state.pending.push(0);
+            state.written_at.push(0);
             state.trees.len() - 1
         };
         if let Some(place) = state.view.trees.get_mut(slot) {
@@ -79,6 +107,7 @@ impl Pressure {
         if let Some(place) = state.trees.get_mut(slot) {
             *place = Some(Arc::clone(tree));
         }
+        state.slot_of.insert(tree.id, slot);
         tree.slot.store(slot, Ordering::Relaxed);
     }
 
@@ -89,6 +118,7 @@ impl Pressure {
         if let Some(place) = state.trees.get_mut(slot) {
             *place = None;
             state.free.push(slot);
+            state.slot_of.remove(&tree.id);
             state.set_pending(slot, 0);
         }
         if let Some(facts) = state.view.trees.get_mut(slot) {
@@ -113,29 +143,35 @@ impl Pressure {
     /// An entry went into a tree's memtable, whose oldest entry lies in segment `anchor_segment`.
     /// Returns whether the memtable reached its cap.
     pub fn on_write(&self, tree: &Tree, bytes: u64, now: Nanos, anchor_segment: u64) -> bool {
-        let mut full = false;
-        self.with(tree, |facts| {
-            if facts.memtable_bytes == 0 {
-                facts.memtable_created_ns = now;
-                facts.first_write_ns = now;
-                facts.wal_anchor_segment = anchor_segment;
-            }
-            facts.memtable_bytes += bytes;
-            facts.written_bytes += bytes;
-            facts.last_write_ns = now;
-            full = facts.memtable_bytes >= facts.memtable_bytes_max;
-        });
+        let slot = tree.slot.load(Ordering::Relaxed);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(facts) = state.view.trees.get_mut(slot) else { return false };
+        if facts.memtable_bytes == 0 {
+            facts.first_write_ns = now;
+            facts.wal_anchor_segment = anchor_segment;
+        }
+        facts.memtable_bytes += bytes;
+        facts.written_bytes += bytes;
+        facts.last_write_ns = now;
+        let full = facts.memtable_bytes >= facts.memtable_bytes_max;
+        if let Some(at) = state.written_at.get_mut(slot)
+            && *at < state.decision
+        {
+            *at = state.decision;
+            state.view.written_slots.push(slot);
+        }
         full
     }
 
     /// A tree's memtable became immutable.
-    pub fn on_seal(&self, tree: &Tree) {
+    pub fn on_seal(&self, tree: &Tree, now: Nanos) {
         let mut state = self.state.lock();
         if let Some(facts) = state.view.trees.get_mut(tree.slot.load(Ordering::Relaxed)) {
             facts.immutable_bytes += facts.memtable_bytes;
             facts.immutable_count += 1;
             facts.memtable_bytes = 0;
-            facts.memtable_created_ns = 0;
+            facts.memtable_created_ns = now;
             facts.first_write_ns = 0;
             facts.wal_anchor_segment = 0;
             state.view.immutable_count += 1;
@@ -150,6 +186,7 @@ impl Pressure {
             facts.immutable_bytes = facts.immutable_bytes.saturating_sub(bytes);
             facts.immutable_count = facts.immutable_count.saturating_sub(1);
             facts.l0_count = l0_count;
+            state.view.flushed_bytes = state.view.flushed_bytes.saturating_add(bytes);
             state.view.immutable_count = state.view.immutable_count.saturating_sub(1);
         }
     }
@@ -171,8 +208,8 @@ impl Pressure {
         self.state.lock().pending_sum
     }
 
-    /// Asks the flush policy. Returns the trees to seal, and the trees it looked at.
-    pub fn decide(&self, now: Nanos, budget: &Budget, wal: (u64, u64)) -> (Vec<Arc<Tree>>, u64) {
+    /// Asks the flush policy whom to seal.
+    pub fn decide(&self, now: Nanos, budget: &Budget, wal: (u64, u64)) -> Victims {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.draw = splitmix(state.draw);
@@ -182,13 +219,20 @@ impl Pressure {
         state.view.immutable_bytes = budget.immutable_bytes();
         (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
         state.view.draw = mix(state.draw);
-        let FlushDecision { flush, wake_at } = state.policy.decide(&state.view);
+        state.view.flush_job_count = state.view.immutable_count;
+        let FlushDecision { flush, pack, wake_at } = state.policy.decide(&state.view);
+        state.view.written_slots.clear();
+        state.decision += 1;
         state.wake_at = wake_at;
-        if flush.is_empty() {
-            return (Vec::new(), 0);
+        if flush.is_empty() && pack.is_empty() {
+            return Victims::default();
         }
-        let looked = u64::try_from(state.trees.len()).unwrap_or(u64::MAX);
-        (flush.iter().filter_map(|id| state.find(*id)).collect(), looked)
+        let find = |ids: &[TreeId]| ids.iter().filter_map(|id| state.find(*id)).collect();
+        Victims {
+            flush: find(&flush),
+            pack: find(&pack),
+            looked: u64::try_from(state.trees.len()).unwrap_or(u64::MAX),
+        }
     }
 
     /// When the flush policy wants to be asked again.
@@ -250,8 +294,7 @@ impl State {
     }
 
     fn find(&self, id: TreeId) -> Option<Arc<Tree>> {
-        // Slots are few to walk for the handful of victims of a decision.
-        self.trees.iter().flatten().find(|t| t.id == id).cloned()
+        self.trees.get(*self.slot_of.get(&id)?)?.clone()
     }
 }
 
@@ -299,7 +342,7 @@ mod tests {
         let pressure = Pressure::new(&Options::default(), 1).unwrap();
         let trees: Vec<Arc<Tree>> = (1..4).map(|id| Arc::new(Tree::new(TreeId(id)))).collect();
         for (bytes, tree) in (1..).zip(&trees) {
-            pressure.add_tree(tree, 1);
+            pressure.add_tree(tree, 1, 0);
             pressure.set_pending_compaction(tree, bytes * 10);
         }
         assert_eq!(pressure.pending_compaction_bytes(), 60);

@@ -244,7 +244,7 @@ mod tests {
         let tenants = vec![("t".to_owned(), BranchId(1), TreeId(1))];
         shared.set.apply(&Edit::CreateTenants { tenants }).unwrap();
         let tree = shared.set.tree(TreeId(1)).unwrap();
-        shared.pressure.add_tree(&tree, 1 << 20);
+        shared.pressure.add_tree(&tree, 1 << 20, 0);
         (shared, tree)
     }
 

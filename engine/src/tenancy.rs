@@ -50,7 +50,7 @@ fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
     for (tree, _) in &branch.places {
         let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
         if tree.slot.load(Ordering::Relaxed) == usize::MAX {
-            shared.pressure.add_tree(tree, cap);
+            shared.pressure.add_tree(tree, cap, shared.env.now());
         } else {
             shared.pressure.set_memtable_cap(tree, cap);
         }

@@ -75,6 +75,27 @@ trait Runner {
     fn run(&mut self, lines: Vec<Line<'_>>) -> String;
 }
 
+fn flush_view(line: &mut Line<'_>, view: &mut FlushView) {
+    view.now_ns = line.take("now_ns");
+    view.budget_bytes = line.take("budget_bytes");
+    view.reserved_bytes = line.take("reserved_bytes");
+    view.immutable_bytes = line.take("immutable_bytes");
+    view.immutable_count = line.take("immutable_count");
+    view.spooled_bytes = line.take("spooled_bytes");
+    view.history_bytes = line.take("history_bytes");
+    view.flushed_bytes = line.take("flushed_bytes");
+    view.flush_job_count = match line.fields.get("flush_job_count") {
+        Some(_) => line.take("flush_job_count"),
+        None => view.immutable_count,
+    };
+    view.flush_slots = line.take("flush_slots");
+    view.pack_bytes = line.take("pack_bytes");
+    view.wal_bytes = line.take("wal_bytes");
+    view.wal_bytes_max = line.take("wal_bytes_max");
+    view.wal_oldest_segment = line.take("wal_oldest_segment");
+    view.draw = line.take("draw");
+}
+
 #[derive(Default)]
 struct FlushRunner(Option<Box<dyn FlushPolicy>>);
 
@@ -88,22 +109,26 @@ impl Runner for FlushRunner {
                     continue;
                 }
                 "view" => {
-                    view.now_ns = line.take("now_ns");
-                    view.budget_bytes = line.take("budget_bytes");
-                    view.reserved_bytes = line.take("reserved_bytes");
-                    view.immutable_bytes = line.take("immutable_bytes");
-                    view.immutable_count = line.take("immutable_count");
-                    view.flush_slots = line.take("flush_slots");
+                    flush_view(&mut line, &mut view);
                 }
                 "tree" => {
                     let facts = TreeFacts {
                         tree: TreeId(line.number(1)),
                         memtable_bytes: line.take("memtable_bytes"),
+                        memtable_bytes_max: line.take("memtable_bytes_max"),
+                        immutable_bytes: line.take("immutable_bytes"),
+                        immutable_count: line.take("immutable_count"),
+                        memtable_created_ns: line.take("memtable_created_ns"),
+                        written_bytes: line.take("written_bytes"),
+                        wal_anchor_segment: line.take("wal_anchor_segment"),
+                        l0_count: line.take("l0_count"),
                         first_write_ns: line.take("first_write_ns"),
                         last_write_ns: line.take("last_write_ns"),
-                        ..TreeFacts::default()
                     };
                     view.mutable_bytes += facts.memtable_bytes;
+                    if line.words.contains(&"written") {
+                        view.written_slots.push(view.trees.len());
+                    }
                     view.trees.push(facts);
                 }
                 other => panic!("unknown line {other:?}"),
@@ -116,6 +141,12 @@ impl Runner for FlushRunner {
         assert_eq!(copy.decide(&view), decision, "a clone decides differently");
         let mut out = "flush".to_owned();
         for tree in &decision.flush {
+            write!(out, " {tree}").unwrap();
+        }
+        if !decision.pack.is_empty() {
+            out.push_str("\npack");
+        }
+        for tree in &decision.pack {
             write!(out, " {tree}").unwrap();
         }
         match decision.wake_at {

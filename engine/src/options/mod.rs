@@ -144,7 +144,8 @@ pub struct Options {
     pub memtable_slowdown_count: u32,
     /// Immutable memtables of a tree from which writes to it stop, 1 to 1024; 4.
     pub memtable_stop_count: u32,
-    /// Bytes of flushed memtables kept for readers; only 0: none are kept.
+    /// Bytes of a tree's flushed memtables that are kept for readers, 0 to 1 TiB; 0: none are kept.
+    /// They count in what the budget holds, and not in its mutable part.
     pub memtable_history_bytes: u64,
     /// L0 tables of a tree from which they are compacted, 1 to 10,000; 4. At most
     /// `l0_slowdown_count`.
@@ -154,6 +155,12 @@ pub struct Options {
     pub l0_slowdown_count: u32,
     /// L0 tables of a tree from which writes to it stop, 1 to 10,000; 36.
     pub l0_stop_count: u32,
+    /// Bytes that compactions of a tree have before them from which writes are delayed, up to 1
+    /// PiB; 0 = none. 64 GiB.
+    pub pending_compaction_slowdown_bytes: u64,
+    /// Bytes that compactions of a tree have before them from which writes to it stop, up to 1 PiB;
+    /// 0 = none. 256 GiB. At least `pending_compaction_slowdown_bytes`.
+    pub pending_compaction_stop_bytes: u64,
     /// Bytes of a WAL segment, 32 KiB to 4 GiB; 16 MiB.
     pub wal_segment_bytes: u64,
     /// Bytes of live WAL segments from which trees that pin the oldest are flushed or re-logged; 0
@@ -162,6 +169,14 @@ pub struct Options {
     /// Bytes of live WAL segments from which all writes stop, up to 1 PiB; 0 = none. At least
     /// `wal_bytes_max`.
     pub wal_bytes_stop: u64,
+    /// Whether a cold tree's few entries in an old segment are appended to the log again, so that
+    /// the segment can go without a flush of them; false.
+    pub relog: bool,
+    /// Whether memtables of many trees are flushed into one file; false.
+    pub packed_flush: bool,
+    /// Memtable bytes of a packed flush, up to 1 TiB; 0 = a sixteenth of the budget. At most a
+    /// quarter of the budget.
+    pub pack_bytes: u64,
     /// Bytes that one batch may charge to the budget, up to 1 TiB; 0 = an eighth of the budget, at
     /// most 16 MiB. At most a quarter of the budget.
     pub batch_bytes_max: u64,
@@ -243,9 +258,14 @@ impl Default for Options {
             l0_compaction_count: 4,
             l0_slowdown_count: 20,
             l0_stop_count: 36,
+            pending_compaction_slowdown_bytes: 64 << 30,
+            pending_compaction_stop_bytes: 256 << 30,
             wal_segment_bytes: 16 * MIB,
             wal_bytes_max: 0,
             wal_bytes_stop: 0,
+            relog: false,
+            packed_flush: false,
+            pack_bytes: 0,
             batch_bytes_max: 0,
             space_reserve_bytes: 0,
             block_cache_bytes: 64 * MIB,
@@ -283,6 +303,17 @@ impl Options {
     pub fn batch_limit_bytes(&self) -> u64 {
         let derived = (self.budget_bytes >> 3).min(16 * MIB);
         if self.batch_bytes_max == 0 { derived } else { self.batch_bytes_max }
+    }
+
+    /// Memtable bytes of a packed flush, `pack_bytes` derived where it is 0; 0 where flushes are
+    /// not packed.
+    pub fn pack_target_bytes(&self) -> u64 {
+        let derived = self.budget_bytes >> 4;
+        match (self.packed_flush, self.pack_bytes) {
+            (false, _) => 0,
+            (true, 0) => derived,
+            (true, bytes) => bytes,
+        }
     }
 
     /// `level_base_bytes`, derived where it is 0, of a tree that this many tenants map to.
@@ -329,6 +360,16 @@ impl Options {
         at_most(
             ("l0_slowdown_count", u64::from(self.l0_slowdown_count)),
             ("l0_stop_count", u64::from(self.l0_stop_count)),
+        )?;
+        if self.pending_compaction_stop_bytes > 0 {
+            at_most(
+                ("pending_compaction_slowdown_bytes", self.pending_compaction_slowdown_bytes),
+                ("pending_compaction_stop_bytes", self.pending_compaction_stop_bytes),
+            )?;
+        }
+        at_most(
+            ("pack_bytes", self.pack_bytes),
+            ("a quarter of budget_bytes", self.budget_bytes >> 2),
         )?;
         at_most(("4 x block_bytes", blocks), ("budget_bytes", self.budget_bytes))?;
         at_most(

@@ -47,7 +47,7 @@ fn values_out_of_bounds_name_key_and_bounds() {
         ("budget_bytes", "_", "budget_bytes"),
         ("flush_slots", "0", "from 1 to 64"),
         ("flush_slots", "1KiB", "flush_slots"),
-        ("memtable_history_bytes", "1", "from 0 to 0"),
+        ("memtable_history_bytes", "2000GiB", "from 0 to 1099511627776"),
         ("policy_override", "maybe", "neither true nor false"),
         ("layout", "grouped-0", "grouped-G"),
         ("layout", "per-galaxy", "per-tenant, shared"),

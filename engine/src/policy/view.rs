@@ -17,7 +17,8 @@ pub struct TreeFacts {
     pub immutable_bytes: u64,
     /// Its immutable memtables.
     pub immutable_count: u32,
-    /// When its memtable was made; 0 when it has none.
+    /// When its memtable would have been made, were one made ahead of its first write: when the one
+    /// before it was sealed, or the tree was opened.
     pub memtable_created_ns: Nanos,
     /// First write in its memtable; 0 when it has none.
     pub first_write_ns: Nanos,
@@ -46,8 +47,19 @@ pub struct FlushView {
     pub immutable_bytes: u64,
     /// Immutable memtables waiting for a flush or in one.
     pub immutable_count: u32,
+    /// Of the immutable bytes, those that running flushes have written to their tables.
+    pub spooled_bytes: u64,
+    /// Bytes of flushed memtables that are kept. They count in no other field.
+    pub history_bytes: u64,
+    /// Memtable bytes that flushes wrote and released since the database was opened.
+    pub flushed_bytes: u64,
+    /// Flushes that wait or run; one of them may write many memtables.
+    pub flush_job_count: u32,
     /// Flushes that may run at once.
     pub flush_slots: u32,
+    /// Memtable bytes that one flush should write, in one file for many trees; 0 where each
+    /// memtable is a flush of its own.
+    pub pack_bytes: u64,
     /// Bytes of all live WAL segments.
     pub wal_bytes: u64,
     /// The option of that name.
@@ -56,6 +68,9 @@ pub struct FlushView {
     pub wal_oldest_segment: u64,
     /// The decision's one seeded draw.
     pub draw: u64,
+    /// Slots of the trees that took writes since the last decision, each once, in the order of
+    /// their first.
+    pub written_slots: Vec<usize>,
     /// One slot per tree; a slot whose tree was dropped has `memtable_bytes` 0 and is reused.
     pub trees: Vec<TreeFacts>,
 }
@@ -66,6 +81,9 @@ pub struct FlushDecision {
     /// Trees whose memtable is to be sealed and flushed, first one first. Trees without a memtable
     /// are ignored.
     pub flush: Vec<TreeId>,
+    /// Trees whose memtables are to be sealed and flushed into one file together, whatever
+    /// `pack_bytes` is.
+    pub pack: Vec<TreeId>,
     /// When to ask again though nothing happens.
     pub wake_at: Option<Nanos>,
 }

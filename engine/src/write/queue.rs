@@ -354,7 +354,7 @@ fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
     });
     if let Some(bytes) = sealed {
         shared.budget.seal(bytes);
-        shared.pressure.on_seal(tree);
+        shared.pressure.on_seal(tree, shared.env.now());
         shared.emit(&Event::Sealed { tree: tree.id, bytes });
         shared.jobs.add_flush(tree);
     }
@@ -379,10 +379,11 @@ pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
 /// Whom the flush policy names now.
 fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
     let wal = (shared.log.bytes(), shared.log.oldest());
-    let (trees, looked) = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
-    if looked > 0 {
-        shared.env.charge(CpuWork::Decide(looked));
+    let mut victims = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
+    if victims.looked > 0 {
+        shared.env.charge(CpuWork::Decide(victims.looked));
         shared.tick.raise();
     }
-    trees
+    victims.flush.append(&mut victims.pack);
+    victims.flush
 }

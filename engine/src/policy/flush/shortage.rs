@@ -1,10 +1,12 @@
 //! When memory is short and how many victims that takes: the rule that all flush policies share.
 //!
 //! * **Short** is: mutable + reserved bytes >= `trigger_ratio` x budget. Victims are named until
-//!   what stays mutable or reserved is below that.
-//! * **At most `2 x flush_slots` immutable memtables** exist at once, counting those just named.
-//!   More could not be flushed anyway; left open they gather writes, and tables do not get tiny.
-//!   While the budget is full and nothing is immutable, one victim is named whatever the slots say.
+//!   what stays mutable or reserved is below that; where flushes are packed, until it is below
+//!   that by `pack_bytes`, so that a flush has as many.
+//! * **At most `2 x flush_slots` flushes** wait or run at once, counting those just named. More
+//!   could not run anyway; left open memtables gather writes, and tables do not get tiny. A packed
+//!   flush has as many memtables as it needs. While the budget is full and nothing is immutable,
+//!   one victim is named whatever the slots say.
 //! * **Idle**: where `idle_flush_ns` is above 0, a tree with a memtable but no write for that long
 //!   is flushed though memory is not short, longest idle first, within the same number of
 //!   immutables. Trees are looked over at most eight times in that span, so such a flush may come
@@ -12,6 +14,9 @@
 //!
 //! Whom to name is a rank given by the policy: smallest first, ties to the lower slot. All victims
 //! of a decision come from one pass over the trees.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, Ratio};
@@ -77,6 +82,7 @@ impl Shortage {
         if left_bytes < trigger_bytes {
             return flush;
         }
+        let trigger_bytes = trigger_bytes.saturating_sub(view.pack_bytes);
         for (_, slot) in first(view, room(view), rank) {
             if left_bytes < trigger_bytes {
                 break;
@@ -91,7 +97,7 @@ impl Shortage {
     /// Adds the trees idle for too long, and when to ask again for the next one.
     pub(super) fn with_idle(&mut self, view: &FlushView, mut flush: Vec<TreeId>) -> FlushDecision {
         if self.idle_flush_ns == 0 || view.mutable_bytes == 0 {
-            return FlushDecision { flush, wake_at: None };
+            return FlushDecision { flush, ..FlushDecision::default() };
         }
         if view.now_ns >= self.idle_look_at {
             let oldest_ns = self.name_idle(view, &mut flush);
@@ -100,7 +106,7 @@ impl Shortage {
                 .saturating_add(self.idle_flush_ns)
                 .max(view.now_ns.saturating_add(step_ns));
         }
-        FlushDecision { flush, wake_at: Some(self.idle_look_at) }
+        FlushDecision { flush, wake_at: Some(self.idle_look_at), ..FlushDecision::default() }
     }
 
     /// Adds the trees idle for too long; returns the last write of the longest idle one left.
@@ -123,40 +129,46 @@ impl Shortage {
 }
 
 /// Victims that a decision may name.
-fn room(view: &FlushView) -> usize {
+pub(super) fn room(view: &FlushView) -> usize {
     let room = to_usize(u64::from(view.flush_slots) << 1)
-        .saturating_sub(to_usize(u64::from(view.immutable_count)));
+        .saturating_sub(to_usize(u64::from(view.flush_job_count)));
+    if view.pack_bytes > 0 && room > 0 {
+        return view.trees.len();
+    }
     let used_bytes =
         view.reserved_bytes.saturating_add(view.mutable_bytes).saturating_add(view.immutable_bytes);
     let wedged = view.immutable_count == 0 && used_bytes >= view.budget_bytes;
     room.max(usize::from(wedged))
 }
 
+/// Above this many, one heap is quicker than an insertion for each.
+const INSERTED_MAX: usize = 32;
+
 /// The first `count` trees with a memtable, as (rank, slot) in ascending order.
 fn first(
     view: &FlushView,
     count: usize,
     rank: impl Fn(usize, &TreeFacts) -> u64,
-) -> Vec<(u64, usize)> {
+) -> impl Iterator<Item = (u64, usize)> {
+    let dirty = view.trees.iter().enumerate().filter(|(_, facts)| facts.memtable_bytes > 0);
+    let mut ranked = dirty.map(|(slot, facts)| (rank(slot, facts), slot));
     let mut best: Vec<(u64, usize)> = Vec::new();
-    if count == 0 {
-        return best;
-    }
-    for (slot, facts) in view.trees.iter().enumerate() {
-        if facts.memtable_bytes == 0 {
-            continue;
-        }
-        let candidate = (rank(slot, facts), slot);
-        if best.len() >= count {
-            if best.last().is_none_or(|worst| candidate >= *worst) {
-                continue;
+    if count > INSERTED_MAX {
+        best = ranked.collect();
+    } else if count > 0 {
+        for candidate in &mut ranked {
+            if best.len() >= count {
+                if best.last().is_none_or(|worst| candidate >= *worst) {
+                    continue;
+                }
+                best.pop();
             }
-            best.pop();
+            let place = best.partition_point(|b| *b < candidate);
+            best.insert(place, candidate);
         }
-        let place = best.partition_point(|b| *b < candidate);
-        best.insert(place, candidate);
     }
-    best
+    let mut heap: BinaryHeap<_> = best.into_iter().map(Reverse).collect();
+    core::iter::from_fn(move || heap.pop().map(|Reverse(place)| place)).take(count)
 }
 
 /// Slots that a pointer passes before it reaches this one; the pointer is one of the slots.

@@ -26,6 +26,7 @@ fn views() -> impl Strategy<Value = FlushView> {
             mutable_bytes: trees.iter().map(|facts| facts.memtable_bytes).sum(),
             immutable_bytes: u64::from(immutable),
             immutable_count: immutable,
+            flush_job_count: immutable,
             flush_slots: slots,
             trees,
             ..FlushView::default()
