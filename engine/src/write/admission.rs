@@ -206,8 +206,8 @@ fn refuse_endless<E: Env>(
         StallCause::Wal | StallCause::Budget => {
             let oldest = shared.log.oldest();
             let mut held_bytes = 0;
-            let failed = shared.set.trees().into_iter().filter_map(|t| Some((t.failure()?, t)));
-            for (failure, tree) in failed {
+            for tree in &*shared.failed.lock() {
+                let Some(failure) = tree.failure() else { continue };
                 let view = tree.view();
                 let memtables = || view.memtable.iter().chain(&view.immutables);
                 let pins = memtables().any(|m| m.anchor_segment <= oldest);
