@@ -100,6 +100,12 @@ impl Task {
             .unwrap_or_default();
         let row = &mut output.row;
         row.outcome = Outcome::Pass;
+        row.checked_reads = measured.checked;
+        if let Some(broken) = &measured.broken {
+            row.outcome = Outcome::Fail;
+            row.rule = Some(broken.rule.to_owned());
+            output.failure = Some(format!("{}: {}", broken.rule, broken.detail));
+        }
         totals(row, &self.config, measured);
         let of = |tally: &TenantTally| profiles.get(tally.tenant).map(|p| tenant_row(p, tally));
         row.tenants = tenant_rows(measured.tenants.iter().filter_map(of).collect());

@@ -234,6 +234,9 @@ pub struct RunRow {
     pub params: BTreeMap<String, Param>,
     /// Operations served.
     pub ops: u64,
+    /// Answers that were compared with the reference model; 0 where it was off.
+    #[serde(default)]
+    pub checked_reads: u64,
     /// Time from the first arrival to the last answer.
     pub elapsed_ns: u64,
     /// Operations asked for; 0 in a closed loop.

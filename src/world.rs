@@ -179,6 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_are_compared_with_the_model_where_that_is_asked_for() {
+        for layout in ["per-tenant", "grouped-4", "shared"] {
+            let mix = [("workload.delete_ratio", "0.2"), ("workload.scan_ratio", "0.1")];
+            let zipf = [("workload", "steady-zipf"), ("check", "1"), ("layout", layout)];
+            let config = small(&[zipf.as_slice(), mix.as_slice()].concat());
+            let (run, _) = measured(World::Sim, &config, 1);
+            assert_eq!(run.broken, None, "{layout}");
+            assert!(run.checked > run.ops >> 2, "{layout}: {} of {}", run.checked, run.ops);
+            assert!(run.after.flush_count > 0, "{layout}");
+        }
+    }
+
+    #[test]
     fn a_closed_loop_ends_by_operations() {
         let config = small(&[
             ("offered_ops_per_s", "0"),

@@ -89,7 +89,7 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
                         let again = report(shared, &tree, (&error, tries));
                         if !again {
                             tree.fail(error);
-                            shared.failed.lock().push(Arc::clone(&tree));
+                            shared.jobs.add_failed(&tree);
                             // Whoever waits for what it holds is told.
                             shared.wake_writers();
                         }

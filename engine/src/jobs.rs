@@ -34,6 +34,8 @@ struct State {
     manual: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<ManualCompaction>>)>,
     flush_failures: BTreeMap<TreeId, u32>,
     compaction_failures: BTreeMap<TreeId, u32>,
+    /// Trees whose flush failed for good.
+    failed: BTreeMap<TreeId, Arc<Tree>>,
 }
 
 /// A wish of somebody who waits: a range of a tree in the last level.
@@ -122,6 +124,16 @@ impl Jobs {
         }
         drop(state);
         self.changed.raise();
+    }
+
+    /// A flush of a tree failed for good.
+    pub(crate) fn add_failed(&self, tree: &Arc<Tree>) {
+        self.state.lock().failed.insert(tree.id, Arc::clone(tree));
+    }
+
+    /// Trees whose flush failed for good.
+    pub(crate) fn failed(&self) -> Vec<Arc<Tree>> {
+        self.state.lock().failed.values().cloned().collect()
     }
 
     /// A tree wants a compaction with this urgency, or none (0). It is not tried before the time
@@ -250,6 +262,7 @@ impl Jobs {
         }
         state.flush_failures.remove(&tree);
         state.compaction_failures.remove(&tree);
+        state.failed.remove(&tree);
         drop(state);
         self.changed.raise();
     }

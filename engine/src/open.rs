@@ -128,7 +128,6 @@ pub(crate) async fn shared<E: Env>(
         synced: AtomicU64::new(replayed.last_seq),
         snapshots: Mutex::new(BTreeMap::new()),
         garbage: Mutex::new(Vec::new()),
-        failed: Mutex::new(Vec::new()),
         dropped: Mutex::new(Vec::new()),
         creating: Mutex::new(BTreeSet::new()),
         read_only: Mutex::new(None),

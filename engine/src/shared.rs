@@ -77,8 +77,6 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
-    /// Trees whose flush failed for good, in the order in which they did.
-    pub(crate) failed: Mutex<Vec<Arc<Tree>>>,
     /// Trees whose drop is durable and whose memory the queue's next leader gives back.
     pub(crate) dropped: Mutex<Vec<Arc<Tree>>>,
     /// Tenant names on their way into the manifest.

@@ -77,6 +77,7 @@ pub const OWN_KEYS: &[OwnKey] = &[
     counted!(duration_ns, "ns", "0", (0, DAY_NS * 365), "time that ends a run; 0 = no end by time"),
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
         "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
+    counted!(check, "count", "0", (0, 1), "1 = answers are compared with a reference model"),
 ];
 
 /// The values of a device that may be replaced, at full size.

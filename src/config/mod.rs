@@ -59,6 +59,8 @@ pub struct Config {
     pub duration_ns: Nanos,
     /// Time between two samples of the series; 0 is a twentieth of a fill.
     pub sample_interval_ns: Nanos,
+    /// Whether answers are compared with a reference model: 1 for yes.
+    pub check: u64,
 }
 
 impl Default for Config {
@@ -81,6 +83,7 @@ impl Default for Config {
             op_count: 0,
             duration_ns: 0,
             sample_interval_ns: 0,
+            check: 0,
         };
         for key in OWN_KEYS {
             // The defaults in the list are within the bounds beside them: a test.

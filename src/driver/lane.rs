@@ -109,27 +109,37 @@ async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64,
     };
     let mut key = Vec::new();
     driver.workload.fill_key(op.tenant, op.key(), &mut key);
+    let place = driver.workload.key_place(op.tenant, op.key()).unwrap_or(u64::MAX);
     match op.kind {
         OpKind::Put { key: index } => {
             let mut value = Vec::new();
             driver.workload.fill_value(op.tenant, index, number, &mut value);
+            driver.check(|check| check.begin_write(place, number, false));
             tenant.put(&key, &value, WriteOptions::default()).await?;
+            driver.check(|check| check.end_write(place, number));
             Ok(to_u64(key.len()).saturating_add(to_u64(value.len())))
         }
         OpKind::Delete { .. } => {
+            driver.check(|check| check.begin_write(place, number, true));
             tenant.delete(&key, WriteOptions::default()).await?;
+            driver.check(|check| check.end_write(place, number));
             Ok(to_u64(key.len()))
         }
-        OpKind::Get { .. } => {
-            tenant.get(&key).await?;
+        OpKind::Get { key: index } => {
+            let read = driver.check(|check| check.begin_read(place));
+            let value = tenant.get(&key).await?;
+            if let Some(read) = read {
+                let of = (&*driver.workload, op.tenant, index);
+                driver.check(|check| check.end_read(read, of, value.as_deref()));
+            }
             Ok(0)
         }
         OpKind::Scan { limit, .. } => {
             let mut scan = tenant.scan((Bound::Included(key.as_slice()), Bound::Unbounded))?;
             for _ in 0..limit {
-                if scan.next().await?.is_none() {
-                    break;
-                }
+                let Some((key, value)) = scan.next().await? else { break };
+                let entry = (key.as_ref(), value.as_ref());
+                driver.check(|check| check.scanned(&driver.workload, op.tenant, entry));
             }
             Ok(0)
         }

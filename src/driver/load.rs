@@ -8,7 +8,7 @@ use forebay_workloads::Workload;
 const BATCH_ENTRIES: u64 = 64;
 
 /// Creates the workload's tenants, puts every key once and waits until no flush and no compaction
-/// is due.
+/// is due. The number of an operation is its key's place among all keys.
 ///
 /// # Errors
 ///
@@ -19,8 +19,9 @@ pub async fn load<E: Env>(db: &Db<E>, workload: &Workload, batch_bytes: u64) -> 
     let mut batch = WriteBatch::new();
     let (mut entries, mut bytes) = (0, 0);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    for (number, op) in (0..).zip(workload.load_ops()) {
+    for op in workload.load_ops() {
         let Some(tenant) = tenant_of(&tenants, op.tenant) else { continue };
+        let Some(number) = workload.key_place(op.tenant, op.key()) else { continue };
         workload.fill_key(op.tenant, op.key(), &mut key);
         workload.fill_value(op.tenant, op.key(), number, &mut value);
         let size = forebay_engine::types::to_u64(key.len() + value.len());

@@ -7,6 +7,7 @@ use forebay_engine::types::{Nanos, TreeId};
 use forebay_workloads::{Class, TenantProfile};
 use hdrhistogram::Histogram;
 
+use super::check::Broken;
 use super::lane::Done;
 use super::tally::Sums;
 use crate::histogram::SIGFIG;
@@ -179,6 +180,10 @@ pub struct Measured {
     pub table_bytes: Vec<u64>,
     /// Bytes in memtables of idle trees, mean over samples.
     pub stranded_bytes: u64,
+    /// Answers that were compared with the reference model, where there was one.
+    pub checked: u64,
+    /// The first rule that an answer broke.
+    pub broken: Option<Broken>,
 }
 
 impl Measured {
@@ -205,6 +210,8 @@ impl Measured {
             after: counters.1,
             table_bytes: sums.table_bytes,
             stranded_bytes: 0,
+            checked: 0,
+            broken: None,
         }
     }
 }

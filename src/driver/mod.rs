@@ -6,6 +6,7 @@
 //! each client waits for its answer. A run is cut by user bytes into fills of the budget, of which
 //! the first are not measured.
 
+mod check;
 mod lane;
 mod load;
 mod measure;
@@ -23,8 +24,10 @@ use forebay_engine::{Db, Error, Tenant};
 use forebay_workloads::Workload;
 
 use crate::config::Config;
+use check::Check;
 use state::State;
 
+pub use check::Broken;
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
 pub use tally::Tally;
@@ -43,6 +46,8 @@ pub(crate) struct Driver<E: Env> {
     pub(crate) tenants: Vec<Tenant<E>>,
     pub(crate) tally: Arc<Tally>,
     state: Mutex<State>,
+    /// Where answers are compared with a reference model.
+    check: Option<Mutex<Check>>,
 }
 
 /// What a run is made of, beside its database.
@@ -59,6 +64,12 @@ pub struct Plan {
 impl<E: Env> Driver<E> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the model, where there is one.
+    fn check<R>(&self, f: impl FnOnce(&mut Check) -> R) -> Option<R> {
+        let check = self.check.as_ref()?;
+        Some(f(&mut check.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -85,6 +96,7 @@ pub async fn measure<E: Env>(
         tenants,
         tally,
         state: Mutex::new(state),
+        check: (plan.config.check > 0).then(|| Mutex::new(Check::new(&plan.workload))),
     });
     driver.begin_if_warm();
     let tasks = start(&driver, plan);

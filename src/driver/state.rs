@@ -84,8 +84,9 @@ impl<E: Env> Driver<E> {
             return None;
         }
         let op = state.stream.next_op();
-        let number = state.issued;
-        state.issued = number.saturating_add(1);
+        // Numbers below are those of the load.
+        let number = self.workload.load_op_count().saturating_add(state.issued);
+        state.issued = state.issued.saturating_add(1);
         if state.stage == Stage::Measured {
             state.recorder.issued(op.tenant);
         }
@@ -106,6 +107,10 @@ impl<E: Env> Driver<E> {
         if state.stage != Stage::Warmup {
             let in_time = state.stage == Stage::Measured;
             state.recorder.answered(done, in_time);
+        }
+        if self.check(|check| check.is_broken()) == Some(true) {
+            state.stage = Stage::Over;
+            return;
         }
         let limits = state.limits;
         let over = state.bytes >= limits.bytes
@@ -179,6 +184,9 @@ impl<E: Env> Driver<E> {
         let counters = (base.0, self.db.metrics());
         let mut measured = Measured::new(recorder, counters, (self.tally.sums(), trees));
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
+        if let Some((checked, broken)) = self.check(|check| check.outcome()) {
+            (measured.checked, measured.broken) = (checked, broken);
+        }
         measured.stranded_bytes = u64::try_from(stranded).unwrap_or(u64::MAX);
         Ok(measured)
     }

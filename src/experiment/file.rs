@@ -350,11 +350,8 @@ fn stop_key(path: &str) -> core::result::Result<String, String> {
 }
 
 fn measure_key(path: &str) -> core::result::Result<String, String> {
-    if path == "sample_interval_ns" {
-        Ok(path.to_owned())
-    } else {
-        Err("sample_interval_ns".to_owned())
-    }
+    const KEYS: [&str; 2] = ["sample_interval_ns", "check"];
+    if KEYS.contains(&path) { Ok(path.to_owned()) } else { Err(KEYS.join(", ")) }
 }
 
 /// [`Config::set`] knows all keys and refuses the others by itself.

@@ -145,6 +145,15 @@ impl Workload {
         self.key_count_ends.last().copied().unwrap_or(0)
     }
 
+    /// The place of one key of one tenant among all keys of all tenants, below
+    /// [`load_op_count`](Self::load_op_count); `None` where there is no such key.
+    pub fn key_place(&self, tenant: u32, key: u64) -> Option<u64> {
+        let at = to_usize(u64::from(tenant));
+        let profile = self.setup.tenants.get(at)?;
+        let end = *self.key_count_ends.get(at)?;
+        (key < profile.key_count).then(|| end - profile.key_count + key)
+    }
+
     /// Puts every key of every tenant once, tenants and keys interleaved in a seeded order.
     pub fn load_ops(&self) -> LoadOps<'_> {
         let count = self.load_op_count();

@@ -206,7 +206,7 @@ fn refuse_endless<E: Env>(
         StallCause::Wal | StallCause::Budget => {
             let oldest = shared.log.oldest();
             let mut held_bytes = 0;
-            for tree in &*shared.failed.lock() {
+            for tree in shared.jobs.failed() {
                 let Some(failure) = tree.failure() else { continue };
                 let view = tree.view();
                 let memtables = || view.memtable.iter().chain(&view.immutables);

@@ -320,7 +320,6 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
         shared.jobs.remove_tree(tree.id);
         policy.forget(tree.id);
         drop(policy);
-        shared.failed.lock().retain(|failed| failed.id != tree.id);
         shared.pressure.remove_tree(&tree);
         for memtable in &gone.immutables {
             shared.log.unpin(memtable.anchor_segment);
