@@ -6,9 +6,10 @@
 //! A decision looks at the trees just written. Since parts shrink as trees come, all trees are
 //! counted and looked over once in as many decisions as there are slots, and while no flush waits
 //! or runs though all parts together are full. What such a look finds is bounded as in
-//! [`Shortage`]. A written tree that reached its part is flushed however many flushes wait, as a
-//! memtable at its cap is. A budget full of reserved bytes, with no tree at its part and nothing
-//! immutable, has the largest memtable flushed, as nothing else could end that.
+//! [`Shortage`], and where flushes are packed by what fills one. A written tree that reached its
+//! part is flushed however many flushes wait, as a memtable at its cap is. A budget full of
+//! reserved bytes, with no tree at its part and nothing immutable, has the largest memtable
+//! flushed, as nothing else could end that.
 //!
 //! # Source
 //!
@@ -92,7 +93,15 @@ impl StaticSplit {
                 let takes = is_full(&slot) && !written.contains(&slot);
                 takes.then_some(u64::MAX - facts.memtable_bytes)
             });
-            slots.extend(others.map(|(_, slot)| slot));
+            let mut found_bytes = 0_u64;
+            for (_, slot) in others {
+                slots.push(slot);
+                let bytes = view.trees.get(slot).map_or(0, |facts| facts.memtable_bytes);
+                found_bytes = found_bytes.saturating_add(bytes);
+                if view.pack_bytes > 0 && found_bytes >= view.pack_bytes {
+                    break;
+                }
+            }
         }
         slots.iter().filter_map(|slot| Some(view.trees.get(*slot)?.tree)).collect()
     }
