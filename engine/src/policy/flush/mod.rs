@@ -3,11 +3,18 @@
 //! All of them say *when* by the same rule, [`Shortage`], and differ in *whom* they name, so that a
 //! comparison of two compares their victims. A new one is a file here and a line in [`LIST`].
 
+mod delta_fair;
+mod dynamic_threshold;
+mod hybrid;
+mod kudu;
 mod largest;
+mod linear;
 mod lru;
 mod oldest_write;
+mod rates;
 mod round_robin;
 mod shortage;
+mod sqrt;
 
 use core::fmt::Debug;
 
@@ -37,7 +44,18 @@ impl Clone for Box<dyn FlushPolicy> {
 pub type Entry = policy::Entry<dyn FlushPolicy>;
 
 /// Every flush policy, in the order of results.
-pub const LIST: &[Entry] = &[largest::ENTRY, oldest_write::ENTRY, lru::ENTRY, round_robin::ENTRY];
+pub const LIST: &[Entry] = &[
+    largest::ENTRY,
+    oldest_write::ENTRY,
+    kudu::ENTRY,
+    round_robin::ENTRY,
+    linear::ENTRY,
+    sqrt::ENTRY,
+    dynamic_threshold::ENTRY,
+    delta_fair::ENTRY,
+    hybrid::ENTRY,
+    lru::ENTRY,
+];
 
 /// What each flush policy is.
 pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
