@@ -93,15 +93,7 @@ impl DeltaFair {
         let shares = Shares::new(view, self.tau_ns);
         let above_bytes: u64 = view.trees.iter().map(|facts| shares.above(facts)).sum();
         let over_bytes = above_bytes.saturating_sub(self.bandwidth.frees(self.delta_ns));
-        let mut goal_bytes = trigger_bytes;
-        if over_bytes > 0 {
-            goal_bytes = goal_bytes.min(left_bytes.saturating_sub(over_bytes).saturating_add(1));
-        }
-        let mut flush = Vec::new();
-        if left_bytes >= goal_bytes {
-            let goal_bytes = goal_bytes.saturating_sub(view.pack_bytes);
-            flush = shares.victims(view, room, (left_bytes, goal_bytes));
-        }
+        let flush = shares.victims(view, room, (trigger_bytes, over_bytes));
         // Where the slots cut the list short, the next flush that ends lets more be named at once.
         let step_ns = (self.delta_ns.min(self.tau_ns) >> 3).max(1);
         let wait_ns = if flush.len() < room { step_ns } else { 0 };
@@ -136,32 +128,37 @@ impl Shares {
         Self { active_since, share_bytes }
     }
 
-    /// The bytes that a tree holds less those it is entitled to, raised by one share so that they
-    /// are never below 0.
-    fn standing(&self, facts: &TreeFacts) -> u64 {
-        let entitled = facts.last_write_ns >= self.active_since;
-        let held_bytes = facts.memtable_bytes.saturating_add(facts.immutable_bytes);
-        held_bytes.saturating_add(if entitled { 0 } else { self.share_bytes })
-    }
-
     /// The bytes of its memtable that a tree holds above its share.
     fn above(&self, facts: &TreeFacts) -> u64 {
-        self.standing(facts).saturating_sub(self.share_bytes).min(facts.memtable_bytes)
+        let is_active = facts.last_write_ns >= self.active_since;
+        let share_bytes = if is_active { self.share_bytes } else { 0 };
+        let held_bytes = facts.memtable_bytes.saturating_add(facts.immutable_bytes);
+        held_bytes.saturating_sub(share_bytes).min(facts.memtable_bytes)
     }
 
-    /// Those with most above their share first, until less than the goal is left.
+    /// Those with most above their share first, until less is left than at the trigger and no more
+    /// is above shares than may be; of equals the largest.
     fn victims(
         &self,
         view: &FlushView,
         room: usize,
-        (mut left_bytes, goal_bytes): (u64, u64),
+        (trigger_bytes, mut over_bytes): (u64, u64),
     ) -> Vec<TreeId> {
+        let mut left_bytes = view.mutable_bytes.saturating_add(view.reserved_bytes);
         let mut flush = Vec::new();
-        for (_, slot) in first(view, room, |_, facts| u64::MAX - self.standing(facts)) {
+        if left_bytes < trigger_bytes && over_bytes == 0 {
+            return flush;
+        }
+        // A pack beyond what is needed, so that a flush has as many.
+        let goal_bytes = trigger_bytes.min(left_bytes).saturating_sub(view.pack_bytes);
+        let rank =
+            |_, facts: &TreeFacts| (u64::MAX - self.above(facts), u64::MAX - facts.memtable_bytes);
+        for (_, slot) in first(view, room, rank) {
             let Some(facts) = view.trees.get(slot) else { break };
-            if left_bytes < goal_bytes {
+            if left_bytes < goal_bytes.max(1) && over_bytes == 0 {
                 break;
             }
+            over_bytes = over_bytes.saturating_sub(self.above(facts));
             left_bytes = left_bytes.saturating_sub(facts.memtable_bytes);
             flush.push(facts.tree);
         }
