@@ -122,16 +122,20 @@ struct Shares {
 
 impl Shares {
     fn new(view: &FlushView, tau_ns: Nanos) -> Self {
-        let active_since = view.now_ns.saturating_sub(tau_ns).max(1);
-        let active = view.trees.iter().filter(|f| f.last_write_ns >= active_since).count();
-        let share_bytes = view.budget_bytes.div_euclid(to_u64(active).max(1));
-        Self { active_since, share_bytes }
+        let mut shares = Self { active_since: view.now_ns.saturating_sub(tau_ns), share_bytes: 0 };
+        let active = view.trees.iter().filter(|facts| shares.is_active(facts)).count();
+        shares.share_bytes = view.budget_bytes.div_euclid(to_u64(active).max(1));
+        shares
+    }
+
+    fn is_active(&self, facts: &TreeFacts) -> bool {
+        // A tree never written has no last write.
+        facts.last_write_ns >= self.active_since.max(u64::from(facts.memtable_bytes == 0))
     }
 
     /// The bytes of its memtable that a tree holds above its share.
     fn above(&self, facts: &TreeFacts) -> u64 {
-        let is_active = facts.last_write_ns >= self.active_since;
-        let share_bytes = if is_active { self.share_bytes } else { 0 };
+        let share_bytes = if self.is_active(facts) { self.share_bytes } else { 0 };
         let held_bytes = facts.memtable_bytes.saturating_add(facts.immutable_bytes);
         held_bytes.saturating_sub(share_bytes).min(facts.memtable_bytes)
     }
@@ -151,8 +155,9 @@ impl Shares {
         }
         // A pack beyond what is needed, so that a flush has as many.
         let goal_bytes = trigger_bytes.min(left_bytes).saturating_sub(view.pack_bytes);
-        let rank =
-            |_, facts: &TreeFacts| (u64::MAX - self.above(facts), u64::MAX - facts.memtable_bytes);
+        let rank = |_, facts: &TreeFacts| {
+            Some((u64::MAX - self.above(facts), u64::MAX - facts.memtable_bytes))
+        };
         for (_, slot) in first(view, room, rank) {
             let Some(facts) = view.trees.get(slot) else { break };
             if left_bytes < goal_bytes.max(1) && over_bytes == 0 {

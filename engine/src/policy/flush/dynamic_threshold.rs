@@ -1,7 +1,7 @@
 //! A limit for every memtable that falls as memory fills: `alpha` times what is free.
 //!
 //! A tree is flushed once its memtable has more than `alpha x (M - V)` bytes, where `M` is the part
-//! `trigger_ratio` of the budget and `V` is what is reserved or held by memtables. One busy tree gets
+//! `limit_ratio` of the budget and `V` is what is reserved or held by memtables. One busy tree gets
 //! `alpha / (1 + alpha)` of `M`, and `n` of them together `n alpha / (1 + n alpha)`: what stays free
 //! is there for a tree that begins to write. Largest first; where flushes are packed and some tree is
 //! above the limit, the largest others fill the pack, and no more is named than fills the slots.
@@ -16,11 +16,19 @@
 //! limit, here the whole queue is flushed; and `M` is less than the budget, as an admitted batch is
 //! reserved whole and would else wait though no memtable is above the limit.
 
-use super::shortage::{IDLE_FLUSH_NS, Shortage, first, job_room, room, trigger_ratio, used_bytes};
+use super::shortage::{IDLE_FLUSH_NS, Shortage, first, job_room, room, used_bytes};
 use super::{Entry, FlushPolicy};
 use crate::policy::view::{FlushDecision, FlushView};
 use crate::policy::{ParamInfo, Params, PolicyInfo, Ratio};
 use crate::types::TreeId;
+
+const LIMIT_RATIO: ParamInfo = ParamInfo {
+    name: "limit_ratio",
+    min: 0.01,
+    max: 1.0,
+    default: 0.9,
+    about: "share of the budget that memtables are to share",
+};
 
 const ALPHA_RATIO: ParamInfo = ParamInfo {
     name: "alpha_ratio",
@@ -35,7 +43,7 @@ pub(super) const ENTRY: Entry = Entry {
         name: "dynamic-threshold",
         id: "P12",
         source: "Choudhury and Hahne 1998",
-        params: &[trigger_ratio(0.9), ALPHA_RATIO, IDLE_FLUSH_NS],
+        params: &[LIMIT_RATIO, ALPHA_RATIO, IDLE_FLUSH_NS],
         known_defects: &[],
     },
     build: |params| Box::new(DynamicThreshold::new(params)),
@@ -52,7 +60,7 @@ struct DynamicThreshold {
 impl DynamicThreshold {
     fn new(params: &Params<'_>) -> Self {
         Self {
-            shortage: Shortage::new(params),
+            shortage: Shortage::at(params.ratio(LIMIT_RATIO.name), params),
             alpha: params.ratio(ALPHA_RATIO.name),
             bound_bytes: u64::MAX,
         }
@@ -73,7 +81,7 @@ impl DynamicThreshold {
         let mut named_bytes = 0_u64;
         let packs_bytes = view.pack_bytes.saturating_mul(job_room(view));
         self.bound_bytes = 0;
-        for (smallness, slot) in first(view, room + 1, |_, f| u64::MAX - f.memtable_bytes) {
+        for (smallness, slot) in first(view, room + 1, |_, f| Some(u64::MAX - f.memtable_bytes)) {
             let Some(facts) = view.trees.get(slot) else { break };
             let is_full = if view.pack_bytes > 0 {
                 named_bytes >= packs_bytes && !flush.is_empty()

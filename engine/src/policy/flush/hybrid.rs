@@ -18,7 +18,7 @@
 //! from a pool in the full sense: in memory each cold tree keeps a skip list of its own, since an
 //! iterator, a fork and a drop are of one tree; the file is shared, the tables in it are not.
 
-use super::shortage::{IDLE_FLUSH_NS, Shortage, first_of, room, trigger_ratio};
+use super::shortage::{IDLE_FLUSH_NS, Shortage, first, room, trigger_ratio};
 use super::{Entry, FlushPolicy};
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, PolicyInfo, Ratio};
@@ -140,7 +140,7 @@ impl Hybrid {
         }
         let trigger_bytes = trigger_bytes.saturating_sub(view.pack_bytes);
         let (mut pool, pool_bytes, pool_rank) = self.pool(view);
-        let mut hot = first_of(view, room, |slot, facts| {
+        let mut hot = first(view, room, |slot, facts| {
             let rank = self.rank(facts.memtable_bytes, facts.first_write_ns);
             self.is_hot(slot, facts).then_some(rank)
         })

@@ -2,7 +2,7 @@
 //!
 //! At each look as many flushes are named as slots are free, by the first rule that applies:
 //!
-//! * Reserved, mutable and immutable bytes reach `trigger_ratio` of the budget: the memtable whose
+//! * Reserved, mutable and immutable bytes reach `pressure_ratio` of the budget: the memtable whose
 //!   oldest entry lies in the oldest WAL segment, of equals the one with the most bytes.
 //! * The WAL has `wal_retained_bytes`: the memtables that pin it furthest back, most bytes first.
 //! * Else the highest score above 0. From `flush_bytes` on that is 1 and more, growing with the bytes
@@ -27,13 +27,19 @@
 //!   `run_non_memory_ops_prob` (KUDU-3407), which gives other work a chance under pressure, is left
 //!   out, and so are priorities of tables, which no tenant has.
 
-use super::shortage::{
-    IDLE_FLUSH_NS, Shortage, first, first_of, is_wedged, trigger_ratio, used_bytes,
-};
+use super::shortage::{IDLE_FLUSH_NS, Shortage, first, is_wedged, used_bytes};
 use super::{Entry, FlushPolicy};
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, PolicyInfo};
 use crate::types::{Nanos, TreeId, to_usize};
+
+const PRESSURE_RATIO: ParamInfo = ParamInfo {
+    name: "pressure_ratio",
+    min: 0.01,
+    max: 1.0,
+    default: 0.6,
+    about: "share of the budget, immutable bytes included, from which memory is short",
+};
 
 const POLL_NS: ParamInfo = ParamInfo {
     name: "poll_ns",
@@ -75,15 +81,8 @@ const OLD_NS: ParamInfo = ParamInfo {
     about: "age at which any memtable scores 1",
 };
 
-const PARAMS: &[ParamInfo] = &[
-    trigger_ratio(0.6),
-    POLL_NS,
-    FLUSH_BYTES,
-    WAL_RETAINED_BYTES,
-    YOUNG_NS,
-    OLD_NS,
-    IDLE_FLUSH_NS,
-];
+const PARAMS: &[ParamInfo] =
+    &[PRESSURE_RATIO, POLL_NS, FLUSH_BYTES, WAL_RETAINED_BYTES, YOUNG_NS, OLD_NS, IDLE_FLUSH_NS];
 
 pub(super) const ENTRY: Entry = Entry {
     info: PolicyInfo { name: "kudu", id: "P8", source: "Kudu", params: PARAMS, known_defects: &[] },
@@ -109,7 +108,7 @@ struct Kudu {
 impl Kudu {
     fn new(params: &Params<'_>) -> Self {
         Self {
-            shortage: Shortage::new(params),
+            shortage: Shortage::at(params.ratio(PRESSURE_RATIO.name), params),
             poll_ns: params.whole(POLL_NS.name),
             flush_bytes: params.whole(FLUSH_BYTES.name),
             wal_retained_bytes: params.whole(WAL_RETAINED_BYTES.name),
@@ -133,8 +132,9 @@ impl Kudu {
             return Vec::new();
         }
         let count = if view.pack_bytes > 0 { view.trees.len() } else { to_usize(u64::from(free)) };
-        let by_log =
-            |_, facts: &TreeFacts| (facts.wal_anchor_segment, u64::MAX - facts.memtable_bytes);
+        let by_log = |_, facts: &TreeFacts| {
+            Some((facts.wal_anchor_segment, u64::MAX - facts.memtable_bytes))
+        };
         if used_bytes(view) >= self.shortage.trigger_bytes(view) {
             return packs(view, free, first(view, count, by_log));
         }
@@ -151,7 +151,7 @@ impl Kudu {
         let by_score = |_, facts: &TreeFacts| {
             Some(score.of(facts)).filter(|score| *score > 0).map(|score| u64::MAX - score)
         };
-        packs(view, free, first_of(view, count, by_score))
+        packs(view, free, first(view, count, by_score))
     }
 
     fn wal_retained(&self, view: &FlushView) -> u64 {
