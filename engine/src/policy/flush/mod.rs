@@ -90,4 +90,6 @@ pub fn build(spec: &PolicySpec) -> Result<Box<dyn FlushPolicy>> {
 }
 
 #[cfg(test)]
+mod cycle_tests;
+#[cfg(test)]
 mod tests;
