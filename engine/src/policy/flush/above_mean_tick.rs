@@ -17,7 +17,8 @@
 //! `maybe_freeze_ephemeral_layer`, `should_roll` and `GlobalResources::publish_size` in
 //! neondatabase/neon (6a35a3e, PR 7594), with a drift of 10 MiB and an age of 10 min. Departures:
 //! the period is 1 s, not the 20 s of Neon's housekeeping, as here writers stop at the budget;
-//! reserved bytes count as dirty; the engine's cap of a memtable stands for the checkpoint distance.
+//! reserved bytes count as dirty; the engine's cap of a memtable stands for the checkpoint
+//! distance; where flushes are packed, what ticks name together is what one has.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage};
 use super::{Entry, FlushPolicy};

@@ -1,6 +1,6 @@
 //! Flush policies: whose memtable is flushed next.
 //!
-//! Most of them say *when* by the same rule, [`Shortage`], and differ in *whom* they name, so that a
+//! Most say *when* by the same rule, [`Shortage`], and differ in *whom* they name, so that a
 //! comparison of two compares their victims. Those whose source has a trigger of its own keep that
 //! one; they lack the parameter `trigger_ratio`. A new one is a file here and a line in [`LIST`].
 

@@ -66,7 +66,7 @@ impl FlushPolicy for Scylla {
         let unspooled_bytes = used_bytes(view).saturating_sub(view.spooled_bytes);
         let soft_bytes = self.soft_ratio.of(self.shortage.trigger_bytes(view));
         let mut flush = Vec::new();
-        let is_writing = view.spooled_bytes < view.immutable_bytes;
+        let is_writing = view.flush_job_count > 0 && view.spooled_bytes < view.immutable_bytes;
         if unspooled_bytes > soft_bytes && !is_writing {
             let count = room(view).min(1);
             flush = name(view, count, |_, facts| Some(u64::MAX - facts.memtable_bytes));

@@ -5,10 +5,10 @@
 //!
 //! A decision looks at the trees just written. Since parts shrink as trees come, all trees are
 //! counted and looked over once in as many decisions as there are slots, and while no flush waits
-//! or runs though all parts together are full. What such a look finds is bounded as in [`Shortage`].
-//! A written tree that reached its part is flushed however many flushes wait, as a memtable at its
-//! cap is. A budget full of reserved bytes, with no tree at its part and nothing immutable, has the
-//! largest memtable flushed, as nothing else could end that.
+//! or runs though all parts together are full. What such a look finds is bounded as in
+//! [`Shortage`]. A written tree that reached its part is flushed however many flushes wait, as a
+//! memtable at its cap is. A budget full of reserved bytes, with no tree at its part and nothing
+//! immutable, has the largest memtable flushed, as nothing else could end that.
 //!
 //! # Source
 //!
