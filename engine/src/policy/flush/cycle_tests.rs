@@ -1,9 +1,10 @@
 //! Trees of constant rates on sizes alone: flushes free memory at once, and no tree has a cap.
 //!
-//! With `p` the part of all bytes that a tree takes, `M` the budget and phases spread evenly, theory
-//! says: trees in the order of first writes are flushed with `2 M p` bytes each, as many times in
-//! all as the largest first, and by the square-root rule they are flushed with `2 M sqrt(p) / S`,
-//! where `S` is the sum of all `sqrt(p)`; the number of flushes falls to `S^2 / n` of the others'.
+//! With `p` the part of all bytes that a tree takes, `M` the budget and phases spread evenly,
+//! theory says: trees in the order of first writes are flushed with `2 M p` bytes each, as many
+//! times in all as the largest first, and by the square-root rule they are flushed with `2 M
+//! sqrt(p) / S`, where `S` is the sum of all `sqrt(p)`; the number of flushes falls to `S^2 / n`
+//! of the others'.
 
 use super::*;
 use crate::policy::view::TreeFacts;

@@ -6,17 +6,17 @@
 //!
 //! * A tree is **active** while its last write is at most `tau_ns` old. The fair share of each of
 //!   `n` active trees is budget / `n`; others have none.
-//! * Active trees below their share may claim `C`, the sum of what they lack, at any time and all at
-//!   once. In `delta_ns` flushes free `B x delta_ns` of it, where `B` is their measured bandwidth. So
-//!   `C - B x delta_ns` bytes must be in **reserve**: free already.
+//! * Active trees below their share may claim `C`, the sum of what they lack, at any time and all
+//!   at once. In `delta_ns` flushes free `B x delta_ns` of it, where `B` is their measured
+//!   bandwidth. So `C - B x delta_ns` bytes must be in **reserve**: free already.
 //! * Shares sum up to the budget, so `C` less what is free is what all trees hold above their
 //!   shares, and the reserve is kept just when **these bytes are at most `B x delta_ns`**. That is
 //!   what is checked. What is above and immutable is on its way out; for the rest trees are named,
 //!   most bytes above the share first.
 //!
-//! A large `delta_ns` leaves one shared pool; one near 0 splits the budget among active trees. With
-//! no flush seen yet `B` is 0. It is measured only while flushes wait or run, so that idle time does
-//! not count as slowness.
+//! A large `delta_ns` leaves one shared pool; one near 0 splits the budget among active trees.
+//! With no flush seen yet `B` is 0. It is measured only while flushes wait or run, so that idle
+//! time does not count as slowness.
 //!
 //! The look over all trees comes at most eight times in `delta_ns` or `tau_ns`, whichever is less,
 //! so the bound may be exceeded by an eighth. Whatever the shares, memory is also short from
@@ -26,8 +26,9 @@
 //!
 //! Griggs, Ponnapalli et al., "Delta Fair Sharing: Performance Isolation for Multi-Tenant Storage
 //! Systems", arXiv 2601.20030, 2026: the property and the idea of a reserve. Departures: the form
-//! of the reserve is derived here from the property, not read from their implementation; all shares
-//! are equal; the paper also bounds read caches and stops clients, which is a stall policy's work.
+//! of the reserve is derived here from the property, not read from their implementation; all
+//! shares are equal; the paper also bounds read caches and stops clients, which is a stall
+//! policy's work.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage, first, room, trigger_ratio};
 use super::{Entry, FlushPolicy};

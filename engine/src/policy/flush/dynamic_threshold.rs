@@ -1,20 +1,21 @@
 //! A limit for every memtable that falls as memory fills: `alpha` times what is free.
 //!
-//! A tree is flushed once its memtable has more than `alpha x (M - V)` bytes, where `M` is the part
-//! `limit_ratio` of the budget and `V` is what is reserved or held by memtables. One busy tree gets
-//! `alpha / (1 + alpha)` of `M`, and `n` of them together `n alpha / (1 + n alpha)`: what stays free
-//! is there for a tree that begins to write. Largest first; where flushes are packed and some tree is
-//! above the limit, the largest others fill the pack, and no more is named than fills the slots.
+//! A tree is flushed once its memtable has more than `alpha x (M - V)` bytes, where `M` is the
+//! part `limit_ratio` of the budget and `V` is what is reserved or held by memtables. One busy
+//! tree gets `alpha / (1 + alpha)` of `M`, and `n` of them together `n alpha / (1 + n alpha)`:
+//! what stays free is there for a tree that begins to write. Largest first; where flushes are
+//! packed and some tree is above the limit, the largest others fill the pack, and no more is named
+//! than fills the slots.
 //!
-//! Trees are looked over only when one may be above the limit: memtables grow by writes alone, so the
-//! larger of the largest one left at the last look and those written since bounds them all.
+//! Trees are looked over only when one may be above the limit: memtables grow by writes alone, so
+//! the larger of the largest one left at the last look and those written since bounds them all.
 //!
 //! # Source
 //!
 //! Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
 //! IEEE/ACM Transactions on Networking 6(2), 1998. Departures: a switch drops what comes above the
-//! limit, here the whole queue is flushed; and `M` is less than the budget, as an admitted batch is
-//! reserved whole and would else wait though no memtable is above the limit.
+//! limit, here the whole queue is flushed; and `M` is less than the budget, as an admitted batch
+//! is reserved whole and would else wait though no memtable is above the limit.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage, first, job_room, room, used_bytes};
 use super::{Entry, FlushPolicy};

@@ -2,11 +2,11 @@
 //!
 //! Ten thousand memtables of a few records make as many tiny tables. So trees whose memtable never
 //! reached `promote_ratio` of an even split of the budget form the **pool**, which is chosen as if
-//! it were one tree and leaves in one flush and one file. A tree is promoted out of it by a memtable
-//! of that size, and goes back when one of less than `demote_ratio` of an even split was sealed,
-//! whoever asked for that: in between it stays what it is. With steady writes the pool has the trees
-//! below the average, and a decision names either all of them or a few large ones. Idle trees leave
-//! in one file too, hot ones among them.
+//! it were one tree and leaves in one flush and one file. A tree is promoted out of it by a
+//! memtable of that size, and goes back when one of less than `demote_ratio` of an even split was
+//! sealed, whoever asked for that: in between it stays what it is. With steady writes the pool has
+//! the trees below the average, and a decision names either all of them or a few large ones. Idle
+//! trees leave in one file too, hot ones among them.
 //!
 //! The victim is the largest of the pool and the promoted trees, or with `oldest` the one with the
 //! oldest first write. When memory is short is the shared rule of [`Shortage`].

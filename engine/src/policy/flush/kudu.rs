@@ -1,16 +1,17 @@
-//! Kudu's maintenance manager: what pins most of the log while memory is short, else the best score.
+//! Kudu's maintenance manager: what pins most of the log while memory is short, else the best
+//! score.
 //!
 //! At each look as many flushes are named as slots are free, by the first rule that applies:
 //!
-//! * Reserved, mutable and immutable bytes reach `pressure_ratio` of the budget: the memtable whose
-//!   oldest entry lies in the oldest WAL segment, of equals the one with the most bytes.
+//! * Reserved, mutable and immutable bytes reach `pressure_ratio` of the budget: the memtable
+//!   whose oldest entry lies in the oldest WAL segment, of equals the one with the most bytes.
 //! * The WAL has `wal_retained_bytes`: the memtables that pin it furthest back, most bytes first.
-//! * Else the highest score above 0. From `flush_bytes` on that is 1 and more, growing with the bytes
-//!   above; below it, a memtable older than `young_ns` scores the larger of its age over `old_ns` and
-//!   its bytes over `flush_bytes`, at most 1; a younger one scores nothing.
+//! * Else the highest score above 0. From `flush_bytes` on that is 1 and more, growing with the
+//!   bytes above; below it, a memtable older than `young_ns` scores the larger of its age over
+//!   `old_ns` and its bytes over `flush_bytes`, at most 1; a younger one scores nothing.
 //!
-//! It looks every `poll_ns`, when a flush has ended, and on each write while memory is short. Where
-//! flushes are packed, each named flush takes memtables in the same order up to its bytes.
+//! It looks every `poll_ns`, when a flush has ended, and on each write while memory is short.
+//! Where flushes are packed, each named flush takes memtables in the same order up to its bytes.
 //!
 //! # Source
 //!
@@ -19,13 +20,13 @@
 //! 22028a2). Departures:
 //!
 //! * The memory limit is the budget of memtables, not that of the process.
-//! * `flush_bytes` and `wal_retained_bytes` are 1 GiB each there. Their defaults here are a 32nd of
-//!   the budget, which is 1 GiB for a limit of 32 GiB, and half of `wal_bytes_max`.
-//! * A view tells the segment that a memtable pins, not how many log bytes that keeps: the tree that
-//!   pins the oldest segment is taken to keep all of the log.
+//! * `flush_bytes` and `wal_retained_bytes` are 1 GiB each there. Their defaults here are a 32nd
+//!   of the budget, which is 1 GiB for a limit of 32 GiB, and half of `wal_bytes_max`.
+//! * A view tells the segment that a memtable pins, not how many log bytes that keeps: the tree
+//!   that pins the oldest segment is taken to keep all of the log.
 //! * Compactions have slots of their own, so a flush competes with nothing: Kudu's
-//!   `run_non_memory_ops_prob` (KUDU-3407), which gives other work a chance under pressure, is left
-//!   out, and so are priorities of tables, which no tenant has.
+//!   `run_non_memory_ops_prob` (KUDU-3407), which gives other work a chance under pressure, is
+//!   left out, and so are priorities of tables, which no tenant has.
 
 use super::shortage::{IDLE_FLUSH_NS, Shortage, first, is_wedged, used_bytes};
 use super::{Entry, FlushPolicy};

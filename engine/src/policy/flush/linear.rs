@@ -1,9 +1,9 @@
 //! Memory in proportion to write rates: the tree furthest above its share goes first.
 //!
-//! Tree `i`, which takes the part `p_i` of all written bytes, should hold `p_i` of the budget. Under
-//! leveled compaction that split makes the least merge work, whatever the trees' sizes. At constant
-//! rates it is what the oldest first write gives without any estimate; while rates change, it is as
-//! good as the estimates are.
+//! Tree `i`, which takes the part `p_i` of all written bytes, should hold `p_i` of the budget.
+//! Under leveled compaction that split makes the least merge work, whatever the trees' sizes. At
+//! constant rates it is what the oldest first write gives without any estimate; while rates
+//! change, it is as good as the estimates are.
 //!
 //! # Source
 //!

@@ -1,14 +1,14 @@
 //! Memory in proportion to the square root of write rates: the fewest flushes there can be.
 //!
-//! A tree with rate `r` and memtable `m` is flushed `r / m` times a second. With the sum of all `m`
-//! given, the sum of `r / m` is least where each `m` goes with `sqrt(r)`, as the order quantities of
-//! many goods in one warehouse do. Named is the tree with the largest `m / sqrt(r)`, found as the
-//! largest `m^2 / r`, so that no root is taken.
+//! A tree with rate `r` and memtable `m` is flushed `r / m` times a second. With the sum of all
+//! `m` given, the sum of `r / m` is least where each `m` goes with `sqrt(r)`, as the order
+//! quantities of many goods in one warehouse do. Named is the tree with the largest `m / sqrt(r)`,
+//! found as the largest `m^2 / r`, so that no root is taken.
 //!
-//! Where a flush costs `c` and a byte merged costs `a`, the best sizes have the same
-//! `p (a / m + c / m^2)` for all trees: in proportion to rates for memtables far above
-//! `crossover_bytes` = `c / a`, to their roots for those far below. The mixed rule names the tree for
-//! which that value is least, which is the largest `m^2 / (r (m + crossover_bytes))`.
+//! Where a flush costs `c` and a byte merged costs `a`, the best sizes have the same `p (a / m + c
+//! / m^2)` for all trees: in proportion to rates for memtables far above `crossover_bytes` = `c /
+//! a`, to their roots for those far below. The mixed rule names the tree for which that value is
+//! least, which is the largest `m^2 / (r (m + crossover_bytes))`.
 //!
 //! # Source
 //!
