@@ -1,5 +1,4 @@
-//! Kudu's maintenance manager: what pins most of the log while memory is short, else the best
-//! score.
+//! Kudu's maintenance manager: what pins most log while memory is short, else the best score.
 //!
 //! At each look as many flushes are named as slots are free, by the first rule that applies:
 //!

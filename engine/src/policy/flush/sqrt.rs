@@ -5,10 +5,11 @@
 //! quantities of many goods in one warehouse do. Named is the tree with the largest `m / sqrt(r)`,
 //! found as the largest `m^2 / r`, so that no root is taken.
 //!
-//! Where a flush costs `c` and a byte merged costs `a`, the best sizes have the same `p (a / m + c
-//! / m^2)` for all trees: in proportion to rates for memtables far above `crossover_bytes` = `c /
-//! a`, to their roots for those far below. The mixed rule names the tree for which that value is
-//! least, which is the largest `m^2 / (r (m + crossover_bytes))`.
+//! Where a flush costs `c` and a byte merged costs `a`, the best sizes have the same value of
+//! `p (a / m + c / m^2)` for all trees: in proportion to rates for memtables far above
+//! `crossover_bytes` = `c / a`, to their roots for those far below. The mixed rule names the tree
+//! for which that value is least, which is the one with the largest
+//! `m^2 / (r (m + crossover_bytes))`.
 //!
 //! # Source
 //!
