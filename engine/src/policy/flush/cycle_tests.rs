@@ -112,7 +112,8 @@ fn the_root_rule_makes_a_third_fewer_flushes() {
         ["oldest-write", "largest", "linear", "sqrt"].map(|name| run(name).count);
     // n R / (2 M) flushes in a tick.
     assert!(near(oldest, (TREES * TICKS).div_euclid(200), 5), "{oldest}");
-    assert!(near(largest, oldest, 5), "{largest} {oldest}");
+    // The hottest tree is a tenth above the others at its flush: one tick's bytes.
+    assert!(near(largest, oldest, 10), "{largest} {oldest}");
     assert!(near(linear, oldest, 5), "{linear} {oldest}");
     // S^2 / n = 18.59^2 / 5.187 / 100 = 0.666.
     assert!(near(sqrt * 1000, oldest * 666, 5), "{sqrt} {oldest}");

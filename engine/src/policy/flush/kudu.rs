@@ -155,8 +155,11 @@ impl Kudu {
     }
 
     fn wal_retained(&self, view: &FlushView) -> u64 {
-        let derived = (view.wal_bytes_max >> 1).max(1);
-        if self.wal_retained_bytes == 0 { derived } else { self.wal_retained_bytes }
+        match (self.wal_retained_bytes, view.wal_bytes_max >> 1) {
+            (0, 0) => u64::MAX,
+            (0, half_bytes) => half_bytes,
+            (given_bytes, _) => given_bytes,
+        }
     }
 }
 
