@@ -91,7 +91,7 @@ pub const KEYS: &[OptionInfo] = &[
     count("memtable_stop_count", "4", (1, 1024), |o| &mut o.memtable_stop_count,
         "immutable memtables of a tree from which writes stop"),
     bytes("memtable_history_bytes", "0", (0, TIB), |o| &mut o.memtable_history_bytes,
-        "flushed memtables of a tree kept for readers; 0: none are kept"),
+        "flushed memtables of a tree kept while all its memtables are no more than this; 0: none"),
     count("l0_compaction_count", "4", (1, 10_000), |o| &mut o.l0_compaction_count,
         "L0 tables of a tree from which they are compacted"),
     count("l0_slowdown_count", "20", (1, 10_000), |o| &mut o.l0_slowdown_count,
@@ -110,6 +110,11 @@ pub const KEYS: &[OptionInfo] = &[
         "live WAL from which trees that pin its oldest segment are flushed; 0 = 4 budgets"),
     bytes("wal_bytes_stop", "0", (0, PIB), |o| &mut o.wal_bytes_stop,
         "live WAL from which writes stop; 0 = never"),
+    OptionInfo {
+        name: "wal_seal_serial", unit: "bool", default: "true",
+        slot: Slot::Flag(|o| &mut o.wal_seal_serial),
+        about: "trees that pin the log above wal_bytes_max are flushed a few at a time, not at once",
+    },
     OptionInfo {
         name: "relog", unit: "bool", default: "false", slot: Slot::Flag(|o| &mut o.relog),
         about: "a cold tree's few entries are appended to the log again, so that old segments go",
