@@ -77,7 +77,7 @@ pub const KEYS: &[OptionInfo] = &[
         name: "layout", unit: "name", default: "per-tenant", slot: Slot::Layout,
         about: "how branches map to trees: per-tenant, shared or grouped-G",
     },
-    policy("flush_policy", "oldest-write", PolicyKind::Flush,
+    policy("flush_policy", "above-mean-oldest", PolicyKind::Flush,
         "whose memtable is flushed when memory is short"),
     policy("stall_policy", "leveldb", PolicyKind::Stall,
         "whether a write goes on, is delayed or stops"),

@@ -125,7 +125,7 @@ impl FromStr for Compression {
 pub struct Options {
     /// How branches map to trees; `per-tenant`.
     pub layout: Layout,
-    /// Whose memtable is flushed when memory is short; `oldest-write`.
+    /// Whose memtable is flushed when memory is short; `above-mean-oldest`.
     pub flush_policy: PolicySpec,
     /// Whether a write goes on; `leveldb`.
     pub stall_policy: PolicySpec,
@@ -250,7 +250,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             layout: Layout::PerTenant,
-            flush_policy: PolicySpec::named("oldest-write"),
+            flush_policy: PolicySpec::named("above-mean-oldest"),
             stall_policy: PolicySpec::named("leveldb"),
             compaction_policy: PolicySpec::named("leveled"),
             policy_params: BTreeMap::new(),
