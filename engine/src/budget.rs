@@ -96,10 +96,7 @@ impl Budget {
 
     /// Reserved, mutable and immutable bytes, and those of flushed memtables that are kept.
     pub fn used_bytes(&self) -> u64 {
-        self.reserved_bytes()
-            + self.mutable_bytes()
-            + self.immutable_bytes()
-            + self.history_bytes()
+        self.reserved_bytes() + self.mutable_bytes() + self.immutable_bytes() + self.history_bytes()
     }
 
     /// Bytes of admitted writes that are in no memtable yet.

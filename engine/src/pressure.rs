@@ -257,8 +257,8 @@ impl Pressure {
         largest.map(|f| f.tree)
     }
 
-    /// Trees whose memtable pins this segment or an older one: the oldest anchor first, of equal ones
-    /// the tree written to longest ago.
+    /// Trees whose memtable pins this segment or an older one: the oldest anchor first, of equal
+    /// ones the tree written to longest ago.
     pub fn pinning(&self, segment: u64) -> Vec<Arc<Tree>> {
         let state = self.state.lock();
         let pins = |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;

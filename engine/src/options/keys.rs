@@ -113,7 +113,7 @@ pub const KEYS: &[OptionInfo] = &[
     OptionInfo {
         name: "wal_seal_serial", unit: "bool", default: "true",
         slot: Slot::Flag(|o| &mut o.wal_seal_serial),
-        about: "trees that pin the log above wal_bytes_max are flushed a few at a time, not at once",
+        about: "trees that pin the log above wal_bytes_max are flushed a few at a time",
     },
     OptionInfo {
         name: "relog", unit: "bool", default: "false", slot: Slot::Flag(|o| &mut o.relog),

@@ -227,8 +227,8 @@ fn refuse_endless<E: Env>(
 }
 
 /// Liveness is the engine's, not the policy's: where a writer waits and no job runs that can end
-/// its cause, a flush is picked here. While flushed memtables are kept, that frees nothing: then the
-/// oldest of them goes.
+/// its cause, a flush is picked here. While flushed memtables are kept, that frees nothing: then
+/// the oldest of them goes.
 pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCause) {
     if !shared.options.policy_override || shared.jobs.flush_count() > 0 {
         return;
