@@ -48,11 +48,12 @@ pub fn stranded(waiting: &Waiting) -> Option<&WaitingWriter> {
         return None;
     }
     waiting.writers.iter().find(|writer| match writer.cause {
-        StallCause::Memtables | StallCause::Budget | StallCause::DiskFull => {
-            waiting.flush_count == 0
-        }
+        StallCause::Memtables => waiting.flush_count == 0,
         StallCause::L0 => waiting.compaction_count == 0,
-        StallCause::Wal => waiting.flush_count == 0 && !waiting.log_lags,
+        // They stand in one line: whoever stands behind another is said to wait for memory.
+        StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
+            waiting.flush_count == 0 && !waiting.log_lags
+        }
     })
 }
 
@@ -90,18 +91,18 @@ pub fn story(waiting: &Waiting, memory: &[TreeMemory]) -> Vec<String> {
         waiting.wal_bytes
     ));
     lines.push(format!(
-        "budget M {}, held V {total}: mutable U {}, reserved {}, immutable {}, history {}",
-        waiting.budget_bytes,
-        waiting.mutable_bytes,
-        waiting.reserved_bytes,
-        waiting.immutable_bytes,
-        waiting.history_bytes
+        "budget M {}, memory in use V {total}, of it mutable U {}",
+        waiting.budget_bytes, waiting.mutable_bytes
+    ));
+    lines.push(format!(
+        "reserved {}, immutable {}, kept though flushed {}",
+        waiting.reserved_bytes, waiting.immutable_bytes, waiting.history_bytes
     ));
     let mut trees: Vec<&TreeMemory> = memory.iter().collect();
     trees.sort_by_key(|m| (core::cmp::Reverse(m.bytes()), m.tree));
     for m in trees.iter().take(NAMED_MAX) {
         lines.push(format!(
-            "tree {}: mutable {}, immutable {}, history {}",
+            "tree {}: mutable {}, immutable {}, kept {}",
             m.tree, m.mutable_bytes, m.immutable_bytes, m.history_bytes
         ));
     }
