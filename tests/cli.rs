@@ -105,6 +105,28 @@ fn the_same_experiment_twice_gives_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn a_wedge_breaks_l1_and_says_who_holds_what_and_ends_without_what_makes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/wedge.toml");
+    let run = ["run", file.to_str().unwrap(), "--out", "a"];
+    let output = forebay(here, &run);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
+    let line = "L1 stuck: 28 writers wait for budget, and nothing can end it";
+    assert!(shown.lines().any(|l| l.starts_with("fail  wbm-creation") && l.ends_with(line)));
+    for what in ["waits for budget since vt ", "flushes 0, compactions 0", "budget M 676864", "tree "] {
+        assert!(shown.contains(what), "{shown} lacks {what}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    let rows = fs::read_to_string(here.join("a/runs.jsonl")).unwrap();
+    assert!(rows.contains("\"outcome\":\"fail\",\"rule\":\"L1\""), "{rows}");
+    let sound = ["-s", "flush_policy=above-mean-oldest", "-s", "memtable_history_bytes=0"];
+    let output = forebay(here, &[run.as_slice(), &sound].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found() {
     let folder = with_file(SMALL);
     let here = folder.path();
