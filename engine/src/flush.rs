@@ -138,7 +138,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     shared.manifest.commit(vec![edit], Some(install)).await?;
     let installed = core::mem::take(&mut *installed.lock());
     if installed.released {
-        shared.log.unpin(memtable.anchor_segment);
+        shared.log.unpin(memtable.anchor_segment());
         shared.pressure.on_flushed(tree, memtable.bytes());
         shared.budget.release_immutable(memtable.bytes());
     }

@@ -76,6 +76,12 @@ pub enum Record {
         /// The entries.
         entries: Vec<WalEntry>,
     },
+    /// Entries of closed segments once more, so that those segments can go. It gives no numbers,
+    /// and each entry counts for itself: the batch that it came with is durable and whole.
+    Relogged {
+        /// The entries, each with the number that it always had.
+        entries: Vec<(SeqNo, WalEntry)>,
+    },
 }
 
 impl Record {
@@ -86,12 +92,14 @@ impl Record {
             Self::Batch { first_seq, entries } => {
                 (first_seq + to_u64(entries.len())).saturating_sub(1)
             }
+            Self::Relogged { entries } => entries.iter().map(|(seq, _)| *seq).max().unwrap_or(0),
         }
     }
 }
 
 const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
+const RELOGGED: u8 = 3;
 
 /// Four numbers and a kind.
 const ENTRY_BYTES_MIN: usize = 5;
@@ -112,7 +120,13 @@ pub fn encode_predecessor(
     put_varint(out, carried_count);
 }
 
-/// Adds an entry to a predecessor record.
+/// Begins a record of re-logged entries, which follow by [`encode_carried`].
+pub fn encode_relogged_header(out: &mut Vec<u8>, entry_count: u64) {
+    out.push(RELOGGED);
+    put_varint(out, entry_count);
+}
+
+/// Adds an entry to a predecessor record, or to one of re-logged entries.
 pub fn encode_carried(out: &mut Vec<u8>, seq: SeqNo, entry: &WalEntry) {
     put_varint(out, seq);
     encode_entry(out, (entry.tree, entry.branch), entry.kind, entry.key_bytes, &entry.data);
@@ -162,12 +176,7 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let salt = u32::try_from(d.varint()?).ok()?;
             let (segment, valid_bytes) = (d.varint()?, d.varint()?);
             let last_seq = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
-            let count = d.varint()?;
-            let mut carried = Vec::with_capacity(capacity(count, &d));
-            for _ in 0..count {
-                let seq = d.varint().filter(|seq| *seq <= last_seq)?;
-                carried.push((seq, decode_entry(&mut d, payload)?));
-            }
+            let carried = decode_numbered(&mut d, payload, last_seq)?;
             Record::Predecessor { salt, segment, valid_bytes, last_seq, carried }
         }
         BATCH => {
@@ -180,9 +189,25 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             }
             Record::Batch { first_seq, entries }
         }
+        RELOGGED => Record::Relogged { entries: decode_numbered(&mut d, payload, SEQ_MAX)? },
         _ => return None,
     };
     d.is_empty().then_some(record)
+}
+
+/// Entries with a number each, none of which is above `seq_max`.
+fn decode_numbered(
+    d: &mut Decoder<'_>,
+    payload: &Bytes,
+    seq_max: SeqNo,
+) -> Option<Vec<(SeqNo, WalEntry)>> {
+    let count = d.varint()?;
+    let mut entries = Vec::with_capacity(capacity(count, d));
+    for _ in 0..count {
+        let seq = d.varint().filter(|seq| *seq <= seq_max)?;
+        entries.push((seq, decode_entry(d, payload)?));
+    }
+    Some(entries)
 }
 
 fn decode_entry(d: &mut Decoder<'_>, payload: &Bytes) -> Option<WalEntry> {

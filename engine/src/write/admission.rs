@@ -20,7 +20,7 @@ use crate::shared::{Request, Shared};
 use crate::types::{Nanos, TreeId};
 use crate::version::tree::{Branch, Tree};
 
-use super::queue;
+use super::{queue, relog};
 
 /// A write that waits, from its first delay or stop to its admission.
 struct Stall<'a, E: Env> {
@@ -210,7 +210,7 @@ fn refuse_endless<E: Env>(
             for (failure, tree) in failed {
                 let view = tree.view();
                 let memtables = || view.memtable.iter().chain(&view.immutables);
-                let pins = memtables().any(|m| m.anchor_segment <= oldest);
+                let pins = memtables().any(|m| m.anchor_segment() <= oldest);
                 held_bytes += memtables().map(|m| m.bytes()).sum::<u64>();
                 let too_much = held_bytes.saturating_add(bytes) > shared.budget.limit_bytes();
                 if (cause == StallCause::Wal && pins) || (cause == StallCause::Budget && too_much) {
@@ -232,7 +232,10 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
         StallCause::Budget | StallCause::DiskFull => {
             shared.pressure.override_victim().into_iter().collect()
         }
-        StallCause::Wal => shared.pressure.pinning(shared.log.oldest()),
+        StallCause::Wal => {
+            relog::plan(shared);
+            shared.pressure.pinning(shared.log.oldest())
+        }
         StallCause::Memtables | StallCause::L0 => return,
     };
     // Where the queue refuses, the database closes or is read-only, and the writer is told.

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod queue;
+pub(crate) mod relog;
 pub(crate) mod segments;
 
 /// How one write is done.
