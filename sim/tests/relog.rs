@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use forebay_engine::env::Env;
 use forebay_engine::inspect::{self, Look};
 use forebay_engine::metrics::Metrics;
 use forebay_engine::options::Layout;
@@ -115,8 +114,10 @@ async fn life(env: SimEnv, options: Options, acked: Rc<Cell<u32>>) -> Metrics {
 /// Copies in the log, then the state at two opens with a flush of everything in between.
 async fn judge(env: SimEnv, layout: Layout) -> (u64, [State; 2]) {
     let look = Look { records: true, ..Look::default() };
-    let found = inspect::inspect(&env, Path::new(DIR), &look).await.unwrap();
-    let copies = found.records.iter().filter(|r| r.kind == "relogged").map(|r| r.entries).sum();
+    // Where the first crash points are, there is no directory.
+    let found = inspect::inspect(&env, Path::new(DIR), look).await.ok().flatten();
+    let records = found.iter().flat_map(|found| &found.records);
+    let copies = records.filter(|r| r.kind == "relogged").map(|r| r.entries).sum();
     let db = Db::open(env.clone(), Path::new(DIR), options(true, layout)).await.unwrap();
     let first = held(&db).await;
     for name in TENANTS {
@@ -187,6 +188,6 @@ fn a_crash_at_any_point_of_a_life_with_relogging_loses_nothing() {
             points += 1;
             with_copies += u64::from(copies > 0);
         }
-        assert!(points > 1000 && with_copies > 300, "{with_copies} of {points} points");
+        assert!(points > 800 && with_copies > 400, "{with_copies} of {points} points");
     }
 }

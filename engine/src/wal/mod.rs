@@ -221,3 +221,57 @@ fn decode_entry(d: &mut Decoder<'_>, payload: &Bytes) -> Option<WalEntry> {
     }
     Some(WalEntry { tree, branch, kind, key_bytes, data: payload.slice_ref(raw) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: Kind, data: &'static [u8]) -> WalEntry {
+        let (tree, branch) = (TreeId(2), BranchId(300));
+        WalEntry { tree, branch, kind, key_bytes: 3, data: Bytes::from_static(data) }
+    }
+
+    /// The bytes that `docs/format.md` says, one by one: what was logged once is read for good.
+    #[test]
+    fn records_lie_in_the_log_byte_by_byte_as_the_format_says() {
+        let put = entry(Kind::Put, b"keyvalue");
+        let delete = entry(Kind::Delete, b"key");
+        let (put_bytes, delete_bytes) =
+            (b"\x02\xac\x02\x01\x03\x08keyvalue", b"\x02\xac\x02\x00\x03\x03key");
+        let mut batch = Vec::new();
+        encode_batch_header(&mut batch, 5, 2);
+        for e in [&put, &delete] {
+            encode_entry(&mut batch, (e.tree, e.branch), e.kind, e.key_bytes, &e.data);
+        }
+        assert_eq!(batch, [&b"\x02\x05\x02"[..], put_bytes, delete_bytes].concat());
+        let mut relogged = Vec::new();
+        encode_relogged_header(&mut relogged, 2);
+        encode_carried(&mut relogged, 200, &put);
+        encode_carried(&mut relogged, 6, &delete);
+        let bytes = [&b"\x03\x02\xc8\x01"[..], put_bytes, b"\x06", delete_bytes].concat();
+        assert_eq!(relogged, bytes);
+        let record = decode_record(&bytes.clone().into()).unwrap();
+        assert_eq!(record.last_seq(), 200);
+        assert_eq!(record, Record::Relogged { entries: vec![(200, put.clone()), (6, delete)] });
+        let before = writer::Predecessor { segment: 7, valid_bytes: 300, last_seq: 9 };
+        let mut opening = Vec::new();
+        encode_predecessor(&mut opening, before, 128, 1);
+        encode_carried(&mut opening, 9, &put);
+        let bytes_of_it = b"\x01\x80\x01\x07\xac\x02\x09\x01\x09";
+        assert_eq!(opening, [&bytes_of_it[..], put_bytes].concat());
+        for len in 0..bytes.len() {
+            assert_eq!(decode_record(&Bytes::copy_from_slice(&bytes[..len])), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_relogged_entry_has_a_number_that_can_be_given() {
+        let of = |seq| {
+            let mut out = Vec::new();
+            encode_relogged_header(&mut out, 1);
+            encode_carried(&mut out, seq, &entry(Kind::Put, b"key"));
+            decode_record(&out.into())
+        };
+        assert!(of(SEQ_MAX).is_some() && of(SEQ_MAX + 1).is_none());
+    }
+}
