@@ -6,6 +6,7 @@
 //! scenario, and can be made smaller; what the scenario leaves open (schedules, latencies, which page
 //! survives) is drawn in the world, from the same seed.
 
+mod cold;
 mod queries;
 
 use forebay_engine::types::{to_u64, to_usize};
@@ -260,7 +261,7 @@ impl Scenario {
         scenario.options.extend(stream("scenario.compaction").compaction_options());
         let mut tables = stream("scenario.tables");
         scenario.options.extend(tables.table_options());
-        scenario.options.extend(stream("scenario.relog").relog_options());
+        stream("scenario.relog").relog(&mut scenario);
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
@@ -485,10 +486,6 @@ impl Draw {
         ];
         let set = set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         (set, budget >> 3)
-    }
-
-    fn relog_options(&mut self) -> Option<(String, String)> {
-        self.percent(50).then(|| ("relog".to_owned(), "true".to_owned()))
     }
 
     fn compaction_options(&mut self) -> Vec<(String, String)> {
