@@ -149,8 +149,10 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
         p99: rank(&measured.table_bytes, 99),
     };
     row.user_bytes = after.user_bytes.saturating_sub(before.user_bytes);
+    let relog = after.relog_bytes.saturating_sub(before.relog_bytes);
     row.written_bytes = WrittenBytes {
-        wal: after.wal_bytes.saturating_sub(before.wal_bytes),
+        wal: after.wal_bytes.saturating_sub(before.wal_bytes).saturating_sub(relog),
+        relog,
         flush: after.flush_bytes.saturating_sub(before.flush_bytes),
         compaction: after.compaction_bytes.saturating_sub(before.compaction_bytes),
     };

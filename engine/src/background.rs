@@ -18,7 +18,7 @@ use crate::shared::{Request, Shared};
 use crate::space;
 use crate::types::Nanos;
 use crate::version::tree::Tree;
-use crate::write::{admission, queue};
+use crate::write::{admission, queue, relog};
 
 /// A reclaim or a spare segment that failed is tried again after this long.
 const RETRY_NS: Nanos = 100_000_000;
@@ -202,6 +202,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
         }
         let policy_at = shared.pressure.wake_at().filter(|at| *at > now);
         gc::collect(shared).await;
+        relog::run(shared).await;
         gc::reclaim_log(shared).await;
         // Where the reclaim failed, it is tried again: writers may wait for it.
         let lagging = shared.log.floor() > shared.log.oldest();

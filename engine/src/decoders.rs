@@ -33,8 +33,8 @@ use crate::version::manifest::{
 };
 use crate::wal::reader::{SegmentRecords, first_record, read_segment_prefix};
 use crate::wal::{
-    BLOCK_BYTES, Record, WalEntry, decode_record, encode_batch_header, encode_entry, salt_of,
-    segment_path,
+    BLOCK_BYTES, Record, WalEntry, decode_record, encode_batch_header, encode_carried,
+    encode_entry, encode_relogged_header, salt_of, segment_path,
 };
 use crate::write::WriteOptions;
 
@@ -396,13 +396,23 @@ fn put_entries(out: &mut Vec<u8>, first_seq: u64, entries: &[WalEntry]) {
     }
 }
 
-fn check_record(record: &Record) {
-    if let Record::Batch { first_seq, entries } = record {
-        let mut out = Vec::new();
-        put_entries(&mut out, *first_seq, entries);
-        let again = decode_record(&out.into());
-        assert_eq!(again.as_ref(), Some(record), "a batch reads back as another");
+fn put_relogged(out: &mut Vec<u8>, entries: &[(u64, WalEntry)]) {
+    encode_relogged_header(out, to_u64(entries.len()));
+    for (seq, entry) in entries {
+        encode_carried(out, *seq, entry);
     }
+}
+
+fn check_record(record: &Record) {
+    let mut out = Vec::new();
+    match record {
+        // What it says of its segment is checked where the segment is read.
+        Record::Predecessor { .. } => return,
+        Record::Batch { first_seq, entries } => put_entries(&mut out, *first_seq, entries),
+        Record::Relogged { entries } => put_relogged(&mut out, entries),
+    }
+    let again = decode_record(&out.into());
+    assert_eq!(again.as_ref(), Some(record), "a record reads back as another");
 }
 
 /// A record in the one frame of a segment, for what fits in one.
@@ -441,7 +451,10 @@ fn batch_samples() -> Vec<Vec<u8>> {
         put_entries(&mut out, 1 << 40, entries);
         out
     };
-    vec![sample(&[]), sample(&[entry(1)]), sample(&[entry(0), entry(1), entry(2), entry(200)])]
+    let mut relogged = Vec::new();
+    put_relogged(&mut relogged, &[(1 << 40, entry(1)), (7, entry(2))]);
+    let many = [entry(0), entry(1), entry(2), entry(200)];
+    vec![sample(&[]), sample(&[entry(1)]), sample(&many), relogged]
 }
 
 fn mend_wal(bytes: &mut [u8]) {

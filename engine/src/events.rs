@@ -99,6 +99,19 @@ pub enum Event {
         /// The tree.
         tree: TreeId,
     },
+    /// The entries of a memtable that pinned old segments are in the newest one.
+    Relogged {
+        /// Its tree.
+        tree: TreeId,
+        /// Entries appended again; 0 where all of them were in the newest segment.
+        entries: u64,
+        /// Bytes of their keys and values.
+        bytes: u64,
+        /// The oldest segment that the memtable pinned.
+        from: u64,
+        /// The segment that it pins.
+        to: u64,
+    },
     /// An append or a sync of the log failed, and the next segment carries what was published.
     SegmentLeft {
         /// The segment that failed.

@@ -140,7 +140,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     shared.manifest.commit(vec![edit], Some(install)).await?;
     let installed = core::mem::take(&mut *installed.lock());
     if installed.released {
-        shared.log.unpin(memtable.anchor_segment);
+        shared.log.unpin(memtable.anchor_segment());
         shared.pressure.on_flushed(tree, memtable.bytes());
         if installed.kept {
             shared.budget.release_history(installed.trimmed_bytes);

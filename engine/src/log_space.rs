@@ -80,6 +80,32 @@ impl LogSpace {
         }
     }
 
+    /// A memtable's oldest entry lies in another segment.
+    pub(crate) fn move_pin(&self, from: u64, to: u64) {
+        // The other way round, a reclaim in between might take both.
+        self.pin(to);
+        self.unpin(from);
+    }
+
+    /// The last segment that has to go, lest more than this many bytes are needed, with the bytes
+    /// of all needed ones up to it. The newest never goes.
+    pub(crate) fn excess(&self, bytes_max: u64) -> Option<(u64, u64)> {
+        let floor = self.floor();
+        let state = self.state.lock();
+        let newest = state.segments.keys().next_back().copied().filter(|newest| *newest > floor)?;
+        let needed: u64 = state.segments.range(floor..).map(|(_, bytes)| *bytes).sum();
+        let over = needed.saturating_sub(bytes_max);
+        let (mut last, mut freed) = (None, 0);
+        for (segment, bytes) in state.segments.range(floor..newest) {
+            if freed >= over {
+                break;
+            }
+            freed += bytes;
+            last = Some((*segment, freed));
+        }
+        last
+    }
+
     /// The oldest segment that is needed: pinned, or the newest.
     pub(crate) fn floor(&self) -> u64 {
         let state = self.state.lock();
@@ -153,5 +179,33 @@ mod tests {
         let over = |limit| space.over(limit);
         assert_eq!([30, 29, 20, 19, 0].map(over), [None, Some(3), Some(3), Some(5), Some(5)]);
         assert_eq!([2, 3, 5, 9].map(|s| space.pin_count(s)), [0, 2, 3, 7]);
+    }
+
+    #[test]
+    fn a_pin_that_moves_lets_the_segments_between_go() {
+        let space = LogSpace::default();
+        for segment in [3, 5, 6] {
+            space.add_segment(segment, 10);
+            space.pin(segment);
+        }
+        space.move_pin(3, 6);
+        assert_eq!(space.floor(), 5);
+        space.move_pin(5, 6);
+        assert_eq!(space.take_below(space.floor()), [3, 5]);
+    }
+
+    #[test]
+    fn the_excess_is_the_fewest_old_segments_that_bring_the_log_below_its_limit() {
+        let space = LogSpace::default();
+        for segment in [3, 5, 6] {
+            space.add_segment(segment, 10);
+        }
+        assert_eq!(space.excess(0), None, "nothing pins the old ones");
+        space.pin(3);
+        let excess = |bytes| space.excess(bytes);
+        assert_eq!((excess(30), excess(29), excess(20)), (None, Some((3, 10)), Some((3, 10))));
+        assert_eq!((excess(19), excess(0)), (Some((5, 20)), Some((5, 20))));
+        space.move_pin(3, 5);
+        assert_eq!((excess(20), excess(19)), (None, Some((5, 10))), "the first one is about to go");
     }
 }

@@ -30,8 +30,12 @@ impl Counter {
 pub struct Counters {
     /// Bytes of keys and values that users wrote.
     pub user_bytes: Counter,
-    /// Bytes appended to the WAL.
+    /// Bytes appended to the WAL, re-logged ones included.
     pub wal_bytes: Counter,
+    /// Of the bytes appended to the WAL, those of entries that it held before.
+    pub relog_bytes: Counter,
+    /// Memtables re-logged.
+    pub relog_count: Counter,
     /// Bytes of tables that flushes wrote.
     pub flush_bytes: Counter,
     /// Bytes of tables that compactions wrote.
@@ -66,8 +70,12 @@ pub struct Counters {
 pub struct Metrics {
     /// Bytes of keys and values that users wrote.
     pub user_bytes: u64,
-    /// Bytes appended to the WAL.
+    /// Bytes appended to the WAL, re-logged ones included.
     pub wal_bytes: u64,
+    /// Of the bytes appended to the WAL, those of entries that it held before.
+    pub relog_bytes: u64,
+    /// Memtables re-logged: a flush less each, and an old segment that can go.
+    pub relog_count: u64,
     /// Bytes of tables that flushes wrote.
     pub flush_bytes: u64,
     /// Bytes of tables that compactions wrote.
@@ -132,6 +140,8 @@ impl Counters {
         Metrics {
             user_bytes: self.user_bytes.get(),
             wal_bytes: self.wal_bytes.get(),
+            relog_bytes: self.relog_bytes.get(),
+            relog_count: self.relog_count.get(),
             flush_bytes: self.flush_bytes.get(),
             compaction_bytes: self.compaction_bytes.get(),
             manifest_bytes: self.manifest_bytes.get(),

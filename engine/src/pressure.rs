@@ -4,7 +4,7 @@
 //! tree and the totals, so that a decision costs what the policy reads and a write costs a few
 //! additions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -27,6 +27,8 @@ struct State {
     pending_sum: u64,
     free: Vec<usize>,
     slot_of: BTreeMap<TreeId, usize>,
+    /// Trees whose entries are appended to the log again, in place of a flush.
+    relogging: BTreeSet<TreeId>,
     /// By slot: the decision before which the tree last took a write.
     written_at: Vec<u64>,
     decision: u64,
@@ -73,6 +75,7 @@ impl Pressure {
             pending_sum: 0,
             free: Vec::new(),
             slot_of: BTreeMap::new(),
+            relogging: BTreeSet::new(),
             written_at: Vec::new(),
             decision: 1,
             policy,
@@ -119,6 +122,7 @@ impl Pressure {
             *place = None;
             state.free.push(slot);
             state.slot_of.remove(&tree.id);
+            state.relogging.remove(&tree.id);
             state.set_pending(slot, 0);
         }
         if let Some(facts) = state.view.trees.get_mut(slot) {
@@ -176,6 +180,7 @@ impl Pressure {
             facts.wal_anchor_segment = 0;
             state.view.immutable_count += 1;
         }
+        state.relogging.remove(&tree.id);
     }
 
     /// An immutable memtable of a tree is in a table.
@@ -272,6 +277,46 @@ impl Pressure {
         pinning.into_iter().map(|(_, _, tree)| Arc::clone(tree)).collect()
     }
 
+    /// Of these trees, those that are not to be re-logged.
+    pub fn without_relogged(&self, mut trees: Vec<Arc<Tree>>) -> Vec<Arc<Tree>> {
+        let state = self.state.lock();
+        trees.retain(|tree| !state.relogging.contains(&tree.id));
+        trees
+    }
+
+    /// Of the trees whose memtable pins this segment or an older one, `choose` says which are to be
+    /// re-logged, in place of those of which it was said before. Returns whether there are any.
+    pub fn plan_relog(
+        &self,
+        segment: u64,
+        choose: impl FnOnce(Vec<Arc<Tree>>) -> BTreeSet<TreeId>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let pinning = state.pinning(segment).map(Arc::clone).collect();
+        state.relogging = choose(pinning);
+        !state.relogging.is_empty()
+    }
+
+    /// None is to be re-logged any more.
+    pub fn forget_relog(&self) {
+        self.state.lock().relogging.clear();
+    }
+
+    /// Trees to re-log, in the order of their ids.
+    pub fn relogging(&self) -> Vec<Arc<Tree>> {
+        let state = self.state.lock();
+        state.relogging.iter().filter_map(|id| state.find(*id)).collect()
+    }
+
+    /// A tree is not to be re-logged any more. Where it was, the oldest entry of its memtable lies
+    /// in segment `anchor_segment`.
+    pub fn on_relogged(&self, tree: &Tree, anchor_segment: Option<u64>) {
+        self.state.lock().relogging.remove(&tree.id);
+        if let Some(anchor_segment) = anchor_segment {
+            self.with(tree, |facts| facts.wal_anchor_segment = anchor_segment);
+        }
+    }
+
     /// Bytes in memtables of trees without a write since `since`.
     pub fn stranded_bytes(&self, since: Nanos) -> u64 {
         let state = self.state.lock();
@@ -300,6 +345,12 @@ impl State {
     fn slots(&self) -> impl Iterator<Item = (&TreeFacts, &Arc<Tree>)> {
         let slots = self.view.trees.iter().zip(&self.trees);
         slots.filter_map(|(facts, tree)| Some((facts, tree.as_ref()?)))
+    }
+
+    /// Trees whose memtable pins this segment or an older one.
+    fn pinning(&self, segment: u64) -> impl Iterator<Item = &Arc<Tree>> {
+        let pins = move |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
+        self.slots().filter(move |(f, _)| pins(f)).map(|(_, tree)| tree)
     }
 
     fn find(&self, id: TreeId) -> Option<Arc<Tree>> {

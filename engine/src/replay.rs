@@ -153,7 +153,7 @@ pub(crate) async fn chain<E: Env>(
                 chain.push((segment, limit));
                 next = Some((before, Some(valid_bytes)));
             }
-            Some(Record::Batch { .. }) => {
+            Some(Record::Batch { .. } | Record::Relogged { .. }) => {
                 return Err(Error::corruption(&path, 0, "the first record names no predecessor"));
             }
             // The newest file may be one that was just begun; then the one before is the newest.
@@ -228,6 +228,12 @@ fn apply_record(
                 apply(to, (segment, seq), entry)?;
             }
         }
+        Record::Relogged { entries } => {
+            for (seq, entry) in entries {
+                *last_seq = (*last_seq).max(*seq);
+                apply(to, (segment, *seq), entry)?;
+            }
+        }
     }
     Ok(())
 }
@@ -261,9 +267,14 @@ fn apply(
     }
     let key_bytes = usize::try_from(entry.key_bytes).unwrap_or(usize::MAX);
     let bytes = memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
+    let view = tree.view();
+    let key = entry.data.get(..key_bytes).unwrap_or_default();
+    if view.memtable.as_ref().is_some_and(|memtable| memtable.holds(key, seq)) {
+        // It was re-logged, and the segment that it came from is still there.
+        return Ok(());
+    }
     // A copy of its own: one small entry must not pin its whole segment in memory.
     let data = Bytes::copy_from_slice(&entry.data);
-    let view = tree.view();
     let memtable = view.memtable.clone().unwrap_or_else(|| {
         let memtable = Arc::new(Memtable::new(to.now, segment));
         to.log.pin(segment);
@@ -272,6 +283,6 @@ fn apply(
     });
     memtable.insert(data, entry.key_bytes, seq, entry.kind);
     to.budget.reserve(bytes).charge(bytes);
-    to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment);
+    to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment());
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(crate) enum Request {
     /// These trees' memtables become immutable; `overridden` when the engine and not the policy
     /// chose.
     Seal { trees: Vec<Arc<Tree>>, overridden: bool },
+    /// Some of the trees that are to be re-logged are.
+    Relog,
     /// Everything acknowledged so far becomes durable.
     Sync,
     /// A branch takes no writes any more.

@@ -262,6 +262,12 @@ impl Listener for Timeline {
                 let args = json!({ "tree": tree.0 });
                 recorded.instant(Owner::Tree(tree.0), ("engine", "policy override"), now, args);
             }
+            Event::Relogged { tree, entries, bytes, from, to } => {
+                let args = json!({
+                    "tree": tree.0, "entries": entries, "bytes": bytes, "from": from, "to": to,
+                });
+                recorded.instant(Owner::Tree(tree.0), ("log", "relog"), now, args);
+            }
             _ => {}
         }
     }

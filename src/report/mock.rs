@@ -103,6 +103,7 @@ fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
         user_bytes,
         written_bytes: WrittenBytes {
             wal: user_bytes + user_bytes / 20,
+            relog: 0,
             flush: user_bytes,
             compaction: user_bytes * (6 - l) + draw.below(1 << 20),
         },

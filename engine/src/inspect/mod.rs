@@ -255,8 +255,9 @@ async fn read_log<E: Env>(
         };
         let (found, damage) = read_segment_prefix(&path, segment, &bytes, limit);
         out.errors.extend(damage);
-        let is_batch = |(_, r): &&(u64, Record)| matches!(r, Record::Batch { .. });
-        let records = to_u64(found.records.iter().filter(is_batch).count());
+        let is_opening = |(_, r): &&(u64, Record)| matches!(r, Record::Predecessor { .. });
+        let openings = found.records.iter().filter(is_opening).count();
+        let records = to_u64(found.records.len() - openings);
         for (offset, record) in found.records {
             read_record((segment, offset), record, asked, out);
         }
@@ -274,6 +275,9 @@ fn read_record(
         Record::Predecessor { last_seq, carried, .. } => ("predecessor", last_seq, carried),
         Record::Batch { first_seq, entries } => {
             ("batch", first_seq, (first_seq..).zip(entries).collect())
+        }
+        Record::Relogged { entries } => {
+            ("relogged", entries.iter().map(|(seq, _)| *seq).min().unwrap_or(0), entries)
         }
     };
     if listed {

@@ -131,8 +131,7 @@ pub struct Memtable {
     max_seq: AtomicU64,
     /// When it was made.
     pub created_ns: Nanos,
-    /// Oldest WAL segment that holds one of its entries: it pins the log from there.
-    pub anchor_segment: u64,
+    anchor_segment: AtomicU64,
 }
 
 impl core::fmt::Debug for Memtable {
@@ -141,7 +140,7 @@ impl core::fmt::Debug for Memtable {
             .field("bytes", &self.bytes())
             .field("entries", &self.entries())
             .field("max_seq", &self.max_seq())
-            .field("anchor_segment", &self.anchor_segment)
+            .field("anchor_segment", &self.anchor_segment())
             .finish_non_exhaustive()
     }
 }
@@ -156,7 +155,7 @@ impl Memtable {
             min_seq: AtomicU64::new(SeqNo::MAX),
             max_seq: AtomicU64::new(0),
             created_ns,
-            anchor_segment,
+            anchor_segment: AtomicU64::new(anchor_segment),
         }
     }
 
@@ -172,6 +171,12 @@ impl Memtable {
         self.min_seq.fetch_min(seq, Atomic::Relaxed);
         self.max_seq.fetch_max(seq, Atomic::Relaxed);
         charged
+    }
+
+    /// Whether it holds the version of `key` with this number.
+    pub fn holds(&self, key: &[u8], seq: SeqNo) -> bool {
+        // Without a number as high no search is needed: so for almost every entry of a log.
+        seq <= self.max_seq() && self.get(key, seq).is_some_and(|found| found.seq == seq)
     }
 
     /// The newest version of `key` at or below `seq`, tombstones included.
@@ -217,6 +222,22 @@ impl Memtable {
     /// Bytes charged to the budget.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Atomic::Relaxed)
+    }
+
+    /// Bytes of keys and values.
+    pub fn data_bytes(&self) -> u64 {
+        self.bytes().saturating_sub(self.entries().saturating_mul(ENTRY_OVERHEAD_BYTES))
+    }
+
+    /// Oldest WAL segment that holds one of its entries: it pins the log from there.
+    pub fn anchor_segment(&self) -> u64 {
+        self.anchor_segment.load(Atomic::Relaxed)
+    }
+
+    /// Every entry lies in this segment or a later one, durable as far as it was. Only the commit
+    /// queue's leader may call this, on a memtable that takes writes.
+    pub fn move_anchor(&self, segment: u64) {
+        self.anchor_segment.store(segment, Atomic::Relaxed);
     }
 
     /// Entries, tombstones included.

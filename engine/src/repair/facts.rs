@@ -259,6 +259,12 @@ pub(super) async fn read_log<E: Env>(env: &E, dir: &Path, names: &[String], floo
                     out.max_seq = out.max_seq.max(last.saturating_sub(1));
                     out.owners.extend(entries.iter().map(|e| (e.tree, e.branch)));
                 }
+                Record::Relogged { entries } => {
+                    out.entries += to_u64(entries.len());
+                    let last = entries.iter().map(|(seq, _)| *seq).max().unwrap_or(0);
+                    out.max_seq = out.max_seq.max(last);
+                    out.owners.extend(entries.iter().map(|(_, e)| (e.tree, e.branch)));
+                }
             }
         }
     }

@@ -115,8 +115,8 @@ impl<E: Env> Writes<'_, E> {
                     log.begin(self.take_number()).await?;
                 }
                 match record {
-                    Record::Predecessor { carried, .. } => {
-                        for (seq, entry) in carried {
+                    Record::Predecessor { carried: entries, .. } | Record::Relogged { entries } => {
+                        for (seq, entry) in entries {
                             let one = core::slice::from_ref(&entry);
                             line.carried += self.carry(&mut log, (seq, one), judge).await?;
                         }

@@ -76,6 +76,12 @@ pub enum Record {
         /// The entries.
         entries: Vec<WalEntry>,
     },
+    /// Entries of closed segments once more, so that those segments can go. It gives no numbers,
+    /// and each entry counts for itself: the batch that it came with is durable and whole.
+    Relogged {
+        /// The entries, each with the number that it always had.
+        entries: Vec<(SeqNo, WalEntry)>,
+    },
 }
 
 impl Record {
@@ -86,12 +92,14 @@ impl Record {
             Self::Batch { first_seq, entries } => {
                 (first_seq + to_u64(entries.len())).saturating_sub(1)
             }
+            Self::Relogged { entries } => entries.iter().map(|(seq, _)| *seq).max().unwrap_or(0),
         }
     }
 }
 
 const PREDECESSOR: u8 = 1;
 const BATCH: u8 = 2;
+const RELOGGED: u8 = 3;
 
 /// Four numbers and a kind.
 const ENTRY_BYTES_MIN: usize = 5;
@@ -112,7 +120,13 @@ pub fn encode_predecessor(
     put_varint(out, carried_count);
 }
 
-/// Adds an entry to a predecessor record.
+/// Begins a record of re-logged entries, which follow by [`encode_carried`].
+pub fn encode_relogged_header(out: &mut Vec<u8>, entry_count: u64) {
+    out.push(RELOGGED);
+    put_varint(out, entry_count);
+}
+
+/// Adds an entry to a predecessor record, or to one of re-logged entries.
 pub fn encode_carried(out: &mut Vec<u8>, seq: SeqNo, entry: &WalEntry) {
     put_varint(out, seq);
     encode_entry(out, (entry.tree, entry.branch), entry.kind, entry.key_bytes, &entry.data);
@@ -162,12 +176,7 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             let salt = u32::try_from(d.varint()?).ok()?;
             let (segment, valid_bytes) = (d.varint()?, d.varint()?);
             let last_seq = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
-            let count = d.varint()?;
-            let mut carried = Vec::with_capacity(capacity(count, &d));
-            for _ in 0..count {
-                let seq = d.varint().filter(|seq| *seq <= last_seq)?;
-                carried.push((seq, decode_entry(&mut d, payload)?));
-            }
+            let carried = decode_numbered(&mut d, payload, last_seq)?;
             Record::Predecessor { salt, segment, valid_bytes, last_seq, carried }
         }
         BATCH => {
@@ -180,9 +189,25 @@ pub fn decode_record(payload: &Bytes) -> Option<Record> {
             }
             Record::Batch { first_seq, entries }
         }
+        RELOGGED => Record::Relogged { entries: decode_numbered(&mut d, payload, SEQ_MAX)? },
         _ => return None,
     };
     d.is_empty().then_some(record)
+}
+
+/// Entries with a number each, none of which is above `seq_max`.
+fn decode_numbered(
+    d: &mut Decoder<'_>,
+    payload: &Bytes,
+    seq_max: SeqNo,
+) -> Option<Vec<(SeqNo, WalEntry)>> {
+    let count = d.varint()?;
+    let mut entries = Vec::with_capacity(capacity(count, d));
+    for _ in 0..count {
+        let seq = d.varint().filter(|seq| *seq <= seq_max)?;
+        entries.push((seq, decode_entry(d, payload)?));
+    }
+    Some(entries)
 }
 
 fn decode_entry(d: &mut Decoder<'_>, payload: &Bytes) -> Option<WalEntry> {
@@ -195,4 +220,58 @@ fn decode_entry(d: &mut Decoder<'_>, payload: &Bytes) -> Option<WalEntry> {
         return None;
     }
     Some(WalEntry { tree, branch, kind, key_bytes, data: payload.slice_ref(raw) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: Kind, data: &'static [u8]) -> WalEntry {
+        let (tree, branch) = (TreeId(2), BranchId(300));
+        WalEntry { tree, branch, kind, key_bytes: 3, data: Bytes::from_static(data) }
+    }
+
+    /// The bytes that `docs/format.md` says, one by one: what was logged once is read for good.
+    #[test]
+    fn records_lie_in_the_log_byte_by_byte_as_the_format_says() {
+        let put = entry(Kind::Put, b"keyvalue");
+        let delete = entry(Kind::Delete, b"key");
+        let (put_bytes, delete_bytes) =
+            (b"\x02\xac\x02\x01\x03\x08keyvalue", b"\x02\xac\x02\x00\x03\x03key");
+        let mut batch = Vec::new();
+        encode_batch_header(&mut batch, 5, 2);
+        for e in [&put, &delete] {
+            encode_entry(&mut batch, (e.tree, e.branch), e.kind, e.key_bytes, &e.data);
+        }
+        assert_eq!(batch, [&b"\x02\x05\x02"[..], put_bytes, delete_bytes].concat());
+        let mut relogged = Vec::new();
+        encode_relogged_header(&mut relogged, 2);
+        encode_carried(&mut relogged, 200, &put);
+        encode_carried(&mut relogged, 6, &delete);
+        let bytes = [&b"\x03\x02\xc8\x01"[..], put_bytes, b"\x06", delete_bytes].concat();
+        assert_eq!(relogged, bytes);
+        let record = decode_record(&bytes.clone().into()).unwrap();
+        assert_eq!(record.last_seq(), 200);
+        assert_eq!(record, Record::Relogged { entries: vec![(200, put.clone()), (6, delete)] });
+        let before = writer::Predecessor { segment: 7, valid_bytes: 300, last_seq: 9 };
+        let mut opening = Vec::new();
+        encode_predecessor(&mut opening, before, 128, 1);
+        encode_carried(&mut opening, 9, &put);
+        let bytes_of_it = b"\x01\x80\x01\x07\xac\x02\x09\x01\x09";
+        assert_eq!(opening, [&bytes_of_it[..], put_bytes].concat());
+        for len in 0..bytes.len() {
+            assert_eq!(decode_record(&Bytes::copy_from_slice(&bytes[..len])), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_relogged_entry_has_a_number_that_can_be_given() {
+        let of = |seq| {
+            let mut out = Vec::new();
+            encode_relogged_header(&mut out, 1);
+            encode_carried(&mut out, seq, &entry(Kind::Put, b"key"));
+            decode_record(&out.into())
+        };
+        assert!(of(SEQ_MAX).is_some() && of(SEQ_MAX + 1).is_none());
+    }
 }

@@ -248,7 +248,7 @@ mod tests {
     fn seqs(salvage: &Salvage) -> Vec<u64> {
         let batches = salvage.records.iter().filter_map(|(_, record)| match record {
             Record::Batch { first_seq, .. } => Some(*first_seq),
-            Record::Predecessor { .. } => None,
+            Record::Predecessor { .. } | Record::Relogged { .. } => None,
         });
         batches.collect()
     }

@@ -24,6 +24,8 @@ pub struct SegmentWriter<E: Env> {
     /// Where the last whole record ends.
     valid_bytes: u64,
     synced_bytes: u64,
+    /// The last number of the log up to its opening record.
+    begun_seq: SeqNo,
     last_seq: SeqNo,
     synced_seq: SeqNo,
     state: State,
@@ -99,6 +101,7 @@ impl<E: Env> SegmentWriter<E> {
             segment: spare.segment,
             valid_bytes: 0,
             synced_bytes: 0,
+            begun_seq: before.last_seq,
             last_seq: before.last_seq,
             synced_seq: 0,
             state: State::Open,
@@ -122,6 +125,7 @@ impl<E: Env> SegmentWriter<E> {
             segment: newest.segment,
             valid_bytes: newest.valid_bytes,
             synced_bytes: newest.valid_bytes,
+            begun_seq: newest.last_seq,
             last_seq: newest.last_seq,
             synced_seq: newest.last_seq,
             state: State::Ended,
@@ -184,6 +188,12 @@ impl<E: Env> SegmentWriter<E> {
     /// Its number.
     pub fn segment(&self) -> u64 {
         self.segment
+    }
+
+    /// Entries up to this number lay in closed segments, or in none, when this one began; those
+    /// above it lie in this one.
+    pub fn begun_seq(&self) -> SeqNo {
+        self.begun_seq
     }
 
     /// Where the last whole record ends.

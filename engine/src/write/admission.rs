@@ -20,7 +20,7 @@ use crate::shared::{Request, Shared};
 use crate::types::{Nanos, TreeId};
 use crate::version::tree::{Branch, Tree};
 
-use super::{log_limit, queue};
+use super::{log_limit, queue, relog};
 
 /// A write that waits, from its first delay or stop to its admission.
 struct Stall<'a, E: Env> {
@@ -214,7 +214,7 @@ fn refuse_endless<E: Env>(
                 let Some(failure) = tree.failure() else { continue };
                 let view = tree.view();
                 let memtables = || view.memtable.iter().chain(&view.immutables);
-                let pins = memtables().any(|m| m.anchor_segment <= oldest);
+                let pins = memtables().any(|m| m.anchor_segment() <= oldest);
                 held_bytes += memtables().map(|m| m.bytes()).sum::<u64>();
                 let too_much = held_bytes.saturating_add(bytes) > shared.budget.limit_bytes();
                 if (cause == StallCause::Wal && pins) || (cause == StallCause::Budget && too_much) {
@@ -241,7 +241,10 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
             }
             shared.pressure.override_victim().into_iter().collect()
         }
-        StallCause::Wal => log_limit::overridden(shared),
+        StallCause::Wal => {
+            relog::plan(shared);
+            log_limit::overridden(shared)
+        }
         StallCause::Memtables | StallCause::L0 => return,
     };
     // Where the queue refuses, the database closes or is read-only, and the writer is told.

@@ -35,20 +35,22 @@ pub(crate) fn victims<E: Env>(shared: &Shared<E>, at_roll: bool) -> Vec<Arc<Tree
         return Vec::new();
     }
     if !shared.options.wal_seal_serial {
-        let all = || shared.pressure.pinning(shared.log.oldest());
+        let all = || shared.pressure.without_relogged(shared.pressure.pinning(shared.log.oldest()));
         return if at_roll { all() } else { Vec::new() };
     }
     let Some(over) = shared.log.over(limit) else { return Vec::new() };
-    let mut pinning = shared.pressure.pinning(over);
+    let pinning = shared.pressure.pinning(over);
     // What pins them and takes no writes any more waits for its flush, or is in it.
     let waiting = shared.log.pin_count(over).saturating_sub(pinning.len());
-    pinning.truncate(room(shared).saturating_sub(waiting));
-    pinning
+    let mut flushed = shared.pressure.without_relogged(pinning);
+    flushed.truncate(room(shared).saturating_sub(waiting));
+    flushed
 }
 
 /// Which trees the engine seals where a writer waits for the log, and nothing is being flushed.
 pub(crate) fn overridden<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
-    let mut pinning = shared.pressure.pinning(shared.log.oldest());
+    let pinning = shared.pressure.pinning(shared.log.oldest());
+    let mut pinning = shared.pressure.without_relogged(pinning);
     if shared.options.wal_seal_serial {
         pinning.truncate(room(shared));
     }

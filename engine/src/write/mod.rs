@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod log_limit;
 pub(crate) mod queue;
+pub(crate) mod relog;
 pub(crate) mod segments;
 
 /// How one write is done.

@@ -18,7 +18,7 @@ use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
 
-use super::{log_limit, segments};
+use super::{log_limit, relog, segments};
 
 const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -73,7 +73,11 @@ impl<E: Env> Work for Leader<'_, E> {
         let is_write = |r: &Request| matches!(r, Request::Write { .. } | Request::Sync);
         let bytes = |r: &Request| match r {
             Request::Write { ops, .. } => ops.iter().map(|(_, op)| op.data.len()).sum(),
-            Request::Seal { .. } | Request::Sync | Request::Drop(_) | Request::Close => 0_usize,
+            Request::Seal { .. }
+            | Request::Relog
+            | Request::Sync
+            | Request::Drop(_)
+            | Request::Close => 0_usize,
         };
         group.len() < GROUP_REQUESTS_MAX
             && group.first().is_some_and(is_write)
@@ -103,6 +107,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 };
                 vec![reply]
             }
+            Some(Request::Relog) => vec![self.relog().await],
             Some(Request::Close) => vec![self.close().await],
             Some(Request::Write { .. } | Request::Sync) | None => {
                 let mut replies = Vec::with_capacity(items.len());
@@ -176,6 +181,30 @@ impl<E: Env> Leader<'_, E> {
             shared.counters.wal_retained_bytes_max.raise_to(shared.log.bytes());
         }
         if sync { self.sync(writer).await } else { Ok(()) }
+    }
+
+    /// Appends entries of some trees that are to be re-logged, and syncs them: then their old
+    /// segments need not be there.
+    async fn relog(&self) -> Result<SeqNo> {
+        let shared = self.shared;
+        if let Some(cause) = &*shared.read_only.lock() {
+            return Err(Error::ReadOnly(Arc::clone(cause)));
+        }
+        // Nothing of it is void where this leader is dropped: it says what was there before.
+        let mut taken = Taken { shared, writer: shared.wal.lock().take(), unpublished: None };
+        let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
+        if writer.has_ended() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
+            self.roll(writer).await?;
+        }
+        let step = relog::gather(shared, writer);
+        let before = writer.valid_bytes();
+        if let Err(error) = self.log(writer, (&step.records, 0), true).await {
+            segments::leave_failed(shared, writer, &error).await;
+            return Err(error);
+        }
+        shared.counters.relog_bytes.add(writer.valid_bytes() - before);
+        relog::release(shared, &step, writer.segment());
+        Ok(shared.visible_seq())
     }
 
     /// Syncs and gives the log up: whoever comes later gets `Closed`.
@@ -253,7 +282,7 @@ impl<E: Env> Leader<'_, E> {
                 let mut data = Some(op.data);
                 let mut insert = |m: &Memtable| {
                     let data = data.take().unwrap_or_default();
-                    (m.insert(data, key_bytes, seq, kind), m.anchor_segment)
+                    (m.insert(data, key_bytes, seq, kind), m.anchor_segment())
                 };
                 let (bytes, anchor) = match tree.with_memtable(&mut insert) {
                     Some(done) => done,
@@ -291,6 +320,7 @@ impl<E: Env> Leader<'_, E> {
         } else {
             segments::begin_next(shared, writer).await?;
         }
+        relog::plan(shared);
         for tree in log_limit::victims(shared, true) {
             seal(shared, &tree);
         }
@@ -303,7 +333,7 @@ fn owes_sync(request: &Request) -> bool {
     match request {
         Request::Write { sync, .. } => *sync,
         Request::Sync => true,
-        Request::Seal { .. } | Request::Drop(_) | Request::Close => false,
+        Request::Seal { .. } | Request::Relog | Request::Drop(_) | Request::Close => false,
     }
 }
 
@@ -322,12 +352,12 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
         drop(policy);
         shared.pressure.remove_tree(&tree);
         for memtable in &gone.immutables {
-            shared.log.unpin(memtable.anchor_segment);
+            shared.log.unpin(memtable.anchor_segment());
             shared.budget.release_immutable(memtable.bytes());
         }
         shared.budget.release_history(gone.history.iter().map(|m| m.bytes()).sum());
         if let Some(memtable) = &gone.memtable {
-            shared.log.unpin(memtable.anchor_segment);
+            shared.log.unpin(memtable.anchor_segment());
             shared.budget.release_mutable(memtable.bytes());
         }
         tree.released.raise();

@@ -143,9 +143,7 @@ fn unsynced<E: Env>(
     if published <= synced {
         return Ok(out);
     }
-    let homes = shared.set.branches();
-    let branches: BTreeMap<TreeId, BranchId> =
-        homes.iter().filter_map(|b| Some((b.places.first()?.0.id, b.id))).collect();
+    let origins = Origins::of(shared);
     let mut bytes = 0;
     for tree in shared.set.trees() {
         let view = tree.view();
@@ -154,12 +152,7 @@ fn unsynced<E: Env>(
                 continue;
             }
             for (seq, kind, key_bytes, data) in memtable.entries_in(synced, published) {
-                let branch = match shared.options.layout {
-                    Layout::PerTenant => branches.get(&tree.id).copied(),
-                    Layout::Shared | Layout::Grouped(_) => branch_of(&data),
-                };
-                // A tree without a branch was dropped meanwhile.
-                let Some(branch) = branch else { continue };
+                let Some(branch) = origins.branch(tree.id, &data) else { continue };
                 bytes += to_u64(data.len());
                 if bytes > CARRIED_BYTES_MAX {
                     return Err(too_much(shared, bytes));
@@ -170,6 +163,29 @@ fn unsynced<E: Env>(
     }
     out.sort_by_key(|(seq, _)| *seq);
     Ok(out)
+}
+
+/// Through which branches entries of memtables were written: they do not say so themselves.
+pub(super) struct Origins {
+    layout: Layout,
+    /// The branch of each tree that has one of its own.
+    branches: BTreeMap<TreeId, BranchId>,
+}
+
+impl Origins {
+    pub(super) fn of<E: Env>(shared: &Shared<E>) -> Self {
+        let homes = shared.set.branches();
+        let branches = homes.iter().filter_map(|b| Some((b.places.first()?.0.id, b.id))).collect();
+        Self { layout: shared.options.layout, branches }
+    }
+
+    /// The branch of an entry of a tree; `None` where it was dropped meanwhile.
+    pub(super) fn branch(&self, tree: TreeId, data: &[u8]) -> Option<BranchId> {
+        match self.layout {
+            Layout::PerTenant => self.branches.get(&tree).copied(),
+            Layout::Shared | Layout::Grouped(_) => branch_of(data),
+        }
+    }
 }
 
 fn too_much<E: Env>(shared: &Shared<E>, bytes: u64) -> Error {

@@ -127,6 +127,7 @@ impl Listener for Shared {
             Event::StallBegin { .. } => board.mark("stall"),
             Event::PolicyOverride { .. } => board.mark("policy-override"),
             Event::FileRemoved { .. } => board.mark("file-removed"),
+            Event::Relogged { .. } => board.mark("relogged"),
             _ => {}
         }
     }

@@ -6,6 +6,7 @@
 //! scenario, and can be made smaller; what the scenario leaves open (schedules, latencies, which page
 //! survives) is drawn in the world, from the same seed.
 
+mod cold;
 mod queries;
 
 use forebay_engine::types::{to_u64, to_usize};
@@ -262,6 +263,7 @@ impl Scenario {
         scenario.options.extend(tables.table_options());
         let extra = stream("scenario.history").history_and_log_options(&scenario);
         scenario.options.extend(extra);
+        stream("scenario.relog").relog(&mut scenario);
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
