@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::group::Work;
 use crate::memtable::Memtable;
+use crate::pressure::Victims;
 use crate::shared::{Request, Shared};
 use crate::types::{SEQ_MAX, SeqNo, to_u64};
 use crate::version::tree::{Tree, TreeView};
@@ -84,13 +85,15 @@ impl<E: Env> Work for Leader<'_, E> {
     async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
         release_dropped(self.shared);
         match items.first() {
-            Some(Request::Seal { trees, overridden }) => {
-                for tree in trees {
-                    if *overridden {
+            Some(Request::Seal { trees, overridden, pack }) => {
+                if *overridden {
+                    for tree in trees {
                         self.shared.counters.policy_override_count.add(1);
                         self.shared.emit(&Event::PolicyOverride { tree: tree.id });
+                        seal(self.shared, core::slice::from_ref(tree), *pack);
                     }
-                    seal(self.shared, tree);
+                } else {
+                    seal(self.shared, trees, *pack);
                 }
                 vec![Ok(self.shared.visible_seq())]
             }
@@ -145,9 +148,7 @@ impl<E: Env> Leader<'_, E> {
         shared.published.store(last_seq, Ordering::Release);
         taken.unpublished = None;
         drop(taken);
-        for tree in &full {
-            seal(shared, tree);
-        }
+        seal(shared, &full, false);
         ask_flush_policy(shared);
         let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
         if shared.options.sync_interval_ns > 0
@@ -290,9 +291,7 @@ impl<E: Env> Leader<'_, E> {
             segments::begin_next(shared, writer).await?;
         }
         if shared.log.bytes() > shared.options.wal_limit_bytes() {
-            for tree in shared.pressure.pinning(shared.log.oldest()) {
-                seal(shared, &tree);
-            }
+            seal(shared, &shared.pressure.pinning(shared.log.oldest()), false);
         }
         Ok(())
     }
@@ -342,48 +341,56 @@ fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<M
     memtable
 }
 
-/// The tree's memtable becomes immutable and waits for its flush; an empty one seals nothing. Only
-/// the queue's leader may call this.
-fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
-    let mut sealed = None;
-    tree.change(|view| {
-        if let Some(memtable) = view.memtable.take() {
-            sealed = Some(memtable.bytes());
-            view.immutables.insert(0, memtable);
+/// The trees' memtables become immutable and wait for their flushes, into one file where `pack` is
+/// true; an empty one seals nothing. Only the queue's leader may call this.
+fn seal<E: Env>(shared: &Shared<E>, trees: &[Arc<Tree>], pack: bool) {
+    let mut flushes = Vec::new();
+    for tree in trees {
+        let mut sealed = None;
+        tree.change(|view| {
+            if let Some(memtable) = view.memtable.take() {
+                sealed = Some(memtable.bytes());
+                view.immutables.insert(0, memtable);
+            }
+        });
+        if let Some(bytes) = sealed {
+            shared.budget.seal(bytes);
+            shared.pressure.on_seal(tree, shared.env.now());
+            shared.emit(&Event::Sealed { tree: tree.id, bytes });
+            flushes.push((Arc::clone(tree), bytes));
         }
-    });
-    if let Some(bytes) = sealed {
-        shared.budget.seal(bytes);
-        shared.pressure.on_seal(tree, shared.env.now());
-        shared.emit(&Event::Sealed { tree: tree.id, bytes });
-        shared.jobs.add_flush(tree);
     }
+    // At once: a worker that looked in between would not see which of them it can flush together.
+    shared.jobs.add_flushes(&flushes, pack);
 }
 
 /// Asks the flush policy and seals whom it names. Only the queue's leader may call this.
 fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
-    for tree in flush_victims(shared) {
-        seal(shared, &tree);
-    }
+    let victims = victims(shared);
+    seal(shared, &victims.flush, false);
+    seal(shared, &victims.pack, true);
 }
 
 /// Seals whom the flush policy names now.
 pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
-    let trees = flush_victims(shared);
-    if !trees.is_empty() {
-        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
-        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+    let victims = victims(shared);
+    for (trees, pack) in [(victims.flush, false), (victims.pack, true)] {
+        if !trees.is_empty() {
+            // Where the queue refuses, the database closes or is read-only: nothing is to be
+            // sealed.
+            drop(submit(shared, Request::Seal { trees, overridden: false, pack }).await);
+        }
     }
 }
 
 /// Whom the flush policy names now.
-fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+fn victims<E: Env>(shared: &Shared<E>) -> Victims {
     let wal = (shared.log.bytes(), shared.log.oldest());
-    let mut victims = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
+    let jobs = shared.jobs.flush_job_count(shared.options.pack_target_bytes());
+    let victims = shared.pressure.decide(shared.env.now(), &shared.budget, wal, jobs);
     if victims.looked > 0 {
         shared.env.charge(CpuWork::Decide(victims.looked));
         shared.tick.raise();
     }
-    victims.flush.append(&mut victims.pack);
-    victims.flush
+    victims
 }
