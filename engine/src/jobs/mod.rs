@@ -340,6 +340,101 @@ mod tests {
         assert!(matches!(jobs.next_compaction(at), Next::Run(_)));
     }
 
+    fn tree(id: u64) -> Arc<Tree> {
+        Arc::new(Tree::new(TreeId(id)))
+    }
+
+    /// The trees of the next flush, each with its memtables.
+    fn picked(jobs: &Jobs, now: Nanos, pack_bytes: u64) -> (FlushJob, Vec<(u64, usize)>) {
+        let Next::Run(job) = jobs.next_flush(now, pack_bytes) else { panic!("nothing is due") };
+        let members = job.members().map(|(tree, count)| (tree.id.0, count)).collect();
+        (job, members)
+    }
+
+    #[test]
+    fn flushes_are_packed_oldest_first_and_one_at_a_time_in_a_tree() {
+        let jobs = Jobs::default();
+        let sealed: Vec<_> = [5, 3, 5, 4, 1].map(|id| (tree(id), 10)).into();
+        jobs.add_flushes(&sealed, false);
+        assert_eq!(jobs.flush_job_count(0), None);
+        assert_eq!(jobs.flush_job_count(30), Some(2));
+        let (first, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(5, 1), (3, 1), (4, 1)]);
+        assert_eq!(jobs.flush_job_count(30), Some(2));
+        // The second memtable of 5 waits for the first.
+        let (second, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(1, 1)]);
+        assert!(!second.is_packed());
+        assert!(matches!(jobs.next_flush(0, 30), Next::Wait(None)));
+        jobs.flush_installed(&first);
+        assert_eq!((jobs.flush_job_count(30), jobs.flush_count()), (Some(2), 5));
+        jobs.flush_done(&first, None);
+        jobs.flush_done(&second, None);
+        assert_eq!((jobs.flush_job_count(30), jobs.flush_count()), (Some(1), 1));
+        let (third, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(5, 1)]);
+        jobs.flush_done(&third, None);
+        assert!(jobs.is_idle());
+    }
+
+    #[test]
+    fn what_failed_together_is_tried_again_one_by_one_in_its_order() {
+        let jobs = Jobs::default();
+        let trees = [tree(2), tree(1), tree(3)];
+        let sealed =
+            |of: &[usize]| of.iter().map(|t| (Arc::clone(&trees[*t]), 1)).collect::<Vec<_>>();
+        jobs.add_flushes(&sealed(&[0, 1]), false);
+        let (job, members) = picked(&jobs, 0, 100);
+        assert_eq!(members, [(2, 1), (1, 1)]);
+        jobs.add_flushes(&sealed(&[2, 0]), false);
+        jobs.flush_done(&job, Some(50));
+        let due = 50 + RETRY_NS_MIN;
+        let (other, members) = picked(&jobs, due - 1, 100);
+        assert_eq!(members, [(3, 1)]);
+        jobs.flush_done(&other, None);
+        for expected in [(2, 1), (1, 1), (2, 1)] {
+            let (job, members) = picked(&jobs, due, 100);
+            assert_eq!(members, [expected]);
+            jobs.flush_done(&job, None);
+        }
+        assert!(jobs.is_idle());
+    }
+
+    #[test]
+    fn what_a_decision_packs_is_one_flush_but_for_trees_that_are_being_flushed() {
+        let jobs = Jobs::default();
+        let trees = [tree(2), tree(1), tree(3), tree(4)];
+        let sealed =
+            |of: &[usize]| of.iter().map(|t| (Arc::clone(&trees[*t]), 1)).collect::<Vec<_>>();
+        jobs.add_flushes(&sealed(&[3, 0]), false);
+        let (running, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(4, 1)]);
+        jobs.add_flushes(&sealed(&[1, 0, 3, 2]), true);
+        assert_eq!(jobs.flush_job_count(0), Some(3));
+        jobs.remove_tree(TreeId(3));
+        let (old, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(2, 1)]);
+        let (pack, members) = picked(&jobs, 0, 0);
+        // 2 and 4 are being flushed, and 3 is gone.
+        assert_eq!(members, [(1, 1)]);
+        for job in [running, old, pack] {
+            jobs.flush_done(&job, None);
+        }
+        jobs.add_flushes(&sealed(&[1, 2]), true);
+        let (first, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(2, 1)]);
+        let (second, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(4, 1)]);
+        let (third, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(1, 1), (3, 1)]);
+        assert!(third.is_packed());
+        for job in [first, second, third] {
+            jobs.flush_done(&job, None);
+        }
+        assert!(jobs.is_idle());
+        assert_eq!(jobs.flush_job_count(0), None);
+    }
+
     #[test]
     fn a_tree_is_not_idle_between_a_compaction_and_the_next() {
         let (jobs, tree) = (Jobs::default(), Arc::new(Tree::new(TreeId(1))));

@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_edit_is_these_bytes() {
+        let edit = Edit::Pack { file: 7, bytes: 300 };
+        let mut bytes = Vec::new();
+        edit.encode(&mut bytes);
+        assert_eq!(bytes, [10, 7, 0xac, 0x02]);
+        assert_eq!(decoded(&bytes), Some(edit));
+        assert_eq!(decoded(&bytes[..3]), None);
+    }
+
+    #[test]
     fn an_extractor_edit_comes_back_whole_and_no_made_up_name_does() {
         let extractors =
             [None, Some(PrefixExtractor::FixedLength(65_536)), Some(PrefixExtractor::Delimiter(0))];
