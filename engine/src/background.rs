@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::events::Event;
 use crate::flush;
 use crate::gc;
-use crate::jobs::Next;
+use crate::jobs::{FlushJob, Next};
 use crate::policy::view::StallCause;
 use crate::shared::{Request, Shared};
 use crate::space;
@@ -79,25 +79,15 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
         if shared.is_closing() {
             return;
         }
-        match shared.jobs.next_flush(shared.env.now()) {
+        match shared.jobs.next_flush(shared.env.now(), shared.options.pack_target_bytes()) {
             Next::Wait(at) => wait_until(&shared.env, listener, at).await,
-            Next::Run(tree) => {
+            Next::Run(job) => {
                 let at_work = shared.waiting.work();
-                let failed = match flush::run(shared, &tree).await {
+                let failed = match flush::run(shared, &job).await {
                     Ok(()) => false,
-                    Err(error) => {
-                        let tries = shared.jobs.flush_tries(tree.id);
-                        let again = report(shared, &tree, (&error, tries));
-                        if !again {
-                            tree.fail(error);
-                            shared.jobs.add_failed(&tree);
-                            // Whoever waits for what it holds is told.
-                            shared.wake_writers();
-                        }
-                        again
-                    }
+                    Err(error) => flush_failed(shared, &job, &error),
                 };
-                shared.jobs.flush_done(&tree, failed.then(|| shared.env.now()));
+                shared.jobs.flush_done(&job, failed.then(|| shared.env.now()));
                 space::ask(shared).await;
                 shared.job_ended.raise();
                 // A writer may wait for a budget that no seal would free any more.
@@ -108,6 +98,23 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
             }
         }
     }
+}
+
+/// Tells of a failed flush. Returns whether it is tried again. What failed together is tried again
+/// one by one, whatever the error: it may be that of one tree.
+fn flush_failed<E: Env>(shared: &Shared<E>, job: &FlushJob, error: &Error) -> bool {
+    let mut again = job.is_packed();
+    for (tree, _) in job.members() {
+        let tries = shared.jobs.flush_tries(tree.id);
+        again |= report(shared, tree, (error, tries));
+        if !again {
+            tree.fail(error.clone());
+            shared.jobs.add_failed(tree);
+            // Whoever waits for what it holds is told.
+            shared.wake_writers();
+        }
+    }
+    again
 }
 
 async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {

@@ -186,7 +186,12 @@ impl BlockCache {
 
     /// Drops every part of a file.
     pub fn purge_file(&self, file: FileNumber) {
-        let range = PartKey { file, offset: 0 }..=PartKey { file, offset: u64::MAX };
+        self.purge(file, (0, u64::MAX));
+    }
+
+    /// Drops what begins in a range of a file, both ends included.
+    pub fn purge(&self, file: FileNumber, (from, to): (u64, u64)) {
+        let range = PartKey { file, offset: from }..=PartKey { file, offset: to };
         let doomed: Vec<PartKey> =
             self.books.0.lock().keys.range(range).map(|(key, _)| *key).collect();
         for key in doomed {

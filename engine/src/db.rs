@@ -254,7 +254,13 @@ impl<E: Env> Db<E> {
         shared.manifest.commit(vec![edit], Some(install)).await?;
         drop(undo);
         // The queue's leader gives the memory back; where it refuses, the database is closed.
-        drop(queue::submit(shared, Request::Seal { trees: Vec::new(), overridden: false }).await);
+        drop(
+            queue::submit(
+                shared,
+                Request::Seal { trees: Vec::new(), overridden: false, pack: false },
+            )
+            .await,
+        );
         // Writers of the tenant that wait in line are told.
         shared.budget.wake_all();
         gc::collect_or_later(shared).await;

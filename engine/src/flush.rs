@@ -1,4 +1,5 @@
-//! A flush: one immutable memtable becomes one L0 table by one edit.
+//! A flush: an immutable memtable becomes an L0 table by one edit; several become as many tables of
+//! one file, by one group of edits.
 //!
 //! Order on disk: WAL durable through the memtable's last number, table synced, its directory
 //! synced, edit synced, version installed, memory and WAL released. Without the first step half of
@@ -14,6 +15,7 @@ use crate::env::{Env, File, IoClass, Work};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::gc;
+use crate::jobs::FlushJob;
 use crate::layout::branch_of;
 use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
@@ -21,7 +23,7 @@ use crate::options::Layout;
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
-use crate::types::{Entry, FileNumber, TableId};
+use crate::types::{Entry, FileNumber, Nanos, TableId, to_u64};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Tree;
@@ -29,13 +31,53 @@ use crate::write::queue;
 
 const CHUNK_BYTES: u64 = 128 * 1024;
 
-/// A table on its way to disk, written in chunks.
-pub(crate) struct TableWriter<E: Env> {
+/// A file on its way to disk, to hold one table or several, written in chunks.
+pub(crate) struct TableFile<E: Env> {
     file: E::File,
     number: FileNumber,
-    builder: TableBuilder,
+    /// Bytes of the tables that ended.
+    bytes: u64,
+    /// What ended and is not written.
+    pending: Vec<u8>,
     class: IoClass,
     env: E,
+}
+
+impl<E: Env> TableFile<E> {
+    async fn create(
+        shared: &Shared<E>,
+        class: IoClass,
+        begun: &mut Vec<FileNumber>,
+    ) -> Result<Self> {
+        let number = shared.new_file_number();
+        begun.push(number);
+        let file = shared.env.create(&table_path(&shared.dir, number)).await?;
+        let env = shared.env.clone();
+        Ok(Self { file, number, bytes: 0, pending: Vec::new(), class, env })
+    }
+
+    async fn append(&mut self, chunk: Vec<u8>) -> Result<()> {
+        if self.pending.is_empty() {
+            return self.file.append(&chunk, self.class).await;
+        }
+        self.pending.extend_from_slice(&chunk);
+        let pending = core::mem::take(&mut self.pending);
+        self.file.append(&pending, self.class).await
+    }
+
+    /// Writes what is left and syncs the file; its name is not durable yet.
+    async fn sync(self) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.file.append(&self.pending, self.class).await?;
+        }
+        self.file.sync_all(self.class).await
+    }
+}
+
+/// A table on its way to disk, behind those that its file holds.
+pub(crate) struct TableWriter<E: Env> {
+    file: TableFile<E>,
+    builder: TableBuilder,
 }
 
 impl<E: Env> TableWriter<E> {
@@ -46,21 +88,23 @@ impl<E: Env> TableWriter<E> {
         class: IoClass,
         begun: &mut Vec<FileNumber>,
     ) -> Result<Self> {
-        let number = shared.new_file_number();
-        begun.push(number);
-        let file = shared.env.create(&table_path(&shared.dir, number)).await?;
-        let builder = TableBuilder::new(tree.id, shared.table_format(tree));
-        Ok(Self { file, number, builder, class, env: shared.env.clone() })
+        Ok(Self::behind(TableFile::create(shared, class, begun).await?, shared, tree))
+    }
+
+    /// Begins a table behind those that a file holds.
+    fn behind(file: TableFile<E>, shared: &Shared<E>, tree: &Tree) -> Self {
+        Self { file, builder: TableBuilder::new(tree.id, shared.table_format(tree)) }
     }
 
     /// Adds an entry, in internal order.
     pub(crate) async fn add(&mut self, entry: &Entry) -> Result<()> {
         self.builder.add(entry)?;
         let compressed = self.builder.take_compressed_bytes();
-        charge_compression(&self.env, compressed);
-        if self.builder.finished_bytes() >= CHUNK_BYTES {
+        charge_compression(&self.file.env, compressed);
+        let bytes = self.builder.finished_bytes() + to_u64(self.file.pending.len());
+        if bytes >= CHUNK_BYTES && self.builder.finished_bytes() > 0 {
             let chunk = self.builder.take_output();
-            self.file.append(&chunk, self.class).await?;
+            self.file.append(chunk).await?;
         }
         Ok(())
     }
@@ -70,14 +114,25 @@ impl<E: Env> TableWriter<E> {
         self.builder.estimated_bytes()
     }
 
+    /// Ends the table; another one may come behind it in its file.
+    async fn end(self) -> Result<(TableMeta, TableFile<E>)> {
+        let Self { mut file, builder } = self;
+        let finished = builder.finish()?;
+        charge_compression(&file.env, finished.compressed_bytes);
+        let table = finished.meta(TableId { file: file.number, offset: file.bytes });
+        file.bytes += table.bytes;
+        file.pending.extend_from_slice(&finished.rest);
+        if to_u64(file.pending.len()) >= CHUNK_BYTES {
+            file.append(Vec::new()).await?;
+        }
+        Ok((table, file))
+    }
+
     /// Writes what is left and syncs the file; its name is not durable yet.
     pub(crate) async fn finish(self) -> Result<TableMeta> {
-        let Self { file, number, builder, class, env } = self;
-        let finished = builder.finish()?;
-        charge_compression(&env, finished.compressed_bytes);
-        file.append(&finished.rest, class).await?;
-        file.sync_all(class).await?;
-        Ok(finished.meta(TableId { file: number, offset: 0 }))
+        let (table, file) = self.end().await?;
+        file.sync().await?;
+        Ok(table)
     }
 }
 
@@ -106,39 +161,98 @@ pub(crate) fn is_gone<E: Env>(shared: &Shared<E>, key: &[u8]) -> Result<bool> {
     shared.set.is_gone(branch).map_err(fault)
 }
 
-/// Flushes a tree's oldest immutable memtable. Nothing happens where there is none, or
-/// where a flush of the tree failed for good.
+/// One memtable of a flush, and its table once it is written.
+#[derive(Debug)]
+struct Part {
+    tree: Arc<Tree>,
+    memtable: Arc<Memtable>,
+    /// `None` as well where nothing was left to write.
+    table: Option<TableMeta>,
+}
+
+/// The memtables of a job, each tree's oldest first. A tree whose flush failed for good has none.
+fn parts_of(job: &FlushJob) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for (tree, count) in job.members().filter(|(tree, _)| tree.failure().is_none()) {
+        let view = tree.view();
+        parts.extend(view.immutables.iter().rev().take(count).map(|memtable| Part {
+            tree: Arc::clone(tree),
+            memtable: Arc::clone(memtable),
+            table: None,
+        }));
+    }
+    parts
+}
+
+/// Flushes the oldest immutable memtables of trees, together or not at all. Nothing happens where
+/// there is none, or where a flush of the tree failed for good.
 ///
 /// # Errors
 ///
-/// The world's. The memtable stays and is flushed later; a table that was begun is removed at the
+/// The world's. The memtables stay and are flushed later; a table that was begun is removed at the
 /// next open, since a failed edit that names it may still come back.
-pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Result<()> {
-    if tree.failure().is_some() {
+pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, job: &FlushJob) -> Result<()> {
+    let mut parts = parts_of(job);
+    let Some(last_seq) = parts.iter().map(|part| part.memtable.max_seq()).max() else {
         return Ok(());
-    }
-    let Some(memtable) = tree.view().immutables.last().cloned() else { return Ok(()) };
+    };
     let start_ns = shared.env.now();
-    shared.emit(&Event::FlushBegin { tree: tree.id, bytes: memtable.bytes() });
-    queue::sync_through(shared, memtable.max_seq()).await?;
+    for part in &parts {
+        shared.emit(&Event::FlushBegin { tree: part.tree.id, bytes: part.memtable.bytes() });
+    }
+    queue::sync_through(shared, last_seq).await?;
     let mut begun = Vec::new();
-    let table = match write_table(shared, tree, &memtable, &mut begun).await {
-        Ok(table) => table,
+    let pack = match write_tables(shared, &mut parts, &mut begun).await {
+        Ok(pack) => pack,
         Err(error) => {
             remove_begun(shared, &begun).await;
             return Err(error);
         }
     };
-    let edit = Edit::Flush {
-        owners: vec![tree.id],
-        flushed_upto: memtable.max_seq(),
-        table: table.clone(),
+    let flush = |part: &Part| Edit::Flush {
+        owners: vec![part.tree.id],
+        flushed_upto: part.memtable.max_seq(),
+        table: part.table.clone(),
     };
-    let installed = Arc::new(Mutex::new(Installed::default()));
+    let mut edits: Vec<Edit> = parts.iter().map(flush).collect();
+    if let Some((file, bytes)) = pack {
+        edits.push(Edit::Pack { file, bytes });
+        // Before a table of it can leave its tree again.
+        let tables = parts.iter().filter_map(|part| part.table.as_ref());
+        shared.set.packs().add(file, bytes, tables);
+    }
+    let parts = Arc::new(parts);
+    let installed = Arc::new(Mutex::new(Vec::new()));
     let history = (Arc::clone(&shared.budget), shared.options.memtable_history_bytes);
-    let install = install(&edit, tree, &memtable, (&installed, history));
-    shared.manifest.commit(vec![edit], Some(install)).await?;
+    let install = install(&parts, &installed, history);
+    if let Err(error) = shared.manifest.commit(edits, Some(install)).await {
+        if let Some((file, _)) = pack {
+            shared.set.packs().forget(file);
+        }
+        return Err(error);
+    }
+    shared.jobs.flush_installed(job);
+    shared.counters.flush_job_count.add(1);
+    shared.counters.pack_count.add(u64::from(pack.is_some()));
     let installed = core::mem::take(&mut *installed.lock());
+    for (part, installed) in parts.iter().zip(installed) {
+        settle(shared, part, installed, (pack.is_some(), start_ns));
+    }
+    drop(parts);
+    queue::seal_victims(shared).await;
+    gc::reclaim_log(shared).await;
+    queue::seal_pinning(shared).await;
+    Ok(())
+}
+
+/// Gives back what a memtable held, now that its table is installed, and tells of it.
+fn settle<E: Env>(
+    shared: &Shared<E>,
+    part: &Part,
+    installed: Installed,
+    (packed, start_ns): (bool, Nanos),
+) {
+    let Part { tree, memtable, table } = part;
     if installed.released {
         shared.log.unpin(memtable.anchor_segment());
         shared.pressure.on_flushed(tree, memtable.bytes());
@@ -152,20 +266,16 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         shared.garbage.lock().push(orphan);
         shared.tick.raise();
     }
-    let bytes = table.as_ref().map_or(0, |t| t.bytes);
     shared.counters.flush_count.add(1);
-    shared.counters.flush_bytes.add(bytes);
+    shared.counters.flush_bytes.add(table.as_ref().map_or(0, |t| t.bytes));
+    shared.counters.packed_table_count.add(u64::from(packed && table.is_some()));
     tree.released.raise();
     shared.emit(&Event::FlushEnd {
         tree: tree.id,
-        table: table.map(|t| (t.id, t.bytes)),
+        table: table.as_ref().map(|t| (t.id, t.bytes)),
         elapsed_ns: shared.env.now().saturating_sub(start_ns),
     });
     shared.schedule_compaction(tree, 0);
-    queue::seal_victims(shared).await;
-    gc::reclaim_log(shared).await;
-    queue::seal_pinning(shared).await;
-    Ok(())
 }
 
 /// What installing a flush came to.
@@ -181,41 +291,42 @@ struct Installed {
     orphan: Option<Arc<TableMeta>>,
 }
 
-/// Swaps the memtable for its table in one step; it may be kept as history.
+/// Swaps each memtable for its table in one step; it may be kept as history.
 fn install(
-    edit: &Edit,
-    tree: &Arc<Tree>,
-    memtable: &Arc<Memtable>,
-    (installed, (budget, history_max)): (&Arc<Mutex<Installed>>, (Arc<Budget>, u64)),
+    parts: &Arc<Vec<Part>>,
+    installed: &Arc<Mutex<Vec<Installed>>>,
+    (budget, history_max): (Arc<Budget>, u64),
 ) -> Install {
-    let (edit, tree, memtable) = (edit.clone(), Arc::clone(tree), Arc::clone(memtable));
-    let installed = Arc::clone(installed);
-    Box::new(move |_set| {
-        let Edit::Flush { flushed_upto, table, .. } = edit else { return };
-        let table = table.map(Arc::new);
-        let mut outcome = installed.lock();
-        // Drops are installed by the same leader, so this does not change in between.
-        if tree.is_dropped() {
-            outcome.orphan = table;
-            return;
+    let (parts, installed) = (Arc::clone(parts), Arc::clone(installed));
+    let one = move |part: &Part| install_one(part, (&budget, history_max));
+    Box::new(move |_set| installed.lock().extend(parts.iter().map(one)))
+}
+
+fn install_one(part: &Part, (budget, history_max): (&Budget, u64)) -> Installed {
+    let Part { tree, memtable, table } = part;
+    let table = table.clone().map(Arc::new);
+    // Drops are installed by the same leader, so this does not change in between.
+    if tree.is_dropped() {
+        return Installed { orphan: table, ..Installed::default() };
+    }
+    let mut installed = Installed::default();
+    tree.raise_flushed_upto(memtable.max_seq());
+    tree.change(|view| {
+        let before = view.immutables.len();
+        view.immutables.retain(|m| !Arc::ptr_eq(m, memtable));
+        installed.released = view.immutables.len() < before;
+        if installed.released && history_max > 0 {
+            // Charged before anybody can see it, and release it.
+            budget.keep(memtable.bytes());
+            view.history.insert(0, Arc::clone(memtable));
+            installed.kept = true;
+            installed.trimmed_bytes = view.trim_history(history_max);
         }
-        tree.raise_flushed_upto(flushed_upto);
-        tree.change(|view| {
-            let before = view.immutables.len();
-            view.immutables.retain(|m| !Arc::ptr_eq(m, &memtable));
-            outcome.released = view.immutables.len() < before;
-            if outcome.released && history_max > 0 {
-                // Charged before anybody can see it, and release it.
-                budget.keep(memtable.bytes());
-                view.history.insert(0, Arc::clone(&memtable));
-                outcome.kept = true;
-                outcome.trimmed_bytes = view.trim_history(history_max);
-            }
-            if let Some(table) = &table {
-                view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
-            }
-        });
-    })
+        if let Some(table) = &table {
+            view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
+        }
+    });
+    installed
 }
 
 /// Refuses a job whose entries do not add up: its edit must not be written.
@@ -226,12 +337,34 @@ pub(crate) fn check_count(dir: &Path, what: &str, (said, met): (u64, u64)) -> Re
     Err(Error::corruption(dir, 0, format!("{what} should hold {said} entries and has {met}")))
 }
 
+/// Writes the tables of a flush, one behind the other, and makes them durable. Returns the file and
+/// its length where it holds several.
+async fn write_tables<E: Env>(
+    shared: &Shared<E>,
+    parts: &mut [Part],
+    begun: &mut Vec<FileNumber>,
+) -> Result<Option<(FileNumber, u64)>> {
+    let mut file = None;
+    for part in parts.iter_mut() {
+        (part.table, file) = write_table(shared, part, file, begun).await?;
+    }
+    let Some(file) = file else { return Ok(None) };
+    let place = (file.number, file.bytes);
+    file.sync().await?;
+    shared.env.sync_dir(&shared.dir).await?;
+    let count = parts.iter().filter(|part| part.table.is_some()).count();
+    Ok((count > 1).then_some(place))
+}
+
+/// Writes the table of one memtable, behind those that `file` holds; `None` where nothing is left
+/// to write.
 async fn write_table<E: Env>(
     shared: &Shared<E>,
-    tree: &Tree,
-    memtable: &Arc<Memtable>,
+    part: &Part,
+    mut file: Option<TableFile<E>>,
     begun: &mut Vec<FileNumber>,
-) -> Result<Option<TableMeta>> {
+) -> Result<(Option<TableMeta>, Option<TableFile<E>>)> {
+    let Part { tree, memtable, .. } = part;
     let mut retention = Retention::new(shared.snapshot_seqs());
     let mut iter = MemtableIter::new(Arc::clone(memtable));
     let mut writer: Option<TableWriter<E>> = None;
@@ -242,17 +375,20 @@ async fn write_table<E: Env>(
         if retention.judge(&entry) == Verdict::Drop || is_gone(shared, &entry.key)? {
             continue;
         }
-        let writer = match &mut writer {
-            Some(w) => w,
-            None => writer.insert(TableWriter::create(shared, tree, IoClass::Flush, begun).await?),
+        let writer = match (&mut writer, file.take()) {
+            (Some(w), _) => w,
+            (none, Some(file)) => none.insert(TableWriter::behind(file, shared, tree)),
+            (none, None) => {
+                let class = IoClass::Flush;
+                none.insert(TableWriter::create(shared, tree, class, begun).await?)
+            }
         };
         writer.add(&entry).await?;
         written += 1;
     }
     check_count(&shared.dir, "a memtable", (memtable.entries(), read))?;
-    let Some(writer) = writer else { return Ok(None) };
-    let table = writer.finish().await?;
+    let Some(writer) = writer else { return Ok((None, file)) };
+    let (table, file) = writer.end().await?;
     check_count(&shared.dir, "the table of a flush", (written, table.entries))?;
-    shared.env.sync_dir(&shared.dir).await?;
-    Ok(Some(table))
+    Ok((Some(table), Some(file)))
 }

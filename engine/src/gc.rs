@@ -1,7 +1,8 @@
 //! The collector: removes files that nothing reaches, after the edit that freed them is durable.
 //!
 //! What is live is derived from who holds a table (versions, scans, running jobs), never stored. A
-//! removal that fails is tried again, at the latest when the next open finds the orphan.
+//! file that holds several tables goes with the last of them. A removal that fails is tried again,
+//! at the latest when the next open finds the orphan.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::events::Event;
 use crate::shared::Shared;
 use crate::table::table_path;
 use crate::version::edit::Edit;
+use crate::version::packs::Left;
 use crate::wal::segment_path;
 
 /// Removes the tables that left every version and that no scan and no job holds. Where some are
@@ -32,6 +34,14 @@ pub(crate) async fn collect<E: Env>(shared: &Shared<E>) {
         !unreached
     });
     for table in free {
+        if let Left::Tables(trees) = shared.set.packs().release(&table) {
+            shared.space.purge_table(&table);
+            // What is left of a file that is mostly dead is written anew, tree by tree.
+            for tree in trees.into_iter().filter_map(|id| shared.set.tree(id)) {
+                shared.schedule_compaction(&tree, 0);
+            }
+            continue;
+        }
         shared.space.purge_file(table.id.file);
         let path = table_path(&shared.dir, table.id.file);
         match shared.env.remove(&path).await {

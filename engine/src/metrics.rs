@@ -42,8 +42,14 @@ pub struct Counters {
     pub compaction_bytes: Counter,
     /// Bytes appended to manifests.
     pub manifest_bytes: Counter,
-    /// Flushes installed.
+    /// Memtables flushed and installed.
     pub flush_count: Counter,
+    /// Flushes installed; one of them may have written many memtables.
+    pub flush_job_count: Counter,
+    /// Of these, those that wrote a file with several tables.
+    pub pack_count: Counter,
+    /// Tables in such files.
+    pub packed_table_count: Counter,
     /// Compactions installed, trivial moves included.
     pub compaction_count: Counter,
     /// Compactions that only changed the level of tables.
@@ -82,8 +88,14 @@ pub struct Metrics {
     pub compaction_bytes: u64,
     /// Bytes appended to manifests.
     pub manifest_bytes: u64,
-    /// Flushes installed.
+    /// Memtables flushed and installed.
     pub flush_count: u64,
+    /// Flushes installed; one of them may have written many memtables.
+    pub flush_job_count: u64,
+    /// Of these, those that wrote a file with several tables.
+    pub pack_count: u64,
+    /// Tables in such files.
+    pub packed_table_count: u64,
     /// Compactions installed, trivial moves included.
     pub compaction_count: u64,
     /// Compactions that only changed the level of tables.
@@ -146,6 +158,9 @@ impl Counters {
             compaction_bytes: self.compaction_bytes.get(),
             manifest_bytes: self.manifest_bytes.get(),
             flush_count: self.flush_count.get(),
+            flush_job_count: self.flush_job_count.get(),
+            pack_count: self.pack_count.get(),
+            packed_table_count: self.packed_table_count.get(),
             compaction_count: self.compaction_count.get(),
             trivial_move_count: self.trivial_move_count.get(),
             job_failed_count: self.job_failed_count.get(),

@@ -65,6 +65,7 @@ impl Pressure {
             budget_bytes: options.budget_bytes,
             flush_slots: options.flush_slots,
             wal_bytes_max: options.wal_limit_bytes(),
+            pack_bytes: options.pack_target_bytes(),
             ..FlushView::default()
         };
         let policy = flush::build(&options.flush_policy)?;
@@ -214,7 +215,14 @@ impl Pressure {
     }
 
     /// Asks the flush policy whom to seal.
-    pub fn decide(&self, now: Nanos, budget: &Budget, wal: (u64, u64)) -> Victims {
+    /// `jobs` is how many flushes wait or run, where some of them write many memtables.
+    pub fn decide(
+        &self,
+        now: Nanos,
+        budget: &Budget,
+        wal: (u64, u64),
+        jobs: Option<u32>,
+    ) -> Victims {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.draw = splitmix(state.draw);
@@ -225,7 +233,7 @@ impl Pressure {
         state.view.history_bytes = budget.history_bytes();
         (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
         state.view.draw = mix(state.draw);
-        state.view.flush_job_count = state.view.immutable_count;
+        state.view.flush_job_count = jobs.unwrap_or(state.view.immutable_count);
         let FlushDecision { flush, pack, wake_at } = state.policy.decide(&state.view);
         state.view.written_slots.clear();
         state.decision += 1;

@@ -98,6 +98,7 @@ pub(crate) async fn read_versions<E: Env>(
         let what = format!("it names a file with number {highest}, out of range");
         return Err(Error::corruption(&path, 0, what));
     }
+    set.find_packs();
     Ok(Recovered { set, manifest, names, next_file: highest + 1, mentioned })
 }
 
@@ -114,7 +115,8 @@ pub(crate) fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
         | Edit::CreateTenants { .. }
         | Edit::TenantExtractor { .. }
         | Edit::DropTenant { .. }
-        | Edit::WalFloor { .. } => {}
+        | Edit::WalFloor { .. }
+        | Edit::Pack { .. } => {}
     }
 }
 

@@ -36,8 +36,8 @@ pub(crate) enum Request {
     /// An admitted batch.
     Write { ops: Vec<(Arc<Branch>, BatchOp)>, reservation: Reservation, sync: bool, tag: u64 },
     /// These trees' memtables become immutable; `overridden` when the engine and not the policy
-    /// chose.
-    Seal { trees: Vec<Arc<Tree>>, overridden: bool },
+    /// chose, `pack` when they are to be flushed into one file.
+    Seal { trees: Vec<Arc<Tree>>, overridden: bool, pack: bool },
     /// Some of the trees that are to be re-logged are.
     Relog,
     /// Everything acknowledged so far becomes durable.
@@ -202,6 +202,9 @@ impl<E: Env> Shared<E> {
             table_bytes_max: self.options.table_bytes_max,
             ..tree.view().version.facts(tree.id, &[])
         };
+        for table in view.levels.iter_mut().flatten() {
+            table.sparse_file = self.set.packs().is_sparse(table.table.file);
+        }
         tree.age_tombstones(&mut view);
         view
     }
@@ -275,7 +278,7 @@ mod tests {
         let mut listener = shared.job_ended.listen();
         shared.set.apply(&Edit::DropTenant { branch: BranchId(1) }).unwrap();
         shared.dropped.lock().push(Arc::clone(&tree));
-        let seal = Request::Seal { trees: Vec::new(), overridden: false };
+        let seal = Request::Seal { trees: Vec::new(), overridden: false, pack: false };
         env.block_on(queue::submit(&shared, seal)).unwrap();
         assert!(matches!(wish.outcome(), Some(Err(Error::Dropped))));
         let mut cx = Context::from_waker(Waker::noop());

@@ -315,7 +315,7 @@ impl<E: Env> Tenant<E> {
         let Some((tree, _)) = self.branch.places.first() else { return Err(Error::Dropped) };
         let upto = shared.visible_seq();
         let trees = vec![Arc::clone(tree)];
-        queue::submit(shared, Request::Seal { trees, overridden: false }).await?;
+        queue::submit(shared, Request::Seal { trees, overridden: false, pack: false }).await?;
         loop {
             let listener = tree.released.listen();
             shared.check_writable()?;

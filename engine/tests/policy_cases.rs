@@ -237,6 +237,7 @@ impl Runner for CompactionRunner {
                         smallest: Bytes::copy_from_slice(smallest.as_bytes()),
                         largest: Bytes::copy_from_slice(largest.as_bytes()),
                         compacting: line.word(4) == "compacting",
+                        sparse_file: line.word(4) == "sparse",
                     });
                 }
                 other => panic!("unknown line {other:?}"),

@@ -206,8 +206,8 @@ impl SimWorld {
     }
 
     /// Tells the atlas whose a table is.
-    pub fn own_table(&self, path: &str, tree: u64) {
-        self.world.faults.borrow_mut().own_table(path, tree);
+    pub fn own_table(&self, path: &str, extent: (u64, u64), tree: u64) {
+        self.world.faults.borrow_mut().own_table(path, extent, tree);
     }
 
     /// Replaces the fault plan; the default one heals.

@@ -251,6 +251,9 @@ impl Report {
             Edit::CreateTrees { trees } => trees.iter().any(|t| Some(t.0) == home),
             Edit::Flush { owners, .. } => owners.iter().any(|t| Some(t.0) == home),
             Edit::Compact { tree, .. } | Edit::TreeState { tree, .. } => Some(tree.0) == home,
+            Edit::Pack { file, .. } => {
+                found.tables.iter().any(|t| Some(t.tree.0) == home && t.meta.id.file == *file)
+            }
         };
         let mut kept = found.edits.iter().map(|e| concerns(&e.edit));
         self.edits.retain(|_| kept.next().unwrap_or(false));

@@ -212,6 +212,8 @@ pub struct TableFacts {
     pub largest: Bytes,
     /// Whether a running compaction of this tree reads it.
     pub compacting: bool,
+    /// Whether its file holds other tables too and less than half of the file is live.
+    pub sparse_file: bool,
 }
 
 /// One tree's levels, as a compaction policy sees them.

@@ -33,6 +33,8 @@ pub(super) struct Said {
     pub(super) complete: bool,
     /// Files that an edit took out of a tree, or whose tree was dropped.
     pub(super) removed: BTreeSet<FileNumber>,
+    /// Tables of which the same is true; their files may hold others.
+    pub(super) removed_tables: BTreeSet<TableId>,
     /// Branches that an edit dropped.
     pub(super) dropped: BTreeSet<BranchId>,
     /// Names of tenants in other manifests.
@@ -72,6 +74,7 @@ pub(super) async fn read_manifests<E: Env>(env: &E, dir: &Path, names: &[String]
         base: None,
         complete: false,
         removed: BTreeSet::new(),
+        removed_tables: BTreeSet::new(),
         dropped: BTreeSet::new(),
         names: BTreeMap::new(),
         next_file: highest + 1,
@@ -175,16 +178,19 @@ fn apply(path: &Path, edits: &[PlacedEdit], said: &mut Said) -> Option<Error> {
             said.dropped.insert(*branch);
         }
     }
-    let live: BTreeSet<FileNumber> = live_files(&said.set);
-    let files = gone.into_iter().map(|id| id.file);
+    let live = live_tables(&said.set);
+    gone.retain(|id| !live.contains(id));
+    let live: BTreeSet<FileNumber> = live.iter().map(|id| id.file).collect();
+    let files = gone.iter().map(|id| id.file);
     said.removed = files.filter(|file| !live.contains(file)).collect();
+    said.removed_tables = gone;
     None
 }
 
-fn live_files(set: &VersionSet) -> BTreeSet<FileNumber> {
+fn live_tables(set: &VersionSet) -> BTreeSet<TableId> {
     let mut live = BTreeSet::new();
     for tree in set.trees() {
-        live.extend(tree.view().version.tables().map(|(_, t)| t.id.file));
+        live.extend(tree.view().version.tables().map(|(_, t)| t.id));
     }
     live
 }
@@ -203,7 +209,8 @@ fn highest_seq(edit: &Edit) -> SeqNo {
         | Edit::CreateTenants { .. }
         | Edit::DropTenant { .. }
         | Edit::TenantExtractor { .. }
-        | Edit::WalFloor { .. } => 0,
+        | Edit::WalFloor { .. }
+        | Edit::Pack { .. } => 0,
     }
 }
 
@@ -224,6 +231,7 @@ fn take_names(edits: &[PlacedEdit], said: &mut Said) {
             | Edit::Compact { .. }
             | Edit::TenantExtractor { .. }
             | Edit::WalFloor { .. }
+            | Edit::Pack { .. }
             | Edit::TreeState { .. } => {}
         }
     }

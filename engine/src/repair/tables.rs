@@ -192,7 +192,9 @@ impl<E: Env> Survey<'_, E> {
     fn may_adopt(&self, meta: &TableMeta) -> bool {
         let dropped = self.said.dropped.contains(&BranchId(meta.tree.0))
             && self.said.set.layout() == Layout::PerTenant;
-        !dropped && !self.said.removed.contains(&meta.id.file) && meta.tree.0 < ID_MAX
+        let removed = self.said.removed.contains(&meta.id.file)
+            || self.said.removed_tables.contains(&meta.id);
+        !dropped && !removed && meta.tree.0 < ID_MAX
     }
 
     /// Puts tables that no manifest named where they can stand.

@@ -82,6 +82,12 @@ impl<E: Env> TableSpace<E> {
         self.files.purge_file(file);
     }
 
+    /// Forgets a table of a file that stays.
+    pub fn purge_table(&self, table: &TableMeta) {
+        let last = table.id.offset.saturating_add(table.bytes.saturating_sub(1));
+        self.blocks.purge(table.id.file, (table.id.offset, last));
+    }
+
     /// The newest version of `key` in a table with a number up to `seq`, tombstones included.
     ///
     /// # Errors
@@ -395,6 +401,11 @@ impl<E: Env> TableSpace<E> {
         let file = self.file(table.id.file).await?;
         let offset = table.id.offset.saturating_add(span.offset);
         let len = span.bytes.min(2 * BLOCK_BYTES_MAX).saturating_add(TRAILER_BYTES);
+        // What lies beside the table in its file may be another tenant's.
+        if span.offset.saturating_add(len) > table.bytes {
+            let what = "a part of the table would end outside it";
+            return Err(self.damaged(table, wanted, &Damage::new(0, what)));
+        }
         match file.read_at(offset, to_usize(len), class).await {
             Err(Error::Io { kind: io::ErrorKind::UnexpectedEof, .. }) => {
                 let what = format!("the file ends at byte {}, inside the table", file.len());

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use self::table::shared_bytes;
 pub(crate) use self::table::{check_table, overlaps};
 use crate::env::{Env, IoClass};
 use crate::error::{Error, Result};
@@ -188,6 +189,7 @@ pub async fn verify_dir<E: Env>(
     let set = read_manifest(env, dir, &mut out).await;
     let space = Arc::new(TableSpace::new(env.clone(), dir, 0, OPEN_TABLES_MAX));
     let owners = Owners::by_tree(&set.branches());
+    verify_extents(dir, (&set, &owners), &mut out);
     for tree in set.trees() {
         let version = Arc::clone(&tree.view().version);
         let owners = Owners::of(tree.id, &owners);
@@ -209,6 +211,7 @@ pub(crate) async fn verify_open<E: Env>(
     let space = TableSpace::new(shared.env.clone(), &shared.dir, 0, OPEN_TABLES_MAX);
     let space = Arc::new(space);
     let owners = Owners::by_tree(&shared.set.branches());
+    verify_extents(&shared.dir, (&shared.set, &owners), &mut out);
     for tree in shared.set.trees() {
         if shared.is_closing() {
             return Err(Error::Closed);
@@ -287,6 +290,23 @@ fn apply_edits(path: &Path, bytes: &[u8], (set, out): (&VersionSet, &mut VerifyR
     }
     if let Some(error) = damage {
         out.add_loose(Part::Manifest, error);
+    }
+}
+
+/// Tables of one file lie apart: what two of them held would be one tenant's in another's hands.
+fn verify_extents(
+    dir: &Path,
+    (set, owners): (&VersionSet, &BTreeMap<TreeId, Owners>),
+    out: &mut VerifyReport,
+) {
+    let mut extents = BTreeMap::new();
+    for tree in set.trees() {
+        let view = tree.view();
+        extents.extend(view.version.tables().map(|(_, t)| (t.id, (t.bytes, tree.id))));
+    }
+    for (id, tree, what) in shared_bytes(&extents) {
+        let error = Error::corruption(&table_path(dir, id.file), id.offset, what);
+        out.add(Part::Table, error, &Owners::of(tree, owners));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One table, every byte of it: checksums, order, bounds, filter, index and properties.
 
 use core::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::env::{Env, IoClass, Work};
@@ -12,7 +13,7 @@ use crate::table::format::BlockHandle;
 use crate::table::properties::TableProperties;
 use crate::table::reader::blocks_ahead;
 use crate::table::{Need, ReadContext, TableMeta, TableSpace, table_path};
-use crate::types::{Entry, Kind, SeqNo, cmp_internal, to_u64};
+use crate::types::{Entry, Kind, SeqNo, TableId, TreeId, cmp_internal, to_u64};
 
 const READAHEAD_BYTES: u32 = 256 * 1024;
 
@@ -275,4 +276,40 @@ pub(crate) fn overlaps(levels: &[Vec<Arc<TableMeta>>]) -> Vec<(Arc<TableMeta>, S
         }
     }
     out
+}
+
+/// Tables that begin before another one of their file ends, with their tree; from the length and
+/// the tree of each table.
+pub(super) fn shared_bytes(
+    extents: &BTreeMap<TableId, (u64, TreeId)>,
+) -> Vec<(TableId, TreeId, String)> {
+    let mut out = Vec::new();
+    let mut before: Option<(TableId, u64)> = None;
+    for (id, (bytes, tree)) in extents {
+        let end = id.offset.saturating_add(*bytes);
+        match before.filter(|(other, _)| other.file == id.file) {
+            Some((other, its_end)) if its_end > id.offset => {
+                let what = format!("it begins before table {other} ends, at byte {its_end}");
+                out.push((*id, *tree, what));
+                before = Some((other, its_end.max(end)));
+            }
+            Some(_) | None => before = Some((*id, end)),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_share_bytes_of_a_file_are_told() {
+        let table = |file, offset, bytes| (TableId { file, offset }, (bytes, TreeId(bytes)));
+        let apart = [table(1, 0, 10), table(1, 10, 5), table(1, 20, 7), table(2, 5, 8)];
+        assert_eq!(shared_bytes(&apart.into()), []);
+        let shared = [table(1, 0, 30), table(1, 10, 5), table(1, 20, 7), table(1, 30, 8)];
+        let found: Vec<u64> = shared_bytes(&shared.into()).iter().map(|(_, t, _)| t.0).collect();
+        assert_eq!(found, [5, 7]);
+    }
 }

@@ -6,7 +6,7 @@ use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::options::Layout;
 use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
-use crate::types::{BranchId, SEQ_MAX, SeqNo, TableId, TreeId, to_u64};
+use crate::types::{BranchId, FileNumber, SEQ_MAX, SeqNo, TableId, TreeId, to_u64};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +65,13 @@ pub enum Edit {
         /// The oldest segment that is.
         segment: u64,
     },
+    /// A file holds several tables.
+    Pack {
+        /// The file.
+        file: FileNumber,
+        /// Its length.
+        bytes: u64,
+    },
     /// One tree's whole state, when a manifest is begun.
     TreeState {
         /// The tree.
@@ -85,6 +92,7 @@ const COMPACT: u8 = 6;
 const WAL_FLOOR: u8 = 7;
 const TREE_STATE: u8 = 8;
 const TENANT_EXTRACTOR: u8 = 9;
+const PACK: u8 = 10;
 
 impl Edit {
     /// The name of its kind, for people.
@@ -98,6 +106,7 @@ impl Edit {
             Self::Flush { .. } => "flush",
             Self::Compact { .. } => "compact",
             Self::WalFloor { .. } => "wal-floor",
+            Self::Pack { .. } => "pack",
             Self::TreeState { .. } => "tree-state",
         }
     }
@@ -112,7 +121,8 @@ impl Edit {
             | Self::CreateTenants { .. }
             | Self::TenantExtractor { .. }
             | Self::DropTenant { .. }
-            | Self::WalFloor { .. } => None,
+            | Self::WalFloor { .. }
+            | Self::Pack { .. } => None,
         }
     }
 
@@ -171,6 +181,11 @@ impl Edit {
                 out.push(WAL_FLOOR);
                 put_varint(out, *segment);
             }
+            Self::Pack { file, bytes } => {
+                out.push(PACK);
+                put_varint(out, *file);
+                put_varint(out, *bytes);
+            }
             Self::TreeState { tree, flushed_upto, tables } => {
                 out.push(TREE_STATE);
                 put_varint(out, tree.0);
@@ -220,6 +235,7 @@ impl Edit {
                 Self::Compact { tree, removed, added: decode_tables(d)? }
             }
             WAL_FLOOR => Self::WalFloor { segment: d.varint()? },
+            PACK => Self::Pack { file: d.varint()?, bytes: d.varint()? },
             TREE_STATE => {
                 let tree = TreeId(d.varint()?);
                 let flushed_upto = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
@@ -279,6 +295,16 @@ mod tests {
     fn decoded(bytes: &[u8]) -> Option<Edit> {
         let mut d = Decoder::new(bytes);
         Edit::decode(&mut d).filter(|_| d.is_empty())
+    }
+
+    #[test]
+    fn a_pack_edit_is_these_bytes() {
+        let edit = Edit::Pack { file: 7, bytes: 300 };
+        let mut bytes = Vec::new();
+        edit.encode(&mut bytes);
+        assert_eq!(bytes, [10, 7, 0xac, 0x02]);
+        assert_eq!(decoded(&bytes), Some(edit));
+        assert_eq!(decoded(&bytes[..3]), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod edit;
 pub mod lineage;
 pub mod manifest;
+pub mod packs;
 pub mod set;
 pub mod tree;
 
@@ -91,6 +92,7 @@ impl Version {
             smallest: t.smallest.clone(),
             largest: t.largest.clone(),
             compacting: compacting.contains(&t.id),
+            sparse_file: false,
         };
         LevelsView {
             tree,

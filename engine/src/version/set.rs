@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::edit::Edit;
+use super::packs::Packs;
 use super::tree::{Branch, Tree};
 use crate::layout::{self, Place};
 use crate::options::Layout;
@@ -28,6 +29,7 @@ struct State {
 #[derive(Debug)]
 pub struct VersionSet {
     state: Mutex<State>,
+    packs: Packs,
 }
 
 /// What an edit took away: for the collector and for those who account memory.
@@ -57,6 +59,7 @@ impl VersionSet {
                 branches: BTreeMap::new(),
                 tenants: BTreeMap::new(),
             }),
+            packs: Packs::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl VersionSet {
                 }
             }
             Edit::WalFloor { segment } => state.wal_floor = state.wal_floor.max(*segment),
+            Edit::Pack { file, bytes } => self.packs.add(*file, *bytes, []),
             Edit::TreeState { tree, flushed_upto, tables } => {
                 let tree =
                     state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
@@ -161,16 +165,31 @@ impl VersionSet {
                 edits.push(Edit::TenantExtractor { branch: branch.id, extractor: own });
             }
         }
+        let mut files = BTreeSet::new();
         for tree in state.trees.values() {
             let view = tree.view();
             let tables: Vec<_> =
                 view.version.tables().map(|(l, t)| (l, TableMeta::clone(t))).collect();
             if !tables.is_empty() || tree.flushed_upto() > 0 {
                 let flushed_upto = tree.flushed_upto();
+                files.extend(tables.iter().map(|(_, t)| t.id.file));
                 edits.push(Edit::TreeState { tree: tree.id, flushed_upto, tables });
             }
         }
+        let packs = self.packs.lengths().into_iter().filter(|(file, _)| files.contains(file));
+        edits.extend(packs.map(|(file, bytes)| Edit::Pack { file, bytes }));
         edits
+    }
+
+    /// Finds the files that hold several tables, once what an open read is applied.
+    pub fn find_packs(&self) {
+        let views: Vec<_> = self.trees().iter().map(|tree| tree.view()).collect();
+        self.packs.find(views.iter().map(|view| &*view.version));
+    }
+
+    /// The files that hold several tables.
+    pub fn packs(&self) -> &Packs {
+        &self.packs
     }
 
     /// The layout of the database.

@@ -12,6 +12,9 @@
 //! the limit, and when a flush ended. Writers that outrun the flushes are held by
 //! `wal_bytes_stop`, one segment above the limit or less where a bound is wanted.
 //!
+//! Where flushes are packed, as many are sealed at once as a packed flush should have bytes, while
+//! fewer than `2 x flush_slots` flushes wait or run.
+//!
 //! With `wal_seal_serial` off, the end of a segment seals every tree that pins the oldest one.
 //!
 //! # Source
@@ -23,6 +26,7 @@
 use std::sync::Arc;
 
 use crate::env::Env;
+use crate::memtable::Memtable;
 use crate::shared::Shared;
 use crate::types::to_usize;
 use crate::version::tree::Tree;
@@ -42,19 +46,35 @@ pub(crate) fn victims<E: Env>(shared: &Shared<E>, at_roll: bool) -> Vec<Arc<Tree
     let pinning = shared.pressure.pinning(over);
     // What pins them and takes no writes any more waits for its flush, or is in it.
     let waiting = shared.log.pin_count(over).saturating_sub(pinning.len());
-    let mut flushed = shared.pressure.without_relogged(pinning);
-    flushed.truncate(room(shared).saturating_sub(waiting));
-    flushed
+    a_few(shared, shared.pressure.without_relogged(pinning), waiting)
 }
 
 /// Which trees the engine seals where a writer waits for the log, and nothing is being flushed.
 pub(crate) fn overridden<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
     let pinning = shared.pressure.pinning(shared.log.oldest());
-    let mut pinning = shared.pressure.without_relogged(pinning);
-    if shared.options.wal_seal_serial {
-        pinning.truncate(room(shared));
+    let pinning = shared.pressure.without_relogged(pinning);
+    if shared.options.wal_seal_serial { a_few(shared, pinning, 0) } else { pinning }
+}
+
+/// The first of these trees that can be flushed beside `waiting` memtables that pin the log too.
+fn a_few<E: Env>(shared: &Shared<E>, mut trees: Vec<Arc<Tree>>, waiting: usize) -> Vec<Arc<Tree>> {
+    let pack_bytes = shared.options.pack_target_bytes();
+    let Some(jobs) = shared.jobs.flush_job_count(pack_bytes) else {
+        trees.truncate(room(shared).saturating_sub(waiting));
+        return trees;
+    };
+    if to_usize(u64::from(jobs)) >= room(shared) {
+        return Vec::new();
     }
-    pinning
+    let mut bytes = 0;
+    let mut more = |tree: &Arc<Tree>| {
+        let before = bytes;
+        bytes += tree.with_memtable(Memtable::bytes).unwrap_or(0);
+        before < pack_bytes
+    };
+    let count = trees.iter().map_while(|tree| more(tree).then_some(())).count();
+    trees.truncate(count.max(1));
+    trees
 }
 
 fn room<E: Env>(shared: &Shared<E>) -> usize {

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::group::Work;
 use crate::memtable::Memtable;
+use crate::pressure::Victims;
 use crate::shared::{Request, Shared};
 use crate::types::{SEQ_MAX, SeqNo, to_u64};
 use crate::version::tree::{Tree, TreeView};
@@ -88,13 +89,15 @@ impl<E: Env> Work for Leader<'_, E> {
     async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
         release_dropped(self.shared);
         match items.first() {
-            Some(Request::Seal { trees, overridden }) => {
-                for tree in trees {
-                    if *overridden {
+            Some(Request::Seal { trees, overridden, pack }) => {
+                if *overridden {
+                    for tree in trees {
                         self.shared.counters.policy_override_count.add(1);
                         self.shared.emit(&Event::PolicyOverride { tree: tree.id });
+                        seal(self.shared, core::slice::from_ref(tree), *pack);
                     }
-                    seal(self.shared, tree);
+                } else {
+                    seal(self.shared, trees, *pack);
                 }
                 vec![Ok(self.shared.visible_seq())]
             }
@@ -151,9 +154,7 @@ impl<E: Env> Leader<'_, E> {
         shared.published.store(last_seq, Ordering::Release);
         taken.unpublished = None;
         drop(taken);
-        for tree in &full {
-            seal(shared, tree);
-        }
+        seal(shared, &full, false);
         ask_flush_policy(shared);
         look_after_waiting(shared, log_before);
         let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
@@ -321,9 +322,7 @@ impl<E: Env> Leader<'_, E> {
             segments::begin_next(shared, writer).await?;
         }
         relog::plan(shared);
-        for tree in log_limit::victims(shared, true) {
-            seal(shared, &tree);
-        }
+        seal(shared, &log_limit::victims(shared, true), false);
         Ok(())
     }
 }
@@ -373,31 +372,36 @@ fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<M
     memtable
 }
 
-/// The tree's memtable becomes immutable and waits for its flush; an empty one seals nothing. Only
-/// the queue's leader may call this.
-fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
-    let mut sealed = None;
-    tree.change(|view| {
-        if let Some(memtable) = view.memtable.take() {
-            let bytes = memtable.bytes();
-            view.immutables.insert(0, memtable);
-            sealed = Some((bytes, view.trim_history(shared.options.memtable_history_bytes)));
+/// The trees' memtables become immutable and wait for their flushes, into one file where `pack` is
+/// true; an empty one seals nothing. Only the queue's leader may call this.
+fn seal<E: Env>(shared: &Shared<E>, trees: &[Arc<Tree>], pack: bool) {
+    let mut flushes = Vec::new();
+    for tree in trees {
+        let mut sealed = None;
+        tree.change(|view| {
+            if let Some(memtable) = view.memtable.take() {
+                let bytes = memtable.bytes();
+                view.immutables.insert(0, memtable);
+                sealed = Some((bytes, view.trim_history(shared.options.memtable_history_bytes)));
+            }
+        });
+        if let Some((bytes, trimmed_bytes)) = sealed {
+            shared.budget.seal(bytes);
+            shared.budget.release_history(trimmed_bytes);
+            shared.pressure.on_seal(tree, shared.env.now());
+            shared.emit(&Event::Sealed { tree: tree.id, bytes });
+            flushes.push((Arc::clone(tree), bytes));
         }
-    });
-    if let Some((bytes, trimmed_bytes)) = sealed {
-        shared.budget.seal(bytes);
-        shared.budget.release_history(trimmed_bytes);
-        shared.pressure.on_seal(tree, shared.env.now());
-        shared.emit(&Event::Sealed { tree: tree.id, bytes });
-        shared.jobs.add_flush(tree);
     }
+    // At once: a worker that looked in between would not see which of them it can flush together.
+    shared.jobs.add_flushes(&flushes, pack);
 }
 
 /// Asks the flush policy and seals whom it names. Only the queue's leader may call this.
 fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
-    for tree in flush_victims(shared) {
-        seal(shared, &tree);
-    }
+    let victims = victims(shared);
+    seal(shared, &victims.flush, false);
+    seal(shared, &victims.pack, true);
 }
 
 /// What a group that was written brings about beside the flush policy's choice. `log_before`: bytes
@@ -405,9 +409,7 @@ fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
 fn look_after_waiting<E: Env>(shared: &Shared<E>, log_before: u64) {
     // Above the limit already, the answer changes only with a flush or a segment.
     if log_before <= shared.options.wal_limit_bytes() {
-        for tree in log_limit::victims(shared, false) {
-            seal(shared, &tree);
-        }
+        seal(shared, &log_limit::victims(shared, false), false);
     }
     // A writer may have begun to wait while nothing could be flushed, as all was reserved.
     if shared.budget.has_waiters() && shared.jobs.flush_count() == 0 {
@@ -420,27 +422,30 @@ pub(crate) async fn seal_pinning<E: Env>(shared: &Shared<E>) {
     let trees = log_limit::victims(shared, false);
     if !trees.is_empty() {
         // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
-        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+        drop(submit(shared, Request::Seal { trees, overridden: false, pack: false }).await);
     }
 }
 
 /// Seals whom the flush policy names now.
 pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
-    let trees = flush_victims(shared);
-    if !trees.is_empty() {
-        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
-        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
+    let victims = victims(shared);
+    for (trees, pack) in [(victims.flush, false), (victims.pack, true)] {
+        if !trees.is_empty() {
+            // Where the queue refuses, the database closes or is read-only: nothing is to be
+            // sealed.
+            drop(submit(shared, Request::Seal { trees, overridden: false, pack }).await);
+        }
     }
 }
 
 /// Whom the flush policy names now.
-fn flush_victims<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
+fn victims<E: Env>(shared: &Shared<E>) -> Victims {
     let wal = (shared.log.bytes(), shared.log.oldest());
-    let mut victims = shared.pressure.decide(shared.env.now(), &shared.budget, wal);
+    let jobs = shared.jobs.flush_job_count(shared.options.pack_target_bytes());
+    let victims = shared.pressure.decide(shared.env.now(), &shared.budget, wal, jobs);
     if victims.looked > 0 {
         shared.env.charge(CpuWork::Decide(victims.looked));
         shared.tick.raise();
     }
-    victims.flush.append(&mut victims.pack);
-    victims.flush
+    victims
 }

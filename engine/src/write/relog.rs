@@ -71,8 +71,8 @@ pub(crate) fn plan<E: Env>(shared: &Shared<E>) {
 
 /// The smallest of these trees that together are within some bytes.
 fn choose(trees: &[Arc<Tree>], bytes_max: u64) -> BTreeSet<TreeId> {
-    let sized = |tree: &Arc<Tree>| Some((tree.with_memtable(log_bytes)?, tree.id));
-    let mut sizes: Vec<(u64, TreeId)> = trees.iter().filter_map(sized).collect();
+    let of_tree = |tree: &Arc<Tree>| Some((tree.with_memtable(log_bytes)?, tree.id));
+    let mut sizes: Vec<(u64, TreeId)> = trees.iter().filter_map(of_tree).collect();
     sizes.sort_unstable();
     let mut sum = 0;
     let within = |(bytes, _): &(u64, TreeId)| {

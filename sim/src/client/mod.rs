@@ -13,7 +13,7 @@ use bytes::Bytes;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
 use forebay_engine::options::TenantOptions;
-use forebay_engine::types::{Nanos, SeqNo};
+use forebay_engine::types::{Nanos, SeqNo, TableId};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
 use crate::bugs::Bug;
@@ -53,7 +53,7 @@ pub struct Board {
     /// Errors that need a fault as their cause: what was done, to which tree, and the error.
     pub errors: Vec<(String, Option<u64>, Error)>,
     /// Tables that flushes made, with their trees, of which the atlas was not told yet.
-    pub tables: Vec<(u64, u64)>,
+    pub tables: Vec<(TableId, u64, u64)>,
     /// The database takes no writes, or a part of it, until it is opened again.
     pub reopen: bool,
     /// The disk is made full, or was a moment ago.
@@ -120,7 +120,10 @@ impl Listener for Shared {
             }
             Event::FlushEnd { tree, table, .. } => {
                 board.mark("flush");
-                board.tables.extend(table.map(|(id, _)| (id.file, tree.0)));
+                board.tables.extend(table.map(|(id, bytes)| (id, bytes, tree.0)));
+                if table.is_some_and(|(id, _)| id.offset > 0) {
+                    board.mark("packed-flush");
+                }
             }
             Event::CompactionEnd { .. } => board.mark("compaction"),
             Event::JobFailed { .. } => board.mark("job-failed"),

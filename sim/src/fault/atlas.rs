@@ -58,8 +58,9 @@ pub struct Damage {
 pub struct Atlas {
     damage: Vec<Damage>,
     files: BTreeSet<String>,
-    /// The tree of a table, as the engine said when it made it, or as the first error told.
-    owners: BTreeMap<String, u64>,
+    /// The trees of a file's tables, each with the table's first byte and the one behind its last, as
+    /// the engine said when it made them, or as the first error told.
+    owners: BTreeMap<String, Vec<((u64, u64), u64)>>,
 }
 
 impl Atlas {
@@ -115,9 +116,27 @@ impl Atlas {
         }
     }
 
-    /// A table belongs to this tree.
-    pub fn own(&mut self, path: &str, tree: u64) {
-        self.owners.insert(path.to_owned(), tree);
+    /// These bytes of a file, first and behind the last, are a table of this tree.
+    pub fn own(&mut self, path: &str, extent: (u64, u64), tree: u64) {
+        self.owners.entry(path.to_owned()).or_default().push((extent, tree));
+    }
+
+    /// Whether damage of a file lies in a table of this tree, or nobody knows where it lies.
+    fn reaches(&mut self, path: &str, tree: u64) -> bool {
+        let owners = self.owners.entry(path.to_owned()).or_default();
+        if owners.is_empty() {
+            owners.push(((0, u64::MAX), tree));
+        }
+        let mut hits = self.damage.iter().filter(|damage| damage.path == path).peekable();
+        let is_own = |(from, to): (u64, u64)| {
+            let touched =
+                |((start, end), of): &((u64, u64), u64)| *of == tree && *start < to && from < *end;
+            owners.iter().any(touched)
+        };
+        if hits.peek().is_none() {
+            return is_own((0, u64::MAX));
+        }
+        hits.any(|damage| is_own(damage.bytes))
     }
 
     /// Whether damage of this file excuses the failure of a request to this tree. A table of
@@ -128,9 +147,7 @@ impl Atlas {
             return false;
         }
         match (FileKind::of(path), tree) {
-            (FileKind::Table, Some(tree)) => {
-                *self.owners.entry(path.to_owned()).or_insert(tree) == tree
-            }
+            (FileKind::Table, Some(tree)) => self.reaches(path, tree),
             (FileKind::Table | FileKind::Wal | FileKind::Manifest | FileKind::Other, _) => true,
         }
     }
@@ -157,6 +174,16 @@ mod tests {
         let mut atlas = hit("/db/000004.wal");
         assert!(atlas.excuses("/db/000004.wal", Some(1)) && atlas.is_shared_hit());
         assert!(atlas.excuses("/db/000004.wal", Some(2)));
+    }
+
+    #[test]
+    fn damage_in_a_file_of_many_tables_excuses_the_tree_whose_table_it_hit() {
+        let mut atlas = hit("/db/000004.sst");
+        for (n, tree) in (0..).zip([7, 8, 7, 9]) {
+            atlas.own("/db/000004.sst", (n * 3, n * 3 + 3), tree);
+        }
+        let excused = [6, 7, 8, 9].map(|tree| atlas.excuses("/db/000004.sst", Some(tree)));
+        assert_eq!(excused, [false, false, true, false]);
     }
 
     #[test]

@@ -264,9 +264,9 @@ impl Faults {
         self.atlas.renamed(from, to);
     }
 
-    /// A table belongs to this tree.
-    pub fn own_table(&mut self, path: &str, tree: u64) {
-        self.atlas.own(path, tree);
+    /// These bytes of a file, first and behind the last, are a table of this tree.
+    pub fn own_table(&mut self, path: &str, extent: (u64, u64), tree: u64) {
+        self.atlas.own(path, extent, tree);
     }
 
     /// Whether damage of this file excuses the failure of a request to this tree.

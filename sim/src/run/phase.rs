@@ -143,8 +143,9 @@ impl Run {
         fired: u64,
     ) -> Checked {
         let mut board = self.board.lock();
-        for (file, tree) in core::mem::take(&mut board.tables) {
-            self.sim.own_table(&format!("{DIR}/{file:06}.sst"), tree);
+        for (table, bytes, tree) in core::mem::take(&mut board.tables) {
+            let extent = (table.offset, table.offset.saturating_add(bytes));
+            self.sim.own_table(&format!("{DIR}/{:06}.sst", table.file), extent, tree);
         }
         let excused = self.sim.env().excuses(error, tree);
         if c6_excused(&mut board.counts, excused) {

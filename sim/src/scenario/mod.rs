@@ -264,6 +264,7 @@ impl Scenario {
         let extra = stream("scenario.history").history_and_log_options(&scenario);
         scenario.options.extend(extra);
         stream("scenario.relog").relog(&mut scenario);
+        scenario.options.extend(stream("scenario.packed").packed_options());
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
@@ -488,6 +489,14 @@ impl Draw {
         ];
         let set = set.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         (set, budget >> 3)
+    }
+
+    /// Half of all seeds flush many trees into one file, of sizes that the smallest budget allows.
+    fn packed_options(&mut self) -> Vec<(String, String)> {
+        let packed = self.percent(50);
+        let bytes: u64 = self.pick(&[0, 1024, 2048, 4096], 0);
+        let options = [("packed_flush", packed.to_string()), ("pack_bytes", bytes.to_string())];
+        options.map(|(key, value)| (key.to_owned(), value)).to_vec()
     }
 
     fn compaction_options(&mut self) -> Vec<(String, String)> {

@@ -8,6 +8,7 @@ mod lazy_leveled;
 mod leveled;
 pub mod manual;
 mod shape;
+mod sparse;
 mod tiered;
 mod tombstones;
 
@@ -64,7 +65,7 @@ pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
 /// `InvalidArgument` for an unknown name or parameter, naming those there are, or for a value out
 /// of its bounds. Nothing was changed.
 pub fn build(spec: &PolicySpec) -> Result<Box<dyn CompactionPolicy>> {
-    policy::build("compaction", LIST, spec)
+    Ok(Box::new(sparse::Unpacking::new(policy::build("compaction", LIST, spec)?)))
 }
 
 /// Bytes of a plan's inputs.

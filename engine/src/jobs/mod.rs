@@ -1,10 +1,15 @@
 //! What background work waits to be done: the queue between those who cause it and those who do it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod flushes;
+
+use core::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(crate) use self::flushes::FlushJob;
+use self::flushes::FlushQueue;
 use crate::error::{Error, Result};
 use crate::policy::compaction::manual::KeyRange;
 use crate::signal::Signal;
@@ -16,23 +21,19 @@ use crate::version::tree::Tree;
 const RETRY_NS_MIN: Nanos = 10_000_000;
 const RETRY_NS_MAX: Nanos = 5_000_000_000;
 
-#[derive(Debug)]
-struct FlushEntry {
-    tree: Arc<Tree>,
-    not_before: Nanos,
-}
-
 #[derive(Debug, Default)]
 struct State {
-    flushes: VecDeque<FlushEntry>,
-    flushing: BTreeSet<TreeId>,
+    flushes: FlushQueue,
     compactions: BTreeMap<TreeId, (u64, Nanos, Arc<Tree>)>,
+    /// The same of trees that are not being compacted: those that are due by urgency, and those
+    /// that are not known to be due by their time.
+    compaction_ready: BTreeSet<(Reverse<u64>, TreeId)>,
+    compaction_later: BTreeSet<(Nanos, TreeId)>,
     compacting: BTreeSet<TreeId>,
     /// When to ask about trees of which nothing is due, in the order of time and by tree.
     wakes: BTreeMap<(Nanos, TreeId), Arc<Tree>>,
     wake_times: BTreeMap<TreeId, Nanos>,
     manual: BTreeMap<TreeId, (Arc<Tree>, Vec<Arc<ManualCompaction>>)>,
-    flush_failures: BTreeMap<TreeId, u32>,
     compaction_failures: BTreeMap<TreeId, u32>,
     /// Trees whose flush failed for good.
     failed: BTreeMap<TreeId, Arc<Tree>>,
@@ -59,9 +60,9 @@ impl ManualCompaction {
 
 /// What a worker is to do next.
 #[derive(Debug)]
-pub(crate) enum Next {
-    /// This tree's job.
-    Run(Arc<Tree>),
+pub(crate) enum Next<J> {
+    /// This job.
+    Run(J),
     /// Nothing before this time, unless [`Jobs::changed`] is raised.
     Wait(Option<Nanos>),
 }
@@ -75,55 +76,39 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// A tree's oldest immutable memtable is to be flushed; once for each memtable.
-    pub(crate) fn add_flush(&self, tree: &Arc<Tree>) {
-        let mut state = self.state.lock();
-        // Behind a flush that failed it waits as long as that one.
-        let not_before = if state.flush_failures.contains_key(&tree.id) {
-            let of_tree = state.flushes.iter().filter(|e| e.tree.id == tree.id);
-            of_tree.map(|e| e.not_before).max().unwrap_or(0)
-        } else {
-            0
-        };
-        state.flushes.push_back(FlushEntry { tree: Arc::clone(tree), not_before });
-        drop(state);
+    /// The oldest immutable memtable of each of these trees is to be flushed; once for each
+    /// memtable, with its bytes. Where `pack` is true they are to be flushed into one file.
+    pub(crate) fn add_flushes(&self, sealed: &[(Arc<Tree>, u64)], pack: bool) {
+        if !sealed.is_empty() {
+            self.state.lock().flushes.add(sealed, pack);
+            self.changed.raise();
+        }
+    }
+
+    /// The next flush: first sealed, first flushed, one at a time in a tree. Where `pack_bytes` is
+    /// above 0, memtables of other trees join the oldest one in their order until there are so many
+    /// bytes; a tree whose flush failed is flushed alone. It counts as running until
+    /// [`flush_done`](Self::flush_done).
+    pub(crate) fn next_flush(&self, now: Nanos, pack_bytes: u64) -> Next<FlushJob> {
+        self.state.lock().flushes.next(now, pack_bytes)
+    }
+
+    /// What a flush wrote is installed: it counts no more among those that policies see.
+    pub(crate) fn flush_installed(&self, job: &FlushJob) {
+        self.state.lock().flushes.installed(job);
+    }
+
+    /// A flush ended; what a failed one was to write waits at the head of the queue until it is
+    /// tried again, each memtable by itself.
+    pub(crate) fn flush_done(&self, job: &FlushJob, failed_at: Option<Nanos>) {
+        self.state.lock().flushes.done(job, failed_at);
         self.changed.raise();
     }
 
-    /// The next flush: first sealed, first flushed, one at a time in a tree. It counts as running
-    /// until [`flush_done`](Self::flush_done).
-    pub(crate) fn next_flush(&self, now: Nanos) -> Next {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let free = |e: &FlushEntry| !state.flushing.contains(&e.tree.id);
-        if let Some(at) = state.flushes.iter().position(|e| e.not_before <= now && free(e))
-            && let Some(entry) = state.flushes.remove(at)
-        {
-            state.flushing.insert(entry.tree.id);
-            return Next::Run(entry.tree);
-        }
-        let soonest = state.flushes.iter().filter(|e| free(e)).map(|e| e.not_before).min();
-        Next::Wait(soonest)
-    }
-
-    /// A flush ended; a failed one waits at the head of the queue until it is tried again.
-    pub(crate) fn flush_done(&self, tree: &Arc<Tree>, failed_at: Option<Nanos>) {
-        let mut state = self.state.lock();
-        state.flushing.remove(&tree.id);
-        match failed_at {
-            None => {
-                state.flush_failures.remove(&tree.id);
-            }
-            Some(now) => {
-                let not_before = now + backoff(&mut state.flush_failures, tree.id);
-                for entry in state.flushes.iter_mut().filter(|e| e.tree.id == tree.id) {
-                    entry.not_before = not_before;
-                }
-                state.flushes.push_front(FlushEntry { tree: Arc::clone(tree), not_before });
-            }
-        }
-        drop(state);
-        self.changed.raise();
+    /// Flushes that wait or run and have installed nothing yet, where `pack_bytes` or a decision
+    /// lets some of them write many memtables; `None` where each memtable is a flush.
+    pub(crate) fn flush_job_count(&self, pack_bytes: u64) -> Option<u32> {
+        self.state.lock().flushes.job_count(pack_bytes)
     }
 
     /// A flush of a tree failed for good.
@@ -140,10 +125,12 @@ impl Jobs {
     /// that was set before, lest a flush cut the wait after a failure short.
     pub(crate) fn set_compaction(&self, tree: &Arc<Tree>, urgency: u64, not_before: Nanos) {
         let mut state = self.state.lock();
+        state.unindex_compaction(tree.id);
         let before = state.compactions.remove(&tree.id).map_or(0, |(_, at, _)| at);
         if urgency > 0 {
             let not_before = not_before.max(before);
             state.compactions.insert(tree.id, (urgency, not_before, Arc::clone(tree)));
+            state.index_compaction(tree.id);
             drop(state);
             self.changed.raise();
         }
@@ -164,27 +151,34 @@ impl Jobs {
     }
 
     /// The most urgent compaction, one at a time in a tree; equal ones by tree.
-    pub(crate) fn next_compaction(&self, now: Nanos) -> Next {
+    pub(crate) fn next_compaction(&self, now: Nanos) -> Next<Arc<Tree>> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.wake(now);
         let free = |id: &TreeId| !state.compacting.contains(id);
         let wished = state.manual.iter().find(|(id, _)| free(id)).map(|(_, (tree, _))| tree);
         if let Some(tree) = wished.cloned() {
+            state.unindex_compaction(tree.id);
             state.compacting.insert(tree.id);
             return Next::Run(tree);
         }
-        let due = state.compactions.iter().filter(|(id, (_, at, _))| *at <= now && free(id));
-        let best = due.max_by_key(|(id, (urgency, _, _))| (*urgency, core::cmp::Reverse(**id)));
-        if let Some(id) = best.map(|(id, _)| *id)
+        while let Some((at, id)) = state.compaction_later.first().copied()
+            && at <= now
+        {
+            state.compaction_later.pop_first();
+            if let Some((urgency, _, _)) = state.compactions.get(&id) {
+                state.compaction_ready.insert((Reverse(*urgency), id));
+            }
+        }
+        if let Some((_, id)) = state.compaction_ready.pop_first()
             && let Some((_, _, tree)) = state.compactions.remove(&id)
         {
             state.compacting.insert(id);
             return Next::Run(tree);
         }
-        let later = state.compactions.iter().filter(|(id, _)| free(id)).map(|(_, (_, at, _))| *at);
+        let later = state.compaction_later.first().map(|(at, _)| *at);
         let wake_at = state.wakes.first_key_value().map(|((at, _), _)| *at);
-        Next::Wait(later.chain(wake_at).min())
+        Next::Wait(later.into_iter().chain(wake_at).min())
     }
 
     /// Somebody waits for a range of a tree to be merged into the last level.
@@ -220,13 +214,16 @@ impl Jobs {
 
     /// A compaction ended and what is due next is queued: in between the tree is not idle.
     pub(crate) fn compaction_done(&self, tree: TreeId) {
-        self.state.lock().compacting.remove(&tree);
+        let mut state = self.state.lock();
+        state.compacting.remove(&tree);
+        state.index_compaction(tree);
+        drop(state);
         self.changed.raise();
     }
 
     /// How often the tree's flush failed since one was done.
     pub(crate) fn flush_tries(&self, tree: TreeId) -> u32 {
-        self.state.lock().flush_failures.get(&tree).copied().unwrap_or(0)
+        self.state.lock().flushes.tries(tree)
     }
 
     /// How often the tree's compaction failed since one was done.
@@ -234,10 +231,9 @@ impl Jobs {
         self.state.lock().compaction_failures.get(&tree).copied().unwrap_or(0)
     }
 
-    /// Flushes that wait or run.
+    /// Memtables that wait for a flush, and trees of which one runs.
     pub(crate) fn flush_count(&self) -> usize {
-        let state = self.state.lock();
-        state.flushes.len() + state.flushing.len()
+        self.state.lock().flushes.count()
     }
 
     /// Compactions that wait or run.
@@ -249,8 +245,7 @@ impl Jobs {
     /// Whether nothing waits and nothing runs.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.flushes.is_empty()
-            && state.flushing.is_empty()
+        state.flushes.count() == 0
             && state.compactions.is_empty()
             && state.manual.is_empty()
             && state.compacting.is_empty()
@@ -259,14 +254,14 @@ impl Jobs {
     /// A tree is gone: nothing of it waits any more.
     pub(crate) fn remove_tree(&self, tree: TreeId) {
         let mut state = self.state.lock();
-        state.flushes.retain(|e| e.tree.id != tree);
+        state.flushes.forget(tree);
+        state.unindex_compaction(tree);
         state.compactions.remove(&tree);
         state.remove_wake(tree);
         let wishes = state.manual.remove(&tree).map_or_else(Vec::new, |(_, wishes)| wishes);
         for wish in &wishes {
             wish.end(Err(Error::Dropped));
         }
-        state.flush_failures.remove(&tree);
         state.compaction_failures.remove(&tree);
         state.failed.remove(&tree);
         drop(state);
@@ -289,6 +284,24 @@ impl State {
             let ((_, id), tree) = entry.remove_entry();
             self.wake_times.remove(&id);
             self.compactions.entry(id).or_insert((1, 0, tree));
+            self.index_compaction(id);
+        }
+    }
+
+    /// Where a tree's compaction waits to be picked, unless one of it runs.
+    fn index_compaction(&mut self, id: TreeId) {
+        self.unindex_compaction(id);
+        if let Some((_, at, _)) =
+            self.compactions.get(&id).filter(|_| !self.compacting.contains(&id))
+        {
+            self.compaction_later.insert((*at, id));
+        }
+    }
+
+    fn unindex_compaction(&mut self, id: TreeId) {
+        if let Some((urgency, at, _)) = self.compactions.get(&id) {
+            self.compaction_ready.remove(&(Reverse(*urgency), id));
+            self.compaction_later.remove(&(*at, id));
         }
     }
 }
@@ -325,16 +338,17 @@ mod tests {
     #[test]
     fn what_comes_behind_a_failed_job_waits_as_long_as_that() {
         let (jobs, tree) = (Jobs::default(), Arc::new(Tree::new(TreeId(1))));
-        jobs.add_flush(&tree);
-        jobs.add_flush(&tree);
-        assert!(matches!(jobs.next_flush(0), Next::Run(_)));
-        jobs.flush_done(&tree, Some(100));
-        jobs.add_flush(&tree);
+        let add = || jobs.add_flushes(&[(Arc::clone(&tree), 1)], false);
+        add();
+        add();
+        let Next::Run(job) = jobs.next_flush(0, 0) else { panic!("nothing is due") };
+        jobs.flush_done(&job, Some(100));
+        add();
         let due = 100 + RETRY_NS_MIN;
-        assert!(matches!(jobs.next_flush(due - 1), Next::Wait(Some(at)) if at == due));
+        assert!(matches!(jobs.next_flush(due - 1, 0), Next::Wait(Some(at)) if at == due));
         for _ in 0..3 {
-            assert!(matches!(jobs.next_flush(due), Next::Run(_)));
-            jobs.flush_done(&tree, None);
+            let Next::Run(job) = jobs.next_flush(due, 0) else { panic!("nothing is due") };
+            jobs.flush_done(&job, None);
         }
         assert_eq!(jobs.flush_count(), 0);
         let at = 100 + jobs.compaction_outcome(tree.id, true);
@@ -343,6 +357,101 @@ mod tests {
         jobs.set_compaction(&tree, 3, 0);
         assert!(matches!(jobs.next_compaction(at - 1), Next::Wait(Some(next)) if next == at));
         assert!(matches!(jobs.next_compaction(at), Next::Run(_)));
+    }
+
+    fn tree(id: u64) -> Arc<Tree> {
+        Arc::new(Tree::new(TreeId(id)))
+    }
+
+    /// The trees of the next flush, each with its memtables.
+    fn picked(jobs: &Jobs, now: Nanos, pack_bytes: u64) -> (FlushJob, Vec<(u64, usize)>) {
+        let Next::Run(job) = jobs.next_flush(now, pack_bytes) else { panic!("nothing is due") };
+        let members = job.members().map(|(tree, count)| (tree.id.0, count)).collect();
+        (job, members)
+    }
+
+    #[test]
+    fn flushes_are_packed_oldest_first_and_one_at_a_time_in_a_tree() {
+        let jobs = Jobs::default();
+        let sealed: Vec<_> = [5, 3, 5, 4, 1].map(|id| (tree(id), 10)).into();
+        jobs.add_flushes(&sealed, false);
+        assert_eq!(jobs.flush_job_count(0), None);
+        assert_eq!(jobs.flush_job_count(30), Some(2));
+        let (first, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(5, 1), (3, 1), (4, 1)]);
+        assert_eq!(jobs.flush_job_count(30), Some(2));
+        // The second memtable of 5 waits for the first.
+        let (second, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(1, 1)]);
+        assert!(!second.is_packed());
+        assert!(matches!(jobs.next_flush(0, 30), Next::Wait(None)));
+        jobs.flush_installed(&first);
+        assert_eq!((jobs.flush_job_count(30), jobs.flush_count()), (Some(2), 5));
+        jobs.flush_done(&first, None);
+        jobs.flush_done(&second, None);
+        assert_eq!((jobs.flush_job_count(30), jobs.flush_count()), (Some(1), 1));
+        let (third, members) = picked(&jobs, 0, 30);
+        assert_eq!(members, [(5, 1)]);
+        jobs.flush_done(&third, None);
+        assert!(jobs.is_idle());
+    }
+
+    #[test]
+    fn what_failed_together_is_tried_again_one_by_one_in_its_order() {
+        let jobs = Jobs::default();
+        let trees = [tree(2), tree(1), tree(3)];
+        let sealed =
+            |of: &[usize]| of.iter().map(|t| (Arc::clone(&trees[*t]), 1)).collect::<Vec<_>>();
+        jobs.add_flushes(&sealed(&[0, 1]), false);
+        let (job, members) = picked(&jobs, 0, 100);
+        assert_eq!(members, [(2, 1), (1, 1)]);
+        jobs.add_flushes(&sealed(&[2, 0]), false);
+        jobs.flush_done(&job, Some(50));
+        let due = 50 + RETRY_NS_MIN;
+        let (other, members) = picked(&jobs, due - 1, 100);
+        assert_eq!(members, [(3, 1)]);
+        jobs.flush_done(&other, None);
+        for expected in [(2, 1), (1, 1), (2, 1)] {
+            let (job, members) = picked(&jobs, due, 100);
+            assert_eq!(members, [expected]);
+            jobs.flush_done(&job, None);
+        }
+        assert!(jobs.is_idle());
+    }
+
+    #[test]
+    fn what_a_decision_packs_is_one_flush_but_for_trees_that_are_being_flushed() {
+        let jobs = Jobs::default();
+        let trees = [tree(2), tree(1), tree(3), tree(4)];
+        let sealed =
+            |of: &[usize]| of.iter().map(|t| (Arc::clone(&trees[*t]), 1)).collect::<Vec<_>>();
+        jobs.add_flushes(&sealed(&[3, 0]), false);
+        let (running, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(4, 1)]);
+        jobs.add_flushes(&sealed(&[1, 0, 3, 2]), true);
+        assert_eq!(jobs.flush_job_count(0), Some(3));
+        jobs.remove_tree(TreeId(3));
+        let (old, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(2, 1)]);
+        let (pack, members) = picked(&jobs, 0, 0);
+        // 2 and 4 are being flushed, and 3 is gone.
+        assert_eq!(members, [(1, 1)]);
+        for job in [running, old, pack] {
+            jobs.flush_done(&job, None);
+        }
+        jobs.add_flushes(&sealed(&[1, 2]), true);
+        let (first, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(2, 1)]);
+        let (second, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(4, 1)]);
+        let (third, members) = picked(&jobs, 0, 0);
+        assert_eq!(members, [(1, 1), (3, 1)]);
+        assert!(third.is_packed());
+        for job in [first, second, third] {
+            jobs.flush_done(&job, None);
+        }
+        assert!(jobs.is_idle());
+        assert_eq!(jobs.flush_job_count(0), None);
     }
 
     #[test]
