@@ -13,7 +13,7 @@
 //!
 //! # Source
 //!
-//! The question between one shared memtable (CockroachDB on Pebble) and one for each tenant
+//! The question between one shared memtable (Pebble for all of a node) and one for each tenant
 //! (RocksDB's column families); a third way that no system read for this project ships. Departures
 //! from a pool in the full sense: in memory each cold tree keeps a skip list of its own, since an
 //! iterator, a fork and a drop are of one tree; the file is shared, the tables in it are not.

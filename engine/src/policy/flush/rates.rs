@@ -50,13 +50,14 @@ pub(super) struct Rates {
     stepped_at: Option<u64>,
     /// Bits dropped of every rate, so that the sum of all has half of [`UNIT_BITS`]' range.
     shift: u32,
-    rates: Vec<Rate>,
+    /// By slot.
+    slots: Vec<Rate>,
 }
 
 impl Rates {
     pub(super) fn new(params: &Params<'_>) -> Self {
         let tau_ns = params.whole(TAU_NS.name);
-        Self { tau_ns, stepped_at: None, shift: 0, rates: Vec::new() }
+        Self { tau_ns, stepped_at: None, shift: 0, slots: Vec::new() }
     }
 
     /// Makes a step where it is time for one. Called once for each view.
@@ -74,9 +75,9 @@ impl Rates {
         }
         self.stepped_at = Some(now);
         let kept = (u128::from(tau) << 32).div_euclid(u128::from(tau) + u128::from(passed));
-        self.rates.resize(view.trees.len(), Rate::default());
+        self.slots.resize(view.trees.len(), Rate::default());
         let mut sum = 0_u64;
-        for (rate, facts) in self.rates.iter_mut().zip(&view.trees) {
+        for (rate, facts) in self.slots.iter_mut().zip(&view.trees) {
             let bytes = (u128::from(rate.gained(facts)) * kept) >> 32;
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             sum = sum.saturating_add(bytes);
@@ -87,7 +88,7 @@ impl Rates {
 
     /// A tree's rate in units in which that of all trees has at most [`UNIT_BITS`]; never 0.
     pub(super) fn units(&self, slot: usize, facts: &TreeFacts) -> u64 {
-        let bytes = self.rates.get(slot).map_or(facts.written_bytes, |rate| rate.gained(facts));
+        let bytes = self.slots.get(slot).map_or(facts.written_bytes, |rate| rate.gained(facts));
         (bytes >> self.shift).clamp(1, UNITS_MAX)
     }
 }
