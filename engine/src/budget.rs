@@ -20,6 +20,7 @@ pub struct Budget {
     mutable: AtomicU64,
     immutable: AtomicU64,
     history: AtomicU64,
+    wished: AtomicU64,
     waiters: Waiters,
 }
 
@@ -83,7 +84,31 @@ impl Drop for Reservation {
     }
 }
 
+/// Bytes that a stopped write waits for; forgotten when dropped.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.budget.wished.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Budget {
+    /// A stopped write waits for these bytes. They are not used.
+    pub fn wish(&self, bytes: u64) -> Wish<'_> {
+        self.wished.fetch_add(bytes, Ordering::Relaxed);
+        Wish { budget: self, bytes }
+    }
+
+    /// Bytes that stopped writes wait for.
+    pub fn wished_bytes(&self) -> u64 {
+        self.wished.load(Ordering::Relaxed)
+    }
+
     /// A budget of this many bytes, all free.
     pub fn new(limit_bytes: u64) -> Self {
         Self { limit_bytes, ..Self::default() }

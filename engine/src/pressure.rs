@@ -231,6 +231,7 @@ impl Pressure {
         state.view.mutable_bytes = budget.mutable_bytes();
         state.view.immutable_bytes = budget.immutable_bytes();
         state.view.history_bytes = budget.history_bytes();
+        state.view.stopped_bytes = budget.wished_bytes();
         (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
         state.view.draw = mix(state.draw);
         state.view.flush_job_count = jobs.unwrap_or(state.view.immutable_count);

@@ -53,6 +53,8 @@ pub struct FlushView {
     pub history_bytes: u64,
     /// Memtable bytes that flushes wrote and released since the database was opened.
     pub flushed_bytes: u64,
+    /// Bytes of writes that are stopped since they do not fit. They count in no other field.
+    pub stopped_bytes: u64,
     /// Flushes that wait or run; one of them may write many memtables.
     pub flush_job_count: u32,
     /// Flushes that may run at once.

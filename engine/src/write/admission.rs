@@ -85,12 +85,17 @@ pub(crate) async fn admit<E: Env>(
             Answer::Stop(cause, tree) => {
                 begin(shared, ops, (cause, &tree), &mut stall);
                 if let Some(listener) = listen(shared, cause, &tree, (&mut place, listener)) {
-                    ensure_progress(shared, cause).await;
                     let since = stall.as_ref().map_or_else(|| shared.env.now(), |s| s.began);
                     let facts = (tree.id, cause, since);
                     let seat = ops.first().map(|(b, _)| shared.waiting.sit(b, facts));
+                    let wish = shared.budget.wish(bytes);
+                    if place.as_ref().is_some_and(Place::is_first) {
+                        // The policy may flush for a write that does not fit as for one that does.
+                        queue::seal_victims(shared).await;
+                    }
+                    ensure_progress(shared, cause).await;
                     listener.await;
-                    drop(seat);
+                    drop((seat, wish));
                 }
             }
         }

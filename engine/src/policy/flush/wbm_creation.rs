@@ -12,7 +12,7 @@
 //!
 //! `WriteBufferManager::ShouldFlush` and `DBImpl::HandleWriteBufferManagerFlush` in
 //! facebook/rocksdb (1dfa729). Departures: bytes reserved by admitted writes count as used, as an
-//! arena's do; the engine's stall policy has the part of `allow_stall`; where flushes are packed, a
+//! arena's do; so do those of a stopped write, which RocksDB admits, to stop the one after it; the engine's stall policy has the part of `allow_stall`; where flushes are packed, a
 //! decision names memtables enough to fill one.
 
 use super::shortage::{IDLE_FLUSH_NS, SCOPE_WRITER, Shortage, name, scope, used_bytes};
@@ -68,7 +68,8 @@ impl WbmCreation {
     }
 
     fn should_flush(&self, view: &FlushView) -> bool {
-        let usage_bytes = used_bytes(view).saturating_add(view.history_bytes);
+        let kept_bytes = view.history_bytes.saturating_add(view.stopped_bytes);
+        let usage_bytes = used_bytes(view).saturating_add(kept_bytes);
         view.mutable_bytes > self.shortage.trigger_bytes(view)
             || (usage_bytes >= view.budget_bytes
                 && view.mutable_bytes >= self.full_mutable_ratio.of(view.budget_bytes))
