@@ -174,10 +174,8 @@ impl<E: Env> Driver<E> {
         let stranded = sum.checked_div(u128::from(count)).unwrap_or(0);
         let base = state.base.clone();
         let recorder = core::mem::replace(&mut state.recorder, Recorder::new(&[]));
-        let trees =
-            self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
-        let mut measured = Measured::new(recorder, counters, (self.tally.sums(), trees));
+        let mut measured = Measured::new(recorder, counters, self.tally.sums());
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
         measured.stranded_bytes = u64::try_from(stranded).unwrap_or(u64::MAX);
         Ok(measured)
