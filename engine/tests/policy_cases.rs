@@ -65,7 +65,7 @@ impl<'a> Line<'a> {
     fn spec(&self) -> PolicySpec {
         let mut spec = PolicySpec::named(self.word(1));
         for (name, value) in &self.fields {
-            spec = spec.with(name, value.parse().unwrap());
+            spec = spec.with(name, value.replace('_', "").parse().unwrap());
         }
         spec
     }
