@@ -218,3 +218,25 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dropped_branch_has_and_gets_goes_to_the_remainder() {
+        let ledger = StallLedger::default();
+        let (a, b) = (BranchId(1), BranchId(2));
+        ledger.charge((StallCause::L0, true), (a, b), 5, |_| true);
+        ledger.charge((StallCause::Wal, false), (a, a), 7, |_| true);
+        assert_eq!(ledger.of(a), BranchStalls { waited_ns: 12, caused_ns: 7 });
+        ledger.drop_branch(b);
+        assert_eq!(ledger.of(b), BranchStalls::default());
+        // A wait that began before the drop.
+        ledger.charge((StallCause::L0, true), (b, a), 11, |id| id != b);
+        let (by_cause, count, dropped) = ledger.totals();
+        assert_eq!((by_cause, count), ([0, 16, 0, 7, 0], [0, 2, 0, 0, 0]));
+        assert_eq!(dropped, BranchStalls { waited_ns: 11, caused_ns: 5 });
+        assert_eq!(ledger.of(a), BranchStalls { waited_ns: 12, caused_ns: 18 });
+    }
+}

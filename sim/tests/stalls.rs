@@ -76,10 +76,10 @@ fn options(layout: &str, policy: &str) -> Options {
         ("block_bytes", "512"),
         ("table_bytes_max", "4096"),
         ("level_base_bytes", "8192"),
-        ("stall.interval_ns", "10000000"),
-        ("stall.tick_ns", "1000000"),
-        ("stall.backoff_ns", "1000000"),
-        ("stall.delay_max_ns", "50000000"),
+        ("stall.cockroach.interval_ns", "10000000"),
+        ("stall.cockroach.tick_ns", "1000000"),
+        ("stall.tikv.backoff_ns", "1000000"),
+        ("stall.tikv.delay_max_ns", "50000000"),
     ];
     for (key, value) in set {
         options.set(key, value).unwrap();
@@ -126,7 +126,8 @@ fn run(seed: u64, layout: &str, policy: &str) -> (Nanos, u64) {
     let (env, ear) = (sim.env(), Ear::default());
     let (options, listener) = (options(layout, policy), Arc::new(ear.clone()));
     let end = sim.run(async move {
-        let db = Db::open_with_listener(env, Path::new("/db"), options, listener).await.unwrap();
+        let dir = Path::new("/db");
+        let db = Db::open_with_listener(env, dir, options, Some(listener)).await.unwrap();
         let tenants = db.create_tenants(&NAMES).await.unwrap();
         let tasks: Vec<_> = (0..NAMES.len())
             .map(|n| {

@@ -150,6 +150,10 @@ impl<E: Env> Leader<'_, E> {
             seal(shared, tree);
         }
         ask_flush_policy(shared);
+        if shared.budget.has_waiters() && shared.jobs.flush_count() == 0 {
+            // It found these bytes reserved, in no memtable that a flush of its could have freed.
+            shared.budget.wake_first();
+        }
         let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
         if shared.options.sync_interval_ns > 0
             && unsynced

@@ -498,20 +498,24 @@ impl Draw {
         ]
     }
 
-    /// Limits of compaction debt, and parameters of whatever stall policy is drawn: small, since a
-    /// phase lasts seconds.
+    /// Limits of compaction debt, and parameters of stall policies: small, since a phase lasts
+    /// seconds.
     fn stall_options(&mut self) -> Vec<(String, String)> {
         let slowdown: u64 = self.pick(&[0, 8192, 32_768, 131_072], 0);
         let stop = slowdown.saturating_mul(self.pick(&[0, 1, 2, 8], 0));
         let set = [
             ("pending_compaction_slowdown_bytes", slowdown),
             ("pending_compaction_stop_bytes", stop),
-            ("stall.delayed_write_bytes_per_s", self.pick(&[32_768, 1 << 20, 16 << 20], 1 << 20)),
-            ("stall.per_tenant", self.below(2)),
-            ("stall.backoff_ns", self.pick(&[100_000, 10_000_000], 100_000)),
-            ("stall.delay_max_ns", self.pick(&[1_000_000, 100_000_000], 1_000_000)),
-            ("stall.interval_ns", self.pick(&[1_000_000, 100_000_000, 1_000_000_000], 1_000_000)),
-            ("stall.tick_ns", self.pick(&[1_000_000, 20_000_000], 1_000_000)),
+            (
+                "stall.rocksdb.delayed_write_bytes_per_s",
+                self.pick(&[32_768, 1 << 20, 16 << 20], 1 << 20),
+            ),
+            ("stall.rocksdb.per_tenant", self.below(2)),
+            ("stall.tikv.backoff_ns", self.pick(&[100_000, 10_000_000], 100_000)),
+            ("stall.tikv.delay_max_ns", self.pick(&[1_000_000, 100_000_000], 1_000_000)),
+            ("stall.kudu.delay_max_ns", self.pick(&[10_000_000, 100_000_000], 10_000_000)),
+            ("stall.cockroach.interval_ns", self.pick(&[1_000_000, 1_000_000_000], 1_000_000)),
+            ("stall.cockroach.tick_ns", self.pick(&[1_000_000, 20_000_000], 1_000_000)),
         ];
         set.into_iter().map(|(key, value)| (key.to_owned(), value.to_string())).collect()
     }

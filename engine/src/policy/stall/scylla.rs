@@ -120,10 +120,8 @@ impl StallPolicy for Scylla {
 
     fn shares(&mut self, view: &LoadView) -> Option<IoShares> {
         let unspooled = unspooled(view.used_bytes, (view.spooled_bytes, view.history_bytes));
-        let flush = shares_at(
-            &self.flush_points,
-            millionths(unspooled, self.hard.of(view.budget_bytes)),
-        );
+        let flush =
+            shares_at(&self.flush_points, millionths(unspooled, self.hard.of(view.budget_bytes)));
         let mut compaction = self.compaction_shares;
         if view.now_ns >= self.compaction_at_ns {
             self.compaction_at_ns = view.now_ns.saturating_add(COMPACTION_INTERVAL_NS);

@@ -345,7 +345,8 @@ impl StallPolicy for Tikv {
         }
         self.roll(view.now_ns);
         let left = self.delay_max_ns.saturating_sub(view.delayed_ns);
-        let is_dropped = u128::from(view.draw) * u128::from(ONE) < u128::from(self.drop_ratio) << 64;
+        let is_dropped =
+            u128::from(view.draw) * u128::from(ONE) < u128::from(self.drop_ratio) << 64;
         if left > 0 && is_dropped {
             let delay_ns = self.backoff_ns.max(view.delayed_ns).min(left);
             let by = self.most_pending.largest().map_or(view.tree, |(_, tree)| tree);
