@@ -20,6 +20,7 @@ use crate::layout::branch_of;
 use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
 use crate::options::Layout;
+use crate::policy::view::ChangeKind;
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
@@ -27,7 +28,7 @@ use crate::types::{Entry, FileNumber, Nanos, TableId, to_u64};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Tree;
-use crate::write::queue;
+use crate::write::{queue, stalls};
 
 const CHUNK_BYTES: u64 = 128 * 1024;
 
@@ -267,15 +268,17 @@ fn settle<E: Env>(
         shared.tick.raise();
     }
     shared.counters.flush_count.add(1);
-    shared.counters.flush_bytes.add(table.as_ref().map_or(0, |t| t.bytes));
+    let bytes = table.as_ref().map_or(0, |t| t.bytes);
+    shared.counters.flush_bytes.add(bytes);
     shared.counters.packed_table_count.add(u64::from(packed && table.is_some()));
-    tree.released.raise();
-    shared.emit(&Event::FlushEnd {
-        tree: tree.id,
-        table: table.as_ref().map(|t| (t.id, t.bytes)),
-        elapsed_ns: shared.env.now().saturating_sub(start_ns),
-    });
+    let elapsed_ns = shared.env.now().saturating_sub(start_ns);
+    let table = table.as_ref().map(|t| (t.id, t.bytes));
+    shared.emit(&Event::FlushEnd { tree: tree.id, table, elapsed_ns });
     shared.schedule_compaction(tree, 0);
+    let change = ChangeKind::Flushed { bytes: memtable.bytes(), table_bytes: bytes, elapsed_ns };
+    stalls::observe(shared, tree, change);
+    // Who is woken asks a policy that knows of it.
+    tree.released.raise();
 }
 
 /// What installing a flush came to.

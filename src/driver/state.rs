@@ -179,10 +179,8 @@ impl<E: Env> Driver<E> {
         let stranded = sum.checked_div(u128::from(count)).unwrap_or(0);
         let base = state.base.clone();
         let recorder = core::mem::replace(&mut state.recorder, Recorder::new(&[]));
-        let trees =
-            self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
-        let mut measured = Measured::new(recorder, counters, (self.tally.sums(), trees));
+        let mut measured = Measured::new(recorder, counters, self.tally.sums());
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
         if let Some((checked, broken)) = self.check(|check| check.outcome()) {
             (measured.checked, measured.broken) = (checked, broken);

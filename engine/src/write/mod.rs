@@ -5,6 +5,7 @@ pub(crate) mod log_limit;
 pub(crate) mod queue;
 pub(crate) mod relog;
 pub(crate) mod segments;
+pub(crate) mod stalls;
 
 /// How one write is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
