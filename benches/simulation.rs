@@ -39,7 +39,7 @@ fn simulation(c: &mut Criterion) {
         group.bench_function(layout, |b| {
             b.iter(|| match world::run(World::Sim, &config, seeds.below(1 << 20)).measured {
                 Ok(measured) => assert!(measured.ops >= OPS, "{} operations", measured.ops),
-                Err((outcome, what)) => panic!("{outcome:?}: {what}"),
+                Err(failed) => panic!("{failed:?}"),
             });
         });
     }

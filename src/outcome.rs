@@ -86,9 +86,10 @@ impl Task {
         output.row.trace_hash = format!("{:016x}", ended.trace_hash);
         match ended.measured {
             Ok(measured) => self.store(&measured, &mut output),
-            Err((outcome, detail)) => {
-                output.row.outcome = outcome;
-                output.failure = Some(detail);
+            Err(failed) => {
+                output.row.outcome = failed.outcome;
+                output.row.rule = failed.rule.map(|rule| rule.name().to_owned());
+                output.failure = Some(failed.detail);
             }
         }
         output

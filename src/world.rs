@@ -12,12 +12,13 @@ use forebay_engine::env::os::OsEnv;
 use forebay_engine::env::{BlockingEnv, Env};
 use forebay_engine::events::{Event, Listener};
 use forebay_engine::types::Nanos;
+use forebay_sim::check::Rule;
 use forebay_sim::cpu::CpuCosts;
 use forebay_sim::disk::device::DeviceSpec;
 use forebay_sim::{RunEnd, Sim, SimConfig};
 use forebay_workloads::Workload;
 
-use crate::driver::{Measured, Plan, Tally, load, measure};
+use crate::driver::{Measured, Plan, Stop, Tally, load, measure};
 use crate::record::{Outcome, World};
 
 /// Lanes of an open loop on a real disk, where a call keeps its thread until it is done.
@@ -27,14 +28,39 @@ const OS_LANES: u64 = 4;
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// What it measured.
-    pub measured: Result<Box<Measured>, (Outcome, String)>,
+    pub measured: Result<Box<Measured>, Failed>,
     /// Hash over everything that happened; 0 on a real disk.
     pub trace_hash: u64,
 }
 
+/// A run that has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The broken rule, where one was.
+    pub rule: Option<Rule>,
+    /// Why, for people: a line that says it, and maybe more that show it.
+    pub detail: String,
+}
+
 impl Ended {
     fn failed(outcome: Outcome, detail: impl core::fmt::Display) -> Self {
-        Self { measured: Err((outcome, detail.to_string())), trace_hash: 0 }
+        let failed = Failed { outcome, rule: None, detail: detail.to_string() };
+        Self { measured: Err(failed), trace_hash: 0 }
+    }
+
+    fn broken(rule: Rule, outcome: Outcome, lines: &[String]) -> Self {
+        let detail = format!("{rule} {}: {}", rule.verdict(), lines.join("\n"));
+        let failed = Failed { outcome, rule: Some(rule), detail };
+        Self { measured: Err(failed), trace_hash: 0 }
+    }
+
+    fn stopped(stop: &Stop, what: &str) -> Self {
+        match stop {
+            Stop::Failed(error) => Self::failed(Outcome::Fail, format!("{what} failed: {error}")),
+            Stop::Wedged(lines) => Self::broken(Rule::L1, Outcome::Fail, lines),
+        }
     }
 }
 
@@ -77,12 +103,12 @@ fn plan(config: &crate::config::Config, seed: u64, default_lanes: u64) -> Result
     Ok(Plan { config: config.clone(), workload: Arc::new(workload), lane_count })
 }
 
-async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), forebay_engine::Error> {
+async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), Stop> {
     let options = plan.config.options.clone();
     let batch_bytes = options.batch_limit_bytes();
-    let db = Db::open(env, dir, options).await?;
-    load(&db, &plan.workload, batch_bytes).await?;
-    db.close().await
+    let db = Db::open(env.clone(), dir, options).await?;
+    load(env, &db, &plan.workload, batch_bytes).await?;
+    Ok(db.close().await?)
 }
 
 async fn drive<E: Env>(
@@ -90,7 +116,7 @@ async fn drive<E: Env>(
     dir: &Path,
     plan: &Plan,
     watcher: Option<Watcher>,
-) -> Result<Measured, forebay_engine::Error> {
+) -> Result<Measured, Stop> {
     let tally = Arc::new(Tally::default());
     let told = Arc::<Tally>::clone(&tally);
     let listener: Watcher = match watcher {
@@ -102,7 +128,8 @@ async fn drive<E: Env>(
     let measured = measure(env, db.clone(), plan, tally).await;
     let closed = db.close().await;
     let measured = measured?;
-    closed.map(|()| measured)
+    closed?;
+    Ok(measured)
 }
 
 fn run_sim(plan: &Plan, seed: u64, watcher: Option<Watcher>) -> Ended {
@@ -129,15 +156,15 @@ fn run_sim(plan: &Plan, seed: u64, watcher: Option<Watcher>) -> Ended {
     }
 }
 
-fn ended<T>(end: RunEnd<Result<T, forebay_engine::Error>>, what: &str) -> Result<T, Ended> {
+fn ended<T>(end: RunEnd<Result<T, Stop>>, what: &str) -> Result<T, Ended> {
     let failed = |outcome, detail: String| Err(Ended::failed(outcome, format!("{what} {detail}")));
     match end {
         RunEnd::Done(Ok(value)) => Ok(value),
-        RunEnd::Done(Err(error)) => failed(Outcome::Fail, format!("failed: {error}")),
+        RunEnd::Done(Err(stop)) => Err(Ended::stopped(&stop, what)),
         RunEnd::Deadlock { mut waiting } => {
             waiting.dedup();
-            let text = format!("hangs; waiting: {}", waiting.join(", "));
-            failed(Outcome::Timeout, text)
+            let line = format!("{what} hangs; waiting: {}", waiting.join(", "));
+            Err(Ended::broken(Rule::L2, Outcome::Timeout, &[line]))
         }
         RunEnd::Livelock { polls, .. } => {
             failed(Outcome::Timeout, format!("makes no progress in {polls} polls"))
@@ -159,7 +186,7 @@ fn run_os(plan: &Plan) -> Ended {
     });
     match result {
         Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0 },
-        Err(error) => Ended::failed(Outcome::Fail, error),
+        Err(stop) => Ended::stopped(&stop, "the run"),
     }
 }
 

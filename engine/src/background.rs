@@ -82,6 +82,7 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
         match shared.jobs.next_flush(shared.env.now()) {
             Next::Wait(at) => wait_until(&shared.env, listener, at).await,
             Next::Run(tree) => {
+                let at_work = shared.waiting.work();
                 let failed = match flush::run(shared, &tree).await {
                     Ok(()) => false,
                     Err(error) => {
@@ -102,6 +103,7 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
                 if shared.budget.has_waiters() {
                     admission::ensure_progress(shared, StallCause::Budget).await;
                 }
+                drop(at_work);
             }
         }
     }
@@ -116,6 +118,7 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
         match shared.jobs.next_compaction(shared.env.now()) {
             Next::Wait(at) => wait_until(&shared.env, listener, at).await,
             Next::Run(tree) => {
+                let at_work = shared.waiting.work();
                 let failed = match compaction::run(shared, &tree).await {
                     Ok(()) => {
                         if tree.compaction_failure().is_some() {
@@ -137,6 +140,7 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
                 shared.schedule_compaction(&tree, shared.env.now() + wait);
                 shared.jobs.compaction_done(tree.id);
                 shared.job_ended.raise();
+                drop(at_work);
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! An admitted write reserves its bytes before it queues; the reservation turns into the charge of
 //! the memtable that takes the entry; sealing moves the charge to the immutable side; an installed
-//! flush releases it. Every step moves the same number, so the sum of the three is what memory
-//! holds.
+//! flush releases it, or keeps it as history. Every step moves the same number, so the sum of the
+//! four is what memory holds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub struct Budget {
     reserved: AtomicU64,
     mutable: AtomicU64,
     immutable: AtomicU64,
+    history: AtomicU64,
     waiters: Waiters,
 }
 
@@ -93,9 +94,9 @@ impl Budget {
         self.limit_bytes
     }
 
-    /// Reserved, mutable and immutable bytes.
+    /// Reserved, mutable and immutable bytes, and those of flushed memtables that are kept.
     pub fn used_bytes(&self) -> u64 {
-        self.reserved_bytes() + self.mutable_bytes() + self.immutable_bytes()
+        self.reserved_bytes() + self.mutable_bytes() + self.immutable_bytes() + self.history_bytes()
     }
 
     /// Bytes of admitted writes that are in no memtable yet.
@@ -111,6 +112,11 @@ impl Budget {
     /// Bytes in immutable memtables.
     pub fn immutable_bytes(&self) -> u64 {
         self.immutable.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in flushed memtables that are kept.
+    pub fn history_bytes(&self) -> u64 {
+        self.history.load(Ordering::Relaxed)
     }
 
     /// Takes bytes for an admitted write; whether it may is the stall policy's business.
@@ -158,6 +164,20 @@ impl Budget {
     pub fn release_immutable(&self, bytes: u64) {
         self.immutable.fetch_sub(bytes, Ordering::Relaxed);
         self.wake_first();
+    }
+
+    /// An immutable memtable of this many bytes is in a table, and kept all the same.
+    pub fn keep(&self, bytes: u64) {
+        self.history.fetch_add(bytes, Ordering::Relaxed);
+        self.immutable.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A memtable that was kept is gone.
+    pub fn release_history(&self, bytes: u64) {
+        if bytes > 0 {
+            self.history.fetch_sub(bytes, Ordering::Relaxed);
+            self.wake_first();
+        }
     }
 
     /// A memtable is gone with its tree, never sealed.

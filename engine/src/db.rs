@@ -27,6 +27,7 @@ use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
 use crate::verify::{self, VerifyReport};
 use crate::version::edit::Edit;
 use crate::version::tree::Branch;
+use crate::waiting::Watch;
 use crate::wal::segment_path;
 use crate::write::{WriteOptions, admission, queue};
 
@@ -374,6 +375,11 @@ impl<E: Env> Db<E> {
     /// Table files that are held open.
     pub fn open_table_count(&self) -> usize {
         self.shared().space.open_count()
+    }
+
+    /// Looks at who waits, and at memory by tree, without keeping the database open.
+    pub fn watch(&self) -> Watch<E> {
+        Watch::new(self.shared())
     }
 
     /// Bytes in memtables of trees without a write since `since`, on the world's monotonic clock.

@@ -93,8 +93,8 @@ pub enum Event {
         /// How long.
         elapsed_ns: Nanos,
     },
-    /// The engine flushed a tree that the policy did not name, since a writer would have waited for
-    /// ever.
+    /// The engine flushed a tree that the policy did not name, or let go of a flushed memtable of
+    /// it that was to be kept, since a writer would have waited for ever.
     PolicyOverride {
         /// The tree.
         tree: TreeId,

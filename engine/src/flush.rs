@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::env::{Env, File, IoClass, Work};
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -134,13 +135,18 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
         table: table.clone(),
     };
     let installed = Arc::new(Mutex::new(Installed::default()));
-    let install = install(&edit, tree, &memtable, &installed);
+    let history = (Arc::clone(&shared.budget), shared.options.memtable_history_bytes);
+    let install = install(&edit, tree, &memtable, (&installed, history));
     shared.manifest.commit(vec![edit], Some(install)).await?;
     let installed = core::mem::take(&mut *installed.lock());
     if installed.released {
         shared.log.unpin(memtable.anchor_segment);
         shared.pressure.on_flushed(tree, memtable.bytes());
-        shared.budget.release_immutable(memtable.bytes());
+        if installed.kept {
+            shared.budget.release_history(installed.trimmed_bytes);
+        } else {
+            shared.budget.release_immutable(memtable.bytes());
+        }
     }
     if let Some(orphan) = installed.orphan {
         shared.garbage.lock().push(orphan);
@@ -158,6 +164,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     shared.schedule_compaction(tree, 0);
     queue::seal_victims(shared).await;
     gc::reclaim_log(shared).await;
+    queue::seal_pinning(shared).await;
     Ok(())
 }
 
@@ -166,16 +173,20 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
 struct Installed {
     /// The memtable left the tree by this; a tree that was dropped has released it already.
     released: bool,
+    /// Its bytes count as history by now.
+    kept: bool,
+    /// Bytes of memtables that were kept before, and are not any more.
+    trimmed_bytes: u64,
     /// The table, where the tree was dropped before: nobody reads it.
     orphan: Option<Arc<TableMeta>>,
 }
 
-/// Swaps the memtable for its table in one step.
+/// Swaps the memtable for its table in one step; it may be kept as history.
 fn install(
     edit: &Edit,
     tree: &Arc<Tree>,
     memtable: &Arc<Memtable>,
-    installed: &Arc<Mutex<Installed>>,
+    (installed, (budget, history_max)): (&Arc<Mutex<Installed>>, (Arc<Budget>, u64)),
 ) -> Install {
     let (edit, tree, memtable) = (edit.clone(), Arc::clone(tree), Arc::clone(memtable));
     let installed = Arc::clone(installed);
@@ -193,6 +204,13 @@ fn install(
             let before = view.immutables.len();
             view.immutables.retain(|m| !Arc::ptr_eq(m, &memtable));
             outcome.released = view.immutables.len() < before;
+            if outcome.released && history_max > 0 {
+                // Charged before anybody can see it, and release it.
+                budget.keep(memtable.bytes());
+                view.history.insert(0, Arc::clone(&memtable));
+                outcome.kept = true;
+                outcome.trimmed_bytes = view.trim_history(history_max);
+            }
             if let Some(table) = &table {
                 view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
             }

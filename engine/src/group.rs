@@ -80,6 +80,11 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
         self.len() == 0
     }
 
+    /// Whether somebody leads: a request is being done, or is about to be.
+    pub fn is_led(&self) -> bool {
+        self.state.lock().leading
+    }
+
     /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping
     /// the future leaves open whether the request was done.
     pub async fn submit<W: Work<Item = T, Reply = R>>(&self, item: T, work: &W) -> R {

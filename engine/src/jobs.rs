@@ -228,6 +228,12 @@ impl Jobs {
         state.flushes.len() + state.flushing.len()
     }
 
+    /// Compactions that wait or run.
+    pub(crate) fn compaction_count(&self) -> usize {
+        let state = self.state.lock();
+        state.compactions.len() + state.manual.len() + state.compacting.len()
+    }
+
     /// Whether nothing waits and nothing runs.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();

@@ -16,7 +16,7 @@
 //! | parts | [`group`], [`layout`], [`batch`], [`wal`], [`memtable`], [`budget`] |
 //! | parts | [`cache`], [`table`], [`iter`] |
 //! | state | [`version`] |
-//! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared` |
+//! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared`, [`waiting`] |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
 //! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy` |
 //! | verbs | [`inspect`], [`verify`], [`repair`] |
@@ -68,6 +68,7 @@ pub mod tenant;
 pub mod types;
 pub mod verify;
 pub mod version;
+pub mod waiting;
 pub mod wal;
 pub mod write;
 

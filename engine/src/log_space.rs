@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::types::to_usize;
+
 #[derive(Debug, Default)]
 struct State {
     /// Bytes by segment.
@@ -85,6 +87,29 @@ impl LogSpace {
         state.anchors.keys().next().map_or(newest, |anchor| newest.min(*anchor))
     }
 
+    /// The newest of the oldest segments without which the live ones would hold at most `limit`
+    /// bytes; never the one that takes records.
+    pub(crate) fn over(&self, limit: u64) -> Option<u64> {
+        let mut left = self.bytes();
+        let state = self.state.lock();
+        let newest = state.segments.keys().next_back().copied()?;
+        let mut over = None;
+        for (segment, bytes) in state.segments.iter().filter(|(s, _)| **s < newest) {
+            if left <= limit {
+                break;
+            }
+            left = left.saturating_sub(*bytes);
+            over = Some(*segment);
+        }
+        over
+    }
+
+    /// Memtables that pin this segment or an older one.
+    pub(crate) fn pin_count(&self, segment: u64) -> usize {
+        let state = self.state.lock();
+        to_usize(state.anchors.range(..=segment).map(|(_, count)| count).sum())
+    }
+
     /// Takes out the segments below `floor`.
     pub(crate) fn take_below(&self, floor: u64) -> Vec<u64> {
         let mut state = self.state.lock();
@@ -116,5 +141,17 @@ mod tests {
         assert_eq!(space.take_below(5), [3]);
         space.unpin(5);
         assert_eq!((space.floor(), space.bytes()), (6, 20));
+    }
+
+    #[test]
+    fn over_the_limit_are_the_oldest_segments_but_never_the_newest() {
+        let space = LogSpace::default();
+        for (segment, anchors) in [(3, 2), (5, 1), (6, 4)] {
+            space.add_segment(segment, 10);
+            (0..anchors).for_each(|_| space.pin(segment));
+        }
+        let over = |limit| space.over(limit);
+        assert_eq!([30, 29, 20, 19, 0].map(over), [None, Some(3), Some(3), Some(5), Some(5)]);
+        assert_eq!([2, 3, 5, 9].map(|s| space.pin_count(s)), [0, 2, 3, 7]);
     }
 }

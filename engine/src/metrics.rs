@@ -48,7 +48,8 @@ pub struct Counters {
     pub job_failed_count: Counter,
     /// Syncs of the WAL.
     pub wal_sync_count: Counter,
-    /// Times the engine flushed a tree that the policy did not name.
+    /// Times the engine flushed a tree that the policy did not name, or let go of a flushed
+    /// memtable that it was to keep.
     pub policy_override_count: Counter,
     /// Time that writes waited, by cause.
     pub stall_ns: [Counter; 5],
@@ -83,7 +84,8 @@ pub struct Metrics {
     pub job_failed_count: u64,
     /// Syncs of the WAL.
     pub wal_sync_count: u64,
-    /// Times the engine flushed a tree that the policy did not name.
+    /// Times the engine flushed a tree that the policy did not name, or let go of a flushed
+    /// memtable that it was to keep.
     pub policy_override_count: u64,
     /// Time that writes waited, by cause in the order of [`StallCause::ALL`].
     pub stall_ns: [u64; 5],
@@ -99,6 +101,8 @@ pub struct Metrics {
     pub mutable_bytes: u64,
     /// Bytes in immutable memtables, now.
     pub immutable_bytes: u64,
+    /// Bytes in flushed memtables that are kept, now.
+    pub history_bytes: u64,
     /// Bytes reserved by admitted writes, now.
     pub reserved_bytes: u64,
     /// Immutable memtables, now.

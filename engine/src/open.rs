@@ -30,6 +30,7 @@ use crate::types::FileNumber;
 use crate::version::edit::Edit;
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
+use crate::waiting::WaitingRoom;
 use crate::wal::segment_path;
 use crate::wal::writer::{Predecessor, SegmentWriter, Spare};
 
@@ -118,6 +119,7 @@ pub(crate) async fn shared<E: Env>(
         disk: DiskSpace::new(&options),
         spare: Mutex::new(None),
         jobs: Jobs::default(),
+        waiting: WaitingRoom::default(),
         commits: GroupQueue::default(),
         wal: Mutex::new(Some(wal)),
         stall_policy: Mutex::new(stall::build(&options.stall_policy)?),

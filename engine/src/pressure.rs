@@ -217,6 +217,7 @@ impl Pressure {
         state.view.reserved_bytes = budget.reserved_bytes();
         state.view.mutable_bytes = budget.mutable_bytes();
         state.view.immutable_bytes = budget.immutable_bytes();
+        state.view.history_bytes = budget.history_bytes();
         (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
         state.view.draw = mix(state.draw);
         state.view.flush_job_count = state.view.immutable_count;
@@ -256,11 +257,19 @@ impl Pressure {
         largest.map(|f| f.tree)
     }
 
-    /// Trees whose memtable pins this segment or an older one.
+    /// Trees whose memtable pins this segment or an older one: the oldest anchor first, of equal
+    /// ones the tree written to longest ago.
     pub fn pinning(&self, segment: u64) -> Vec<Arc<Tree>> {
         let state = self.state.lock();
         let pins = |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
-        state.slots().filter(|(f, _)| pins(f)).map(|(_, tree)| Arc::clone(tree)).collect()
+        let mut pinning: Vec<(u64, Nanos, &Arc<Tree>)> = state
+            .slots()
+            .filter(|(f, _)| pins(f))
+            .map(|(f, tree)| (f.wal_anchor_segment, f.last_write_ns, tree))
+            .collect();
+        // Of equal ones the lower slot comes first.
+        pinning.sort_by_key(|(anchor, written_ns, _)| (*anchor, *written_ns));
+        pinning.into_iter().map(|(_, _, tree)| Arc::clone(tree)).collect()
     }
 
     /// Bytes in memtables of trees without a write since `since`.

@@ -27,6 +27,7 @@ use crate::types::{FileNumber, Nanos, SEQ_MAX, SeqNo};
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
 use crate::version::tree::{Branch, Tree};
+use crate::waiting::WaitingRoom;
 use crate::wal::writer::{SegmentWriter, Spare};
 
 /// An entry of the commit queue. Nothing in it ever waits for a flush, a compaction or space.
@@ -60,6 +61,7 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) log: LogSpace,
     pub(crate) disk: DiskSpace,
     pub(crate) jobs: Jobs,
+    pub(crate) waiting: WaitingRoom,
     pub(crate) commits: GroupQueue<Request, Result<SeqNo>>,
     /// Gone while a leader writes.
     pub(crate) wal: Mutex<Option<SegmentWriter<E>>>,
@@ -209,6 +211,7 @@ impl<E: Env> Shared<E> {
             wal_retained_bytes: self.log.bytes(),
             mutable_bytes: self.budget.mutable_bytes(),
             immutable_bytes: self.budget.immutable_bytes(),
+            history_bytes: self.budget.history_bytes(),
             reserved_bytes: self.budget.reserved_bytes(),
             immutable_count,
             l0_count,

@@ -16,7 +16,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("world", &["env", "options", "signal", "events", "metrics"]),
     ("parts", &["layout", "batch", "wal", "memtable", "budget", "cache", "table", "iter", "group"]),
     ("state", &["version"]),
-    ("facts", &["pressure", "log_space", "disk_space", "jobs", "shared"]),
+    ("facts", &["pressure", "log_space", "disk_space", "jobs", "shared", "waiting"]),
     (
         "verbs",
         &[

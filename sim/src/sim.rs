@@ -296,6 +296,12 @@ impl Sim {
         self.runtime.run(self.world.track(main))
     }
 
+    /// Calls this whenever nothing can run, before virtual time moves on. Who waits then waits for
+    /// what time brings. It must not touch the world.
+    pub fn on_idle(&self, look: Option<Rc<dyn Fn()>>) {
+        self.runtime.on_idle(look);
+    }
+
     /// Names of the tasks that have not ended.
     pub fn alive(&self) -> Vec<&'static str> {
         self.runtime.alive()

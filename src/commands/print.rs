@@ -211,6 +211,9 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
                 &mut text,
                 format_args!("{}  {}  {}\n", row.outcome.name(), row.arm, first_line(failure)),
             );
+            for line in failure.lines().skip(1) {
+                append(&mut text, format_args!("      {line}\n"));
+            }
             append(&mut text, format_args!("Reproduce:  {}\n", row.replay));
         }
     }
@@ -218,8 +221,11 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     text
 }
 
+/// Most letters of a failure beside its arm.
+const FAILURE_CHARS: usize = 72;
+
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().chars().take(60).collect()
+    text.lines().next().unwrap_or_default().chars().take(FAILURE_CHARS).collect()
 }
 
 fn summary(results: &Results<'_>, rows: &[RunRow]) -> serde_json::Value {

@@ -316,6 +316,7 @@ fn compare(path: &str, old: &serde_json::Value, new: &serde_json::Value, out: &m
 fn told(output: &RunOutput) -> String {
     let row = &output.row;
     let failure = output.failure.as_deref().unwrap_or_default();
+    let failure = failure.lines().next().unwrap_or_default();
     let text = format!("{} {} seed {} {failure}", row.outcome.name(), row.arm, row.seed);
     one_line(&text)
 }

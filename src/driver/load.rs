@@ -1,8 +1,18 @@
 //! The load: every key of every tenant once, before anything is measured.
 
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::Poll;
+
 use forebay_engine::env::Env;
+use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Error, Tenant, WriteBatch, WriteOptions};
 use forebay_workloads::Workload;
+
+use super::wedge::{Patience, Stop};
+
+/// How often it is looked whether the load still gets on.
+const LOOK_NS: Nanos = 10_000_000_000;
 
 /// Entries of one batch of the load.
 const BATCH_ENTRIES: u64 = 64;
@@ -12,8 +22,32 @@ const BATCH_ENTRIES: u64 = 64;
 ///
 /// # Errors
 ///
-/// The engine's; part of the keys may be there.
-pub async fn load<E: Env>(db: &Db<E>, workload: &Workload, batch_bytes: u64) -> Result<(), Error> {
+/// The engine's, or who waits where writers wait for nothing; part of the keys may be there.
+pub async fn load<E: Env>(
+    env: E,
+    db: &Db<E>,
+    workload: &Workload,
+    batch_bytes: u64,
+) -> Result<(), Stop> {
+    let mut patience = Patience::new(db.watch());
+    let mut loading = pin!(put_all(db, workload, batch_bytes));
+    loop {
+        let mut sleep = pin!(env.sleep_until(env.now().saturating_add(LOOK_NS)));
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(ended) = loading.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            sleep.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        if let Some(ended) = ended {
+            return Ok(ended?);
+        }
+        patience.look()?;
+    }
+}
+
+async fn put_all<E: Env>(db: &Db<E>, workload: &Workload, batch_bytes: u64) -> Result<(), Error> {
     let names: Vec<&str> = workload.tenants().iter().map(|t| t.name.as_str()).collect();
     let tenants = db.create_tenants(&names).await?;
     let mut batch = WriteBatch::new();

@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod state;
 mod tally;
+mod wedge;
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -24,10 +25,12 @@ use forebay_workloads::Workload;
 
 use crate::config::Config;
 use state::State;
+use wedge::Patience;
 
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
 pub use tally::Tally;
+pub use wedge::Stop;
 
 /// A tenant without a write for this long holds its memtable's bytes for nothing.
 const IDLE_NS: Nanos = 10_000_000_000;
@@ -66,13 +69,14 @@ impl<E: Env> Driver<E> {
 ///
 /// # Errors
 ///
-/// The first error that an operation met; the others were stopped and waited for.
+/// The first error that an operation met, after the others were stopped and waited for; or who
+/// waits, where writers wait for nothing: their tasks are left to themselves.
 pub async fn measure<E: Env>(
     env: E,
     db: Db<E>,
     plan: &Plan,
     tally: Arc<Tally>,
-) -> Result<Measured, Error> {
+) -> Result<Measured, Stop> {
     let find = |name: &str| db.tenant(name).ok_or_else(|| Error::UnknownTenant(name.to_owned()));
     let profiles = plan.workload.tenants();
     let tenants = profiles.iter().map(|p| find(&p.name)).collect::<Result<Vec<_>, _>>()?;
@@ -95,6 +99,7 @@ pub async fn measure<E: Env>(
         }
     });
     let mut next = env.now().saturating_add(sample_every);
+    let mut patience = Patience::new(driver.db.watch());
     loop {
         let mut sleep = pin!(env.sleep_until(next));
         let over = poll_fn(|cx| {
@@ -105,8 +110,9 @@ pub async fn measure<E: Env>(
         })
         .await;
         if over {
-            return driver.finish();
+            return Ok(driver.finish()?);
         }
+        patience.look()?;
         next = driver.sample().max(env.now()).saturating_add(sample_every);
     }
 }

@@ -85,6 +85,7 @@ pub(super) struct Memory {
     log: Log,
     limits: StallLimits,
     l0_compaction_count: u32,
+    seals_serially: bool,
     /// Whether writers wait where there is no room.
     waits: bool,
 }
@@ -137,6 +138,7 @@ impl Memory {
             },
             limits: options.stall_limits(),
             l0_compaction_count: options.l0_compaction_count.max(1),
+            seals_serially: options.wal_seal_serial,
             waits: options.stall_policy.name != "none",
         })
     }
@@ -217,8 +219,13 @@ impl Memory {
 
     /// Trees to be sealed since they pin a log that is too long, by the engine's rule: at most two
     /// for each flush slot wait for their flush at once, the oldest anchor first, of equal ones the
-    /// tree written to longest ago.
-    pub(super) fn log_victims(&self) -> Vec<usize> {
+    /// tree written to longest ago. Where seals are not serial, the end of a segment seals every
+    /// tree that pins the oldest one.
+    pub(super) fn log_victims(&self, at_roll: bool) -> Vec<usize> {
+        if !self.seals_serially {
+            let all = || self.pinning(self.log.oldest);
+            return if at_roll && self.is_log_over() { all() } else { Vec::new() };
+        }
         let Some(over) = self.log.over() else { return Vec::new() };
         let mut pinning = self.pinning(over);
         // What pins them and takes no writes any more waits for its flush, or is in it.
@@ -228,9 +235,12 @@ impl Memory {
         pinning
     }
 
-    /// Trees whose memtable pins the oldest segment, as many as may wait for their flush at once.
+    /// Trees whose memtable pins the oldest segment; of serial seals as many as may wait at once.
     pub(super) fn pinning_oldest(&self) -> Vec<usize> {
         let mut pinning = self.pinning(self.log.oldest);
+        if !self.seals_serially {
+            return pinning;
+        }
         pinning.truncate(to_usize(u64::from(self.view.flush_slots) << 1));
         pinning
     }

@@ -244,7 +244,7 @@ impl Model {
 
     fn wedged(&self) -> ModelError {
         ModelError::Wedged(format!(
-            "wedged at {}: writers wait, {} of {} bytes are used and nothing is flushed",
+            "L1 progress: wedged at {}: writers wait, {} of {} bytes are used and nothing is flushed",
             crate::number::duration(self.now),
             self.memory.used_bytes(),
             self.memory.budget_bytes()
@@ -315,7 +315,7 @@ impl Model {
             self.tally.waited(cause, late_ns);
         }
         if self.memory.roll_log() {
-            self.seal_pinning();
+            self.seal_pinning(true);
         }
         let was_over = self.memory.is_log_over();
         let full = self.memory.write(write, self.now);
@@ -333,14 +333,14 @@ impl Model {
         self.decide();
         // Above the limit already, the answer changes only with a flush or a segment.
         if !was_over && self.memory.is_log_over() {
-            self.seal_pinning();
+            self.seal_pinning(false);
         }
         self.begin_if_warm();
     }
 
     /// Seals the next ones of those that pin a log above its limit.
-    fn seal_pinning(&mut self) {
-        for slot in self.memory.log_victims() {
+    fn seal_pinning(&mut self, at_roll: bool) {
+        for slot in self.memory.log_victims(at_roll) {
             self.seal(slot, SealCause::Log);
         }
     }
@@ -407,7 +407,7 @@ impl Model {
                 }
             }
             self.decide();
-            self.seal_pinning();
+            self.seal_pinning(false);
             for sealed in &members {
                 self.unpark(sealed.slot);
             }

@@ -114,7 +114,7 @@ pub fn compare(arm: &str, config: &Config, seed: u64) -> Result<PeerRow, String>
     let watcher = Arc::new(Watcher::default());
     let told: world::Watcher = Arc::<Watcher>::clone(&watcher);
     let ended = world::simulate(config, seed, Some(told));
-    let measured = ended.measured.map_err(|(_, detail)| format!("the engine: {detail}"))?;
+    let measured = ended.measured.map_err(|failed| format!("the engine: {}", failed.detail))?;
     let mut sizes = watcher.inner.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
     let before = to_usize(measured.before.flush_count).min(sizes.len());
     let mut sizes = sizes.split_off(before);

@@ -42,7 +42,7 @@ pub struct ModelRow {
     pub arm: String,
     /// The only input of chance.
     pub seed: u64,
-    /// `pass`, or `timeout` where writers waited and nothing was flushed.
+    /// `pass`, or `fail` where writers waited and nothing was flushed.
     pub outcome: Outcome,
     /// Why it gave no numbers, in one line.
     pub failure: Option<String>,
@@ -127,10 +127,7 @@ impl ModelRow {
                 self.fill(&modelled);
             }
             Err(error) => {
-                self.outcome = match error {
-                    ModelError::Refused(_) => Outcome::Fail,
-                    ModelError::Wedged(_) => Outcome::Timeout,
-                };
+                self.outcome = Outcome::Fail;
                 self.failure = Some(error.to_string());
             }
         }

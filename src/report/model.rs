@@ -215,14 +215,14 @@ mod tests {
         row.utilisation_ratio = Thousandths(999);
         row.stall_ns.budget = 1 << 60;
         let wedged = ModelRow {
-            outcome: Outcome::Timeout,
+            outcome: Outcome::Fail,
             failure: Some("wedged".to_owned()),
             seed: 2,
             ..row.clone()
         };
         let text = render(&[row, wedged]);
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-        assert!(text.contains("timeout  an-arm") && text.contains("99.9 %"), "{text}");
+        assert!(text.contains("fail  an-arm") && text.contains("99.9 %"), "{text}");
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl FromStr for Compression {
 pub struct Options {
     /// How branches map to trees; `per-tenant`.
     pub layout: Layout,
-    /// Whose memtable is flushed when memory is short; `oldest-write`.
+    /// Whose memtable is flushed when memory is short; `above-mean-oldest`.
     pub flush_policy: PolicySpec,
     /// Whether a write goes on; `leveldb`.
     pub stall_policy: PolicySpec,
@@ -144,8 +144,9 @@ pub struct Options {
     pub memtable_slowdown_count: u32,
     /// Immutable memtables of a tree from which writes to it stop, 1 to 1024; 4.
     pub memtable_stop_count: u32,
-    /// Bytes of a tree's flushed memtables that are kept for readers, 0 to 1 TiB; 0: none are kept.
-    /// They count in what the budget holds, and not in its mutable part.
+    /// A tree's flushed memtables are kept while all its memtables together are at most this many
+    /// bytes, 0 to 1 TiB; 0: none are kept. They count in what the budget holds, and not in its
+    /// mutable part. No read needs them: they are what `RocksDB` keeps for transactions.
     pub memtable_history_bytes: u64,
     /// L0 tables of a tree from which they are compacted, 1 to 10,000; 4. At most
     /// `l0_slowdown_count`.
@@ -167,8 +168,11 @@ pub struct Options {
     /// = 4 budgets, at least 4 segments. Up to 1 PiB; at least 2 segments.
     pub wal_bytes_max: u64,
     /// Bytes of live WAL segments from which all writes stop, up to 1 PiB; 0 = none. At least
-    /// `wal_bytes_max`.
+    /// `wal_bytes_max`. One segment above that, live segments stay below `wal_bytes_max` and two.
     pub wal_bytes_stop: u64,
+    /// Whether trees that pin the log above `wal_bytes_max` are flushed a few at a time; where not,
+    /// all that pin its oldest segment are flushed at once; true.
+    pub wal_seal_serial: bool,
     /// Whether a cold tree's few entries in an old segment are appended to the log again, so that
     /// the segment can go without a flush of them; false.
     pub relog: bool,
@@ -246,7 +250,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             layout: Layout::PerTenant,
-            flush_policy: PolicySpec::named("oldest-write"),
+            flush_policy: PolicySpec::named("above-mean-oldest"),
             stall_policy: PolicySpec::named("leveldb"),
             compaction_policy: PolicySpec::named("leveled"),
             policy_params: BTreeMap::new(),
@@ -263,6 +267,7 @@ impl Default for Options {
             wal_segment_bytes: 16 * MIB,
             wal_bytes_max: 0,
             wal_bytes_stop: 0,
+            wal_seal_serial: true,
             relog: false,
             packed_flush: false,
             pack_bytes: 0,

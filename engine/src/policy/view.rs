@@ -97,7 +97,7 @@ pub struct WriteView {
     pub write_bytes: u64,
     /// Bytes that all memtables may hold together.
     pub budget_bytes: u64,
-    /// Reserved, mutable and immutable bytes.
+    /// Reserved, mutable and immutable bytes, and those of flushed memtables that are kept.
     pub used_bytes: u64,
     /// Immutable memtables of the tree.
     pub immutable_count: u32,

@@ -25,8 +25,40 @@ pub struct TreeView {
     pub memtable: Option<Arc<Memtable>>,
     /// Immutable memtables, newest first.
     pub immutables: Vec<Arc<Memtable>>,
+    /// Flushed memtables that are kept, newest first. Everything in them is in tables: no read
+    /// needs them, and reads pass them over.
+    pub history: Vec<Arc<Memtable>>,
     /// The tables.
     pub version: Arc<Version>,
+}
+
+impl TreeView {
+    /// Bytes of all memtables, those that are kept included.
+    pub fn memtable_bytes(&self) -> u64 {
+        let all = self.memtable.iter().chain(&self.immutables).chain(&self.history);
+        all.map(|m| m.bytes()).sum()
+    }
+
+    /// Takes out the oldest memtables that are kept, until all memtables together are at most
+    /// `history_max` bytes or none is kept. Returns the bytes of what it took out.
+    ///
+    /// # Source
+    ///
+    /// `max_write_buffer_size_to_maintain` of `RocksDB`: `MemTableListVersion::TrimHistory` in
+    /// facebook/rocksdb `db/memtable_list.cc` (commit 1dfa729). Departures: there the oldest one
+    /// stays until the others alone reach the limit, so that up to one memtable more is kept; and
+    /// each write looks, where here seals and flushes do.
+    pub fn trim_history(&mut self, history_max: u64) -> u64 {
+        let mut left = self.memtable_bytes();
+        let mut gone = 0;
+        while left > history_max
+            && let Some(oldest) = self.history.pop()
+        {
+            left = left.saturating_sub(oldest.bytes());
+            gone += oldest.bytes();
+        }
+        gone
+    }
 }
 
 /// A tree.

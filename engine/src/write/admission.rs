@@ -20,7 +20,7 @@ use crate::shared::{Request, Shared};
 use crate::types::{Nanos, TreeId};
 use crate::version::tree::{Branch, Tree};
 
-use super::queue;
+use super::{log_limit, queue};
 
 /// A write that waits, from its first delay or stop to its admission.
 struct Stall<'a, E: Env> {
@@ -86,7 +86,11 @@ pub(crate) async fn admit<E: Env>(
                 begin(shared, ops, (cause, &tree), &mut stall);
                 if let Some(listener) = listen(shared, cause, &tree, (&mut place, listener)) {
                     ensure_progress(shared, cause).await;
+                    let since = stall.as_ref().map_or_else(|| shared.env.now(), |s| s.began);
+                    let facts = (tree.id, cause, since);
+                    let seat = ops.first().map(|(b, _)| shared.waiting.sit(b, facts));
                     listener.await;
+                    drop(seat);
                 }
             }
         }
@@ -223,16 +227,21 @@ fn refuse_endless<E: Env>(
 }
 
 /// Liveness is the engine's, not the policy's: where a writer waits and no job runs that can end
-/// its cause, a flush is picked here.
+/// its cause, a flush is picked here. While flushed memtables are kept, that frees nothing: then
+/// the oldest of them goes.
 pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCause) {
     if !shared.options.policy_override || shared.jobs.flush_count() > 0 {
         return;
     }
+    let _at_work = shared.waiting.work();
     let trees: Vec<Arc<Tree>> = match cause {
         StallCause::Budget | StallCause::DiskFull => {
+            if release_history(shared) {
+                return;
+            }
             shared.pressure.override_victim().into_iter().collect()
         }
-        StallCause::Wal => shared.pressure.pinning(shared.log.oldest()),
+        StallCause::Wal => log_limit::overridden(shared),
         StallCause::Memtables | StallCause::L0 => return,
     };
     // Where the queue refuses, the database closes or is read-only, and the writer is told.
@@ -243,4 +252,27 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
         drop(queue::submit(shared, Request::Sync).await);
         gc::reclaim_log(shared).await;
     }
+}
+
+/// Lets go of the oldest flushed memtable that is kept. Returns whether there was one.
+fn release_history<E: Env>(shared: &Shared<E>) -> bool {
+    if shared.budget.history_bytes() == 0 {
+        return false;
+    }
+    let oldest = |tree: Arc<Tree>| Some((tree.view().history.last().cloned()?, tree));
+    let kept = shared.set.trees().into_iter().filter_map(oldest);
+    let Some((memtable, tree)) = kept.min_by_key(|(m, tree)| (m.max_seq(), tree.id)) else {
+        return false;
+    };
+    let mut gone = false;
+    tree.change(|view| {
+        gone = view.history.pop_if(|m| Arc::ptr_eq(m, &memtable)).is_some();
+    });
+    if gone {
+        shared.counters.policy_override_count.add(1);
+        shared.emit(&Event::PolicyOverride { tree: tree.id });
+        shared.budget.release_history(memtable.bytes());
+    }
+    // Where another took it, memory is free all the same.
+    true
 }

@@ -18,7 +18,7 @@ use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
 
-use super::segments;
+use super::{log_limit, segments};
 
 const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -133,6 +133,7 @@ impl<E: Env> Leader<'_, E> {
         let (records, last_seq) = self.encode(items, replies);
         let sync = items.iter().any(owes_sync);
         taken.unpublished = Some(writer.mark());
+        let log_before = shared.log.bytes();
         if let Err(error) = self.log(writer, (&records, last_seq), sync).await {
             segments::leave_failed(shared, writer, &error).await;
             // Of the next segment nothing is to be taken back, and of this one nothing counts.
@@ -149,6 +150,7 @@ impl<E: Env> Leader<'_, E> {
             seal(shared, tree);
         }
         ask_flush_policy(shared);
+        look_after_waiting(shared, log_before);
         let unsynced = shared.synced.load(Ordering::Relaxed) < last_seq;
         if shared.options.sync_interval_ns > 0
             && unsynced
@@ -289,10 +291,8 @@ impl<E: Env> Leader<'_, E> {
         } else {
             segments::begin_next(shared, writer).await?;
         }
-        if shared.log.bytes() > shared.options.wal_limit_bytes() {
-            for tree in shared.pressure.pinning(shared.log.oldest()) {
-                seal(shared, &tree);
-            }
+        for tree in log_limit::victims(shared, true) {
+            seal(shared, &tree);
         }
         Ok(())
     }
@@ -325,6 +325,7 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
             shared.log.unpin(memtable.anchor_segment);
             shared.budget.release_immutable(memtable.bytes());
         }
+        shared.budget.release_history(gone.history.iter().map(|m| m.bytes()).sum());
         if let Some(memtable) = &gone.memtable {
             shared.log.unpin(memtable.anchor_segment);
             shared.budget.release_mutable(memtable.bytes());
@@ -348,12 +349,14 @@ fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
     let mut sealed = None;
     tree.change(|view| {
         if let Some(memtable) = view.memtable.take() {
-            sealed = Some(memtable.bytes());
+            let bytes = memtable.bytes();
             view.immutables.insert(0, memtable);
+            sealed = Some((bytes, view.trim_history(shared.options.memtable_history_bytes)));
         }
     });
-    if let Some(bytes) = sealed {
+    if let Some((bytes, trimmed_bytes)) = sealed {
         shared.budget.seal(bytes);
+        shared.budget.release_history(trimmed_bytes);
         shared.pressure.on_seal(tree, shared.env.now());
         shared.emit(&Event::Sealed { tree: tree.id, bytes });
         shared.jobs.add_flush(tree);
@@ -364,6 +367,30 @@ fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
 fn ask_flush_policy<E: Env>(shared: &Shared<E>) {
     for tree in flush_victims(shared) {
         seal(shared, &tree);
+    }
+}
+
+/// What a group that was written brings about beside the flush policy's choice. `log_before`: bytes
+/// of the log before it was appended. Only the queue's leader may call this.
+fn look_after_waiting<E: Env>(shared: &Shared<E>, log_before: u64) {
+    // Above the limit already, the answer changes only with a flush or a segment.
+    if log_before <= shared.options.wal_limit_bytes() {
+        for tree in log_limit::victims(shared, false) {
+            seal(shared, &tree);
+        }
+    }
+    // A writer may have begun to wait while nothing could be flushed, as all was reserved.
+    if shared.budget.has_waiters() && shared.jobs.flush_count() == 0 {
+        shared.budget.wake_first();
+    }
+}
+
+/// Seals the next ones of those that pin the log above its limit.
+pub(crate) async fn seal_pinning<E: Env>(shared: &Shared<E>) {
+    let trees = log_limit::victims(shared, false);
+    if !trees.is_empty() {
+        // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
+        drop(submit(shared, Request::Seal { trees, overridden: false }).await);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Progress, open and determinism: L1, L2, C11 and C12.
 
+use forebay_engine::policy::view::StallCause;
 use forebay_engine::types::Nanos;
+use forebay_engine::waiting::{TreeMemory, Waiting, WaitingWriter};
 
 use super::model::seconds;
 use super::{Checked, Rule, RuleCounts, Violation, broken};
@@ -20,6 +22,94 @@ pub fn l1_progress(counts: &mut RuleCounts, ended: bool, what: &str, waiting: &s
     }
     let promised = format!("{what} ends within {} virtual s", seconds(DEADLINE_NS));
     broken(Violation::new(Rule::L1, promised, format!("still waiting: {waiting}")))
+}
+
+/// L1, asked whenever nothing can run and time is about to pass: for every writer that waits there is
+/// something waiting or running that can end its cause. A timer is none: the engine looks for its
+/// victims itself, whatever a policy waits for.
+///
+/// # Errors
+///
+/// L1 where a writer waits for nothing.
+pub fn l1_enabled(counts: &mut RuleCounts, waiting: &Waiting) -> Checked {
+    counts.count(Rule::L1);
+    let Some(writer) = stranded(waiting) else { return Ok(()) };
+    let promised = "a writer waits only while a job that can end it waits or runs";
+    let story = story(waiting, &[]).join("; ");
+    let of = format!("{} waits for nothing: {story}", writer.tenant);
+    broken(Violation::new(Rule::L1, promised, of).at(waiting.now_ns))
+}
+
+/// The writer that waits longest of those for whom there is nothing, at an instant at which nothing
+/// can run, that could end their wait.
+pub fn stranded(waiting: &Waiting) -> Option<&WaitingWriter> {
+    // Somebody is about to do something: a leader, a worker, a writer that was admitted.
+    if waiting.commits_run || waiting.busy_count > 0 || waiting.reserved_bytes > 0 {
+        return None;
+    }
+    waiting.writers.iter().find(|writer| match writer.cause {
+        StallCause::Memtables | StallCause::Budget | StallCause::DiskFull => {
+            waiting.flush_count == 0
+        }
+        StallCause::L0 => waiting.compaction_count == 0,
+        StallCause::Wal => waiting.flush_count == 0 && !waiting.log_lags,
+    })
+}
+
+/// Most writers, and most trees, that a story names.
+const NAMED_MAX: usize = 5;
+
+/// Who waits since when and for what, what memory holds and who holds it, and that nothing runs: one
+/// line each. Below 60 characters the first.
+pub fn story(waiting: &Waiting, memory: &[TreeMemory]) -> Vec<String> {
+    let count = waiting.writers.len();
+    let cause = waiting.writers.first().map_or("nothing", |w| w.cause.name());
+    let mut lines = vec![format!("{count} writers wait for {cause}, and nothing can end it")];
+    for writer in waiting.writers.iter().take(NAMED_MAX) {
+        lines.push(format!(
+            "{} waits for {} since vt {}",
+            writer.tenant,
+            writer.cause.name(),
+            seconds(writer.since_ns)
+        ));
+    }
+    if count > NAMED_MAX {
+        lines.push(format!("and {} more", count - NAMED_MAX));
+    }
+    let total = waiting
+        .reserved_bytes
+        .saturating_add(waiting.mutable_bytes)
+        .saturating_add(waiting.immutable_bytes)
+        .saturating_add(waiting.history_bytes);
+    lines.push(format!(
+        "vt {}: flushes {}, compactions {}, commits {}; WAL {} bytes",
+        seconds(waiting.now_ns),
+        waiting.flush_count,
+        waiting.compaction_count,
+        if waiting.commits_run { "run" } else { "none" },
+        waiting.wal_bytes
+    ));
+    lines.push(format!(
+        "budget M {}, held V {total}: mutable U {}, reserved {}, immutable {}, history {}",
+        waiting.budget_bytes,
+        waiting.mutable_bytes,
+        waiting.reserved_bytes,
+        waiting.immutable_bytes,
+        waiting.history_bytes
+    ));
+    let mut trees: Vec<&TreeMemory> = memory.iter().collect();
+    trees.sort_by_key(|m| (core::cmp::Reverse(m.bytes()), m.tree));
+    for m in trees.iter().take(NAMED_MAX) {
+        lines.push(format!(
+            "tree {}: mutable {}, immutable {}, history {}",
+            m.tree, m.mutable_bytes, m.immutable_bytes, m.history_bytes
+        ));
+    }
+    if trees.len() > NAMED_MAX {
+        let left: u64 = trees.iter().skip(NAMED_MAX).map(|m| m.bytes()).sum();
+        lines.push(format!("{} more trees: {left} bytes", trees.len() - NAMED_MAX));
+    }
+    lines
 }
 
 /// L2: while something waits, something can run; and what runs gets somewhere.

@@ -8,10 +8,11 @@ use forebay_engine::inspect::{self, Look};
 use forebay_engine::repair::{self, RepairOptions};
 use forebay_engine::types::Nanos;
 use forebay_engine::version::manifest::manifest_path;
+use forebay_engine::waiting::TreeMemory;
 use forebay_engine::{Error, verify};
 
 use super::{DIR, Run};
-use crate::check::files::{c9_verified, c10_files};
+use crate::check::files::{c9_memory, c9_verified, c10_files};
 use crate::check::liveness::DEADLINE_NS;
 use crate::check::{Checked, Rule, Violation, broken};
 use crate::fault::atlas::FileKind;
@@ -38,6 +39,7 @@ impl Run {
             if let Err(error) = idle {
                 return self.judge_error("wait_idle", None, &error, 0);
             }
+            self.memory()?;
             self.files(true)?;
         }
         self.close()?;
@@ -51,6 +53,26 @@ impl Run {
             self.needs_no_repair()?;
         }
         Ok(())
+    }
+
+    /// What the budget counts against what the trees hold, while no job and no commit runs.
+    fn memory(&self) -> Checked {
+        let Some(db) = &self.db else { return Ok(()) };
+        let (metrics, trees) = (db.metrics(), db.watch().memory());
+        let sum = |of: fn(&TreeMemory) -> u64| trees.iter().map(of).sum();
+        let counted = TreeMemory {
+            mutable_bytes: sum(|m| m.mutable_bytes),
+            immutable_bytes: sum(|m| m.immutable_bytes),
+            history_bytes: sum(|m| m.history_bytes),
+            ..TreeMemory::default()
+        };
+        let charged = TreeMemory {
+            mutable_bytes: metrics.mutable_bytes,
+            immutable_bytes: metrics.immutable_bytes,
+            history_bytes: metrics.history_bytes,
+            ..TreeMemory::default()
+        };
+        c9_memory(&mut self.board.lock().counts, (charged, metrics.reserved_bytes), counted)
     }
 
     fn verify(&mut self) -> Checked {

@@ -12,6 +12,7 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::Poll;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use forebay_engine::env::Env;
 use forebay_engine::options::Layout;
@@ -19,7 +20,7 @@ use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
-use crate::check::liveness::{DEADLINE_NS, l1_progress, l2_running};
+use crate::check::liveness::{DEADLINE_NS, l1_enabled, l1_progress, l2_running};
 use crate::check::model::{Model, seconds};
 use crate::check::reads::c7_errors;
 use crate::check::value::tenant_name;
@@ -192,6 +193,7 @@ impl Run {
     }
 
     fn end(mut self, seed: u64, checked: Checked) -> (Outcome, View) {
+        let checked = checked.and_then(|()| self.board.lock().violation.take().map_or(Ok(()), Err));
         let found = checked.err().filter(|_| !self.stopped && !self.over);
         let violation = found.map(|violation| {
             let at = if violation.at == 0 { self.sim.now() } else { violation.at };
@@ -338,6 +340,19 @@ impl Run {
                 broken(Violation::new(Rule::L1, what, "it did not end"))
             }
         }
+    }
+
+    /// Asks, whenever nothing can run, whether every writer that waits does so for something.
+    fn watch_writers(&self, db: &Db<crate::SimEnv>) {
+        let (watch, board) = (db.watch(), self.board.clone());
+        self.sim.on_idle(Some(Rc::new(move || {
+            let Some(waiting) = watch.waiting() else { return };
+            let mut board = board.lock();
+            board.mark("writer-waits");
+            if let Err(violation) = l1_enabled(&mut board.counts, &waiting) {
+                board.violation.get_or_insert(violation);
+            }
+        })));
     }
 
     fn heal(&self) {

@@ -143,6 +143,7 @@ impl Run {
         let opened = self.open(DEADLINE_NS)?;
         self.heal();
         if let Part::Done(Some(Ok(db))) = opened {
+            self.watch_writers(&db);
             self.db = Some(db);
             self.board.lock().mark("opened-with-faults");
             return Ok(true);
@@ -180,6 +181,9 @@ impl Run {
         }
         if let Part::Done(Some(Err(error))) = &opened {
             self.c2_open(error)?;
+        }
+        if let Part::Done(Some(Ok(db))) = &opened {
+            self.watch_writers(db);
         }
         let mut board = self.board.lock();
         match opened {

@@ -99,6 +99,7 @@ pub struct OwnRuntime {
     timers: RefCell<Timers>,
     choices: Rc<Choices>,
     trace: Rc<Trace>,
+    idle: RefCell<Option<Rc<dyn Fn()>>>,
 }
 
 impl fmt::Debug for OwnRuntime {
@@ -124,7 +125,13 @@ impl OwnRuntime {
             timers: RefCell::default(),
             choices,
             trace,
+            idle: RefCell::default(),
         }
+    }
+
+    /// Calls this whenever nothing can run, before time moves on. It must not touch the world.
+    pub fn on_idle(&self, look: Option<Rc<dyn Fn()>>) {
+        *self.idle.borrow_mut() = look;
     }
 
     /// Runs tasks until the main future ends, or nothing can. Other tasks stay for the next run.
@@ -157,7 +164,13 @@ impl OwnRuntime {
                 if polls > self.polls_max {
                     return RunEnd::Livelock { polls, alive: self.alive() };
                 }
-            } else if !self.advance() {
+                continue;
+            }
+            let look = self.idle.borrow().clone();
+            if let Some(look) = look {
+                look();
+            }
+            if !self.advance() {
                 return RunEnd::Deadlock { waiting: self.alive() };
             }
         }

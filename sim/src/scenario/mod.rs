@@ -260,6 +260,8 @@ impl Scenario {
         scenario.options.extend(stream("scenario.compaction").compaction_options());
         let mut tables = stream("scenario.tables");
         scenario.options.extend(tables.table_options());
+        let extra = stream("scenario.history").history_and_log_options(&scenario);
+        scenario.options.extend(extra);
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
@@ -494,6 +496,24 @@ impl Draw {
             ("compaction_policy".to_owned(), policy),
             ("compaction.tombstone_percent".to_owned(), percent.to_string()),
             ("compaction.tombstone_age_s".to_owned(), age_s.to_string()),
+        ]
+    }
+
+    /// Flushed memtables that are kept, and how the log is held down.
+    fn history_and_log_options(&mut self, scenario: &Scenario) -> Vec<(String, String)> {
+        let history: u64 = self.pick(&[2048, 8192, 32_768, 1 << 30], 0);
+        let history = if self.percent(20) { history } else { 0 };
+        let serial = !self.percent(25);
+        let of = |key: &str| {
+            let found = scenario.options.iter().find(|(known, _)| known == key);
+            found.and_then(|(_, value)| value.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let stop = of("wal_bytes_max") + of("wal_segment_bytes") * self.below(3);
+        let stop = if self.percent(30) { stop } else { 0 };
+        vec![
+            ("memtable_history_bytes".to_owned(), history.to_string()),
+            ("wal_seal_serial".to_owned(), serial.to_string()),
+            ("wal_bytes_stop".to_owned(), stop.to_string()),
         ]
     }
 
