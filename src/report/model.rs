@@ -4,7 +4,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::table::WIDTH;
+use super::table::{WIDTH, clean, split_name, wrap};
 use crate::model::peer::PeerRow;
 use crate::model::row::ModelRow;
 use crate::number::{bytes, digits, seconds, thousands, to_f64};
@@ -28,8 +28,8 @@ const HEADER: [&str; 9] = [
 
 /// What a reader needs to know of the columns.
 const NOTE: &str = "Sizes are keys and values of a table. Merge cost: bytes that leveled merges write \
-    for each byte flushed, T/2 x log_T(L / m).\nStranded: memtables without a write for as long as a \
-    fill of the budget takes.\n";
+    for each byte flushed, T/2 x log_T(L / m). Stranded: memtables without a write for as long as a \
+    fill of the budget takes.";
 
 /// Every row in a line, then what the columns mean and what did not pass.
 pub fn render(rows: &[ModelRow]) -> String {
@@ -40,7 +40,7 @@ pub fn render(rows: &[ModelRow]) -> String {
         let budget = budget(row);
         let share = |n: u64| format!("{} %", digits(to_f64(n) / budget * 100.0));
         table.add_row([
-            short(&arm),
+            named(&arm),
             digits(row.flushes_per_s.to_f64()),
             bytes(row.table_bytes.p1),
             bytes(row.table_bytes.p50),
@@ -52,20 +52,16 @@ pub fn render(rows: &[ModelRow]) -> String {
         ]);
     }
     let mut text = end(&table);
-    text.push_str(NOTE);
+    text.push_str(&wrap(NOTE));
     for row in rows {
         if let Some(failure) = &row.failure {
-            let line = format!("{}  {}  {failure}", row.outcome.name(), short(&row.arm));
-            text.extend(line.chars().take(usize::from(WIDTH)));
-            text.push('\n');
+            let line = format!("{}  {}  {failure}", row.outcome.name(), row.arm);
+            append(&mut text, format_args!("{}\n", cut(&line)));
         } else if row.stall_ns.total() > 0 {
-            let (stall, count) = (seconds(row.stall_ns.total()), row.stall_count.total());
-            let (arm, count) = (short(&row.arm), thousands(count));
-            let longest = seconds(row.stall_ns_max);
-            append(
-                &mut text,
-                format_args!("{arm}: {count} writes waited {stall} s, {longest} s at most\n"),
-            );
+            let (count, stall) = (thousands(row.stall_count.total()), row.stall_ns.total());
+            let (stall, longest) = (seconds(stall), seconds(row.stall_ns_max));
+            let line = format!("{count} writes waited {stall} s, {longest} s at most: {}", row.arm);
+            append(&mut text, format_args!("{}\n", cut(&line)));
         }
     }
     text
@@ -129,7 +125,7 @@ pub fn peers(rows: &[&PeerRow]) -> String {
     for row in rows {
         let [count, p50, p99, mean] = row.percents();
         table.add_row([
-            short(&format!("{} seed {}", row.arm, row.seed)),
+            named(&format!("{} seed {}", row.arm, row.seed)),
             thousands(row.engine.count),
             thousands(row.model.count),
             off(count),
@@ -163,13 +159,14 @@ pub fn peers_csv(rows: &[&PeerRow]) -> String {
     text
 }
 
-fn short(arm: &str) -> String {
-    let clean: String = arm.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    if clean.chars().count() <= ARM_WIDTH {
-        return clean;
-    }
-    let kept: String = clean.chars().take(ARM_WIDTH.saturating_sub(3)).collect();
-    format!("{kept}...")
+/// The name of an arm in as many lines as it takes.
+fn named(arm: &str) -> String {
+    split_name(&clean(arm), ARM_WIDTH)
+}
+
+/// A line cut to the width of a table.
+fn cut(line: &str) -> String {
+    clean(line).chars().take(usize::from(WIDTH)).collect()
 }
 
 fn begin(header: &[&str]) -> Table {
