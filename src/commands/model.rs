@@ -244,11 +244,11 @@ impl<'a> Job<'a> {
             Format::Json => say(&text),
         }
         self.ended(|task| done.contains_key(&task.row.run_id))?;
-        let failed = self.selected.iter().filter_map(|task| {
+        let mut failed = self.selected.iter().filter_map(|task| {
             let failure = done.get(&task.row.run_id)?.as_ref().err()?;
             Some(format!("arm {} seed {}: {failure}", task.row.arm, task.row.seed))
         });
-        match failed.last() {
+        match failed.next() {
             Some(line) => Err(Stop::with(EXIT_FOUND, one_line(&line))),
             None => Ok(()),
         }

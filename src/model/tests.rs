@@ -22,6 +22,8 @@ use crate::number::to_f64;
 const TENANTS: u64 = 60;
 /// Charge of a put of 16 + 100 bytes.
 const CHARGE: u64 = 228;
+/// Memory is short at the whole budget.
+const AT_THE_BUDGET: (&str, &str) = ("flush.trigger_ratio", "1");
 
 fn config(settings: &[(&str, &str)]) -> Config {
     let mut config = Config::default();
@@ -36,7 +38,6 @@ fn config(settings: &[(&str, &str)]) -> Config {
         ("offered_ops_per_s", "10000"),
         ("device", "none"),
         ("stall_policy", "none"),
-        ("flush.trigger_ratio", "1"),
         ("wal_bytes_max", "1099511627776"),
         ("fill_count", "14"),
         ("warmup_fill_count", "4"),
@@ -84,7 +85,7 @@ fn kl_cost(p: &[f64]) -> f64 {
 
 #[test]
 fn oldest_and_largest_first_flush_as_the_theory_says() {
-    let oldest_config = config(&[("flush_policy", "oldest-write")]);
+    let oldest_config = config(&[AT_THE_BUDGET, ("flush_policy", "oldest-write")]);
     let p = shares(&oldest_config);
     let budget = to_f64(oldest_config.options.budget_bytes);
     let n = to_f64(TENANTS);
@@ -94,19 +95,21 @@ fn oldest_and_largest_first_flush_as_the_theory_says() {
     is_near("oldest: flushes", to_f64(oldest.flush_count), n * written / twice, 3.0);
     is_near("oldest: mean size", mean(&oldest.memtable_bytes), twice / n, 3.0);
     // Tenants are flushed equally often, so that the largest n-th of all sizes is the busiest's.
-    let per_tenant = oldest.memtable_bytes.len() / p.len();
+    let per_tenant = oldest.memtable_bytes.len().div_euclid(p.len());
     let hottest = &oldest.memtable_bytes[oldest.memtable_bytes.len() - per_tenant..];
     is_near("oldest: the busiest tenant's size", mean(hottest), twice * p[0], 3.0);
     let coldest = &oldest.memtable_bytes[..per_tenant * 30];
     let cold_share = p[30..].iter().sum::<f64>() / 30.0;
     is_near("oldest: the colder half's size", mean(coldest), twice * cold_share, 4.0);
 
-    let largest = uncapped(&config(&[("flush_policy", "largest")])).tally;
+    let largest = uncapped(&config(&[AT_THE_BUDGET, ("flush_policy", "largest")])).tally;
+    // The coldest is flushed once in nine fills of the budget: phases are not even yet.
     let size_of_all = 2.0 * budget / (n + 1.0);
-    is_near("largest: flushes", to_f64(largest.flush_count), written / size_of_all, 3.0);
+    is_near("largest: flushes", to_f64(largest.flush_count), written / size_of_all, 5.0);
     for percent in [5, 50, 95] {
-        let size = largest.memtable_bytes[largest.memtable_bytes.len() * percent / 100];
-        is_near("largest: sizes", to_f64(size), size_of_all, 4.0);
+        let sizes = &largest.memtable_bytes;
+        let size = sizes[(sizes.len() * percent).div_euclid(100)];
+        is_near("largest: sizes", to_f64(size), size_of_all, 7.0);
     }
     let above = largest.merge_cost() - oldest.merge_cost();
     is_near("merge cost of largest over oldest", above, kl_cost(&p), 8.0);
@@ -116,6 +119,7 @@ fn oldest_and_largest_first_flush_as_the_theory_says() {
 fn without_skew_oldest_and_largest_are_the_same() {
     let of = |policy: &str| {
         let settings = [
+            AT_THE_BUDGET,
             ("flush_policy", policy),
             ("workload.tenant_alpha", "0"),
             ("fill_count", "8"),
@@ -155,7 +159,6 @@ fn every_policy_keeps_the_budget_and_gives_the_same_numbers_again() {
                 ("budget_bytes", "512KiB"),
                 ("block_bytes", "1024"),
                 ("flush_policy", info.name),
-                ("flush.trigger_ratio", "0.8"),
                 ("stall_policy", "hard"),
                 ("device", "nvme"),
                 ("device_scale", "1500"),
@@ -165,9 +168,7 @@ fn every_policy_keeps_the_budget_and_gives_the_same_numbers_again() {
                 ("fill_count", "3"),
                 ("warmup_fill_count", "1"),
             ] {
-                if config.set(key, value).is_err() {
-                    assert_eq!(key, "flush.trigger_ratio", "{value}");
-                }
+                config.set(key, value).unwrap();
             }
             config.validate().unwrap();
             let first = run(&config, 5, 1).unwrap();
@@ -189,7 +190,7 @@ fn nothing_that_is_written_is_lost() {
     let flushed: u64 = tally.table_bytes.iter().sum();
     assert_eq!(tally.user_bytes, tally.step_count * 116);
     let left = tally.user_bytes - flushed;
-    assert!(left * CHARGE / 116 <= config.options.budget_bytes * 102 / 100, "{left}");
+    assert!(left * CHARGE * 100 <= config.options.budget_bytes * 116 * 102, "{left}");
     assert!(flushed > config.options.budget_bytes);
 }
 

@@ -7,12 +7,12 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::table::{WIDTH, clean, split_name, wrap};
 use crate::model::peer::PeerRow;
 use crate::model::row::ModelRow;
-use crate::number::{bytes, digits, seconds, thousands, to_f64};
+use crate::number::{bytes, count, digits, seconds, thousands, to_f64};
 use crate::record::Outcome;
 use crate::text::append;
 
 /// Columns that the name of an arm takes at most.
-const ARM_WIDTH: usize = 34;
+const ARM_WIDTH: usize = 28;
 
 const HEADER: [&str; 9] = [
     "arm",
@@ -45,7 +45,7 @@ pub fn render(rows: &[ModelRow]) -> String {
             bytes(row.table_bytes.p1),
             bytes(row.table_bytes.p50),
             bytes(row.table_bytes.p99),
-            thousands(row.small_table_count),
+            count(to_f64(row.small_table_count)),
             digits(row.merge_cost.to_f64()),
             share(row.stranded_fill_bytes),
             format!("{} %", digits(row.utilisation_ratio.to_f64() * 100.0)),
@@ -58,9 +58,10 @@ pub fn render(rows: &[ModelRow]) -> String {
             let line = format!("{}  {}  {failure}", row.outcome.name(), row.arm);
             append(&mut text, format_args!("{}\n", cut(&line)));
         } else if row.stall_ns.total() > 0 {
-            let (count, stall) = (thousands(row.stall_count.total()), row.stall_ns.total());
+            let (waited, stall) = (thousands(row.stall_count.total()), row.stall_ns.total());
             let (stall, longest) = (seconds(stall), seconds(row.stall_ns_max));
-            let line = format!("{count} writes waited {stall} s, {longest} s at most: {}", row.arm);
+            let line =
+                format!("{waited} writes waited {stall} s, {longest} s at most: {}", row.arm);
             append(&mut text, format_args!("{}\n", cut(&line)));
         }
     }
@@ -123,12 +124,12 @@ pub fn peers(rows: &[&PeerRow]) -> String {
     let mut table = begin(&PEER_HEADER);
     let off = |percent: f64| format!("{percent:+.1} %");
     for row in rows {
-        let [count, p50, p99, mean] = row.percents();
+        let [flushes, p50, p99, mean] = row.percents();
         table.add_row([
             named(&format!("{} seed {}", row.arm, row.seed)),
             thousands(row.engine.count),
             thousands(row.model.count),
-            off(count),
+            off(flushes),
             bytes(row.engine.memtable_bytes.p50),
             off(p50),
             bytes(row.engine.memtable_bytes.p99),
