@@ -14,9 +14,9 @@ baseline = "oldest-write"
 seeds = "0..2"
 [full]
 tenant_count = 500
-budget_bytes = 67_108_864
-memtable_bytes_max = 8_388_608
-offered_ops_per_s = 100_000
+budget_bytes = 4_194_304
+memtable_bytes_max = 524_288
+offered_ops_per_s = 10_000
 [options]
 budget_bytes = 1_048_576
 memtable_bytes_max = 131_072
@@ -102,7 +102,7 @@ fn a_model_is_of_the_full_machine_and_the_same_bytes_on_any_number_of_threads() 
     let read = |path: &str| fs::read_to_string(here.join(path)).unwrap();
     let rows = read("a/model.jsonl");
     assert_eq!(rows.matches("\"schema\":\"forebay.model/1\"").count(), 4);
-    assert_eq!(rows.matches("\"budget_bytes\":67108864").count(), 4);
+    assert_eq!(rows.matches("\"budget_bytes\":4194304").count(), 4);
     assert_eq!(rows.matches("\"tree_count\":500,").count(), 4);
 
     // A file that lost rows, and one thread.

@@ -60,6 +60,7 @@ pub(super) struct TreeSeed {
 #[derive(Clone, Debug)]
 pub(super) struct Arrivals {
     stream: Stream,
+    workload: Workload,
     tenants: Vec<Sizes>,
     /// Writes that one step stands for.
     pub(super) times: u64,
@@ -99,7 +100,14 @@ impl Arrivals {
             Workload::new(spec).map_err(refused)?.stream()
         };
         let (tenants, trees) = sizes(config.options.layout, whole.tenants(), times);
-        Ok(Self { stream, tenants, times, bytes_per_s, trees })
+        Ok(Self { stream, workload: whole, tenants, times, bytes_per_s, trees })
+    }
+
+    /// Every key of every tenant once, in the order in which the driver loads them.
+    pub(super) fn load(&self) -> Vec<Write> {
+        let put = |tenant: u32| self.tenants.get(to_usize(u64::from(tenant)));
+        let writes = self.workload.load_ops().filter_map(|op| put(op.tenant));
+        writes.map(|sizes| Write { slot: sizes.slot, ..sizes.put }).collect()
     }
 
     /// The next write; reads are passed over.

@@ -12,7 +12,7 @@ use forebay_engine::types::{Nanos, TreeId, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
 use super::row::percentiles;
-use super::{ModelError, run};
+use super::{ModelError, run_loaded};
 use crate::config::Config;
 use crate::number::{Thousandths, to_f64};
 use crate::record::TableBytes;
@@ -108,7 +108,7 @@ impl Listener for Watcher {
 ///
 /// One line that says which of the two gave no numbers, and why.
 pub fn compare(arm: &str, config: &Config, seed: u64) -> Result<PeerRow, String> {
-    let modelled = run(config, seed, 1).map_err(|error| match error {
+    let modelled = run_loaded(config, seed).map_err(|error| match error {
         ModelError::Refused(line) | ModelError::Wedged(line) => format!("the model: {line}"),
     })?;
     let watcher = Arc::new(Watcher::default());
