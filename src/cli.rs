@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{self, Stop, fuzz, inspect, keep, repair, replay, shell, verify};
+use crate::commands::{self, Stop, fuzz, inspect, keep, model, repair, replay, shell, verify};
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
 use crate::record::World;
@@ -90,6 +90,8 @@ pub enum Command {
         #[command(flatten)]
         run: RunArgs,
     },
+    /// Run an experiment's flush policies on sizes alone, at the size that it is about
+    Model(model::ModelArgs),
     /// Run random scenarios with faults against the reference model
     Fuzz(fuzz::FuzzArgs),
     /// Run one failure, or one seed, again
@@ -118,9 +120,9 @@ pub enum Command {
     },
 }
 
-/// Flags of `run` and `demo`.
+/// Flags of every command that runs the arms of an experiment.
 #[derive(Clone, Debug, Default, Args)]
-pub struct RunArgs {
+pub struct GridArgs {
     /// Where results go; default target/forebay/NAME
     #[arg(long, value_name = "DIR", env = "FOREBAY_OUT")]
     pub out: Option<PathBuf>,
@@ -130,9 +132,6 @@ pub struct RunArgs {
     /// A setting instead of the file's; an axis becomes that one value
     #[arg(short = 's', long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
-    /// Where the engine runs
-    #[arg(long, value_enum, default_value_t)]
-    pub world: WorldArg,
     /// Runs at once; default one per processor, on a real disk one
     #[arg(short, long, value_name = "N", env = "FOREBAY_JOBS", value_parser = jobs)]
     pub jobs: Option<usize>,
@@ -142,12 +141,23 @@ pub struct RunArgs {
     /// Of the seeds only these
     #[arg(long, value_name = "A..B")]
     pub only_seeds: Option<Seeds>,
-    /// Compare with the stored rows beside the file, or in DIR, and write nothing
-    #[arg(long)]
-    pub check_raw: bool,
     /// Show what would run, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Flags of `run` and `demo`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// What `model` takes too.
+    #[command(flatten)]
+    pub grid: GridArgs,
+    /// Where the engine runs
+    #[arg(long, value_enum, default_value_t)]
+    pub world: WorldArg,
+    /// Compare with the stored rows beside the file, or in DIR, and write nothing
+    #[arg(long)]
+    pub check_raw: bool,
 }
 
 /// Where the engine runs.
@@ -218,6 +228,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
         Command::Run { file, run } => commands::run::run_file(global, run, file),
+        Command::Model(args) => model::model(global, args),
         Command::Fuzz(args) => fuzz::fuzz(global, args),
         Command::Replay(args) => replay::replay(global, args),
         Command::Keep(args) => keep::keep(args),

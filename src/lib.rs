@@ -6,6 +6,7 @@ pub mod config;
 pub mod driver;
 pub mod experiment;
 pub mod histogram;
+pub mod model;
 pub mod number;
 pub mod outcome;
 pub mod output;

@@ -47,8 +47,7 @@ pub fn facts(
     let mut full = full.clone();
     if full.offered_ops_per_s == run.offered_ops_per_s {
         // The arrival rate is divided as the device is.
-        let times = run.device_scale.checked_div(full.device_scale.max(1)).unwrap_or(1);
-        full.offered_ops_per_s = run.offered_ops_per_s.saturating_mul(times).min(1_000_000_000);
+        full.offered_ops_per_s = full_rate(&full, run);
     }
     let amplification = write_amplification.unwrap_or(0.0);
     let both = ratios(&full, amplification)?.into_iter().zip(ratios(run, amplification)?);
@@ -59,6 +58,12 @@ pub fn facts(
         ScaleFact { name, full: known(full), run: known(run), broken }
     };
     Ok(both.map(fact).collect())
+}
+
+/// The rate of arrivals at full size: the run's, multiplied as the device is.
+pub fn full_rate(full: &Config, run: &Config) -> u64 {
+    let times = run.device_scale.checked_div(full.device_scale.max(1)).unwrap_or(1);
+    run.offered_ops_per_s.saturating_mul(times).min(1_000_000_000)
 }
 
 /// The facts as lines of a fixed width below 100 columns, heading first.

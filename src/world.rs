@@ -10,6 +10,8 @@ use std::sync::Arc;
 use forebay_engine::Db;
 use forebay_engine::env::os::OsEnv;
 use forebay_engine::env::{BlockingEnv, Env};
+use forebay_engine::events::{Event, Listener};
+use forebay_engine::types::Nanos;
 use forebay_sim::check::Rule;
 use forebay_sim::cpu::CpuCosts;
 use forebay_sim::disk::device::DeviceSpec;
@@ -62,19 +64,43 @@ impl Ended {
     }
 }
 
+/// Somebody beside the driver who is told of every event.
+pub type Watcher = Arc<dyn Listener>;
+
+/// Tells the driver's tally and a watcher.
+#[derive(Debug)]
+struct Both(Arc<Tally>, Watcher);
+
+impl Listener for Both {
+    fn event(&self, now: Nanos, event: &Event) {
+        self.0.event(now, event);
+        self.1.event(now, event);
+    }
+}
+
 /// Runs one configuration with one seed.
 pub fn run(world: World, config: &crate::config::Config, seed: u64) -> Ended {
-    let workload = match Workload::new(config.workload_spec(seed)) {
-        Ok(workload) => Arc::new(workload),
-        Err(error) => return Ended::failed(Outcome::Fail, error),
-    };
     let default_lanes = if world == World::Os { OS_LANES } else { 1 };
-    let lane_count = if config.lane_count == 0 { default_lanes } else { config.lane_count };
-    let plan = Plan { config: config.clone(), workload, lane_count };
-    match world {
-        World::Sim => run_sim(&plan, seed),
-        World::Os => run_os(&plan),
+    match (plan(config, seed, default_lanes), world) {
+        (Ok(plan), World::Sim) => run_sim(&plan, seed, None),
+        (Ok(plan), World::Os) => run_os(&plan),
+        (Err(failed), _) => failed,
     }
+}
+
+/// Runs one configuration with one seed in the simulation, watched.
+pub fn simulate(config: &crate::config::Config, seed: u64, watcher: Option<Watcher>) -> Ended {
+    match plan(config, seed, 1) {
+        Ok(plan) => run_sim(&plan, seed, watcher),
+        Err(failed) => failed,
+    }
+}
+
+fn plan(config: &crate::config::Config, seed: u64, default_lanes: u64) -> Result<Plan, Ended> {
+    let workload = Workload::new(config.workload_spec(seed))
+        .map_err(|error| Ended::failed(Outcome::Fail, error))?;
+    let lane_count = if config.lane_count == 0 { default_lanes } else { config.lane_count };
+    Ok(Plan { config: config.clone(), workload: Arc::new(workload), lane_count })
 }
 
 async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), Stop> {
@@ -85,9 +111,18 @@ async fn fill<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<(), Stop> {
     Ok(db.close().await?)
 }
 
-async fn drive<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<Measured, Stop> {
+async fn drive<E: Env>(
+    env: E,
+    dir: &Path,
+    plan: &Plan,
+    watcher: Option<Watcher>,
+) -> Result<Measured, Stop> {
     let tally = Arc::new(Tally::default());
-    let listener = Arc::<Tally>::clone(&tally);
+    let told = Arc::<Tally>::clone(&tally);
+    let listener: Watcher = match watcher {
+        Some(watcher) => Arc::new(Both(told, watcher)),
+        None => told,
+    };
     let options = plan.config.options.clone();
     let db = Db::open_with_listener(env.clone(), dir, options, Some(listener)).await?;
     let measured = measure(env, db.clone(), plan, tally).await;
@@ -97,7 +132,7 @@ async fn drive<E: Env>(env: E, dir: &Path, plan: &Plan) -> Result<Measured, Stop
     Ok(measured)
 }
 
-fn run_sim(plan: &Plan, seed: u64) -> Ended {
+fn run_sim(plan: &Plan, seed: u64, watcher: Option<Watcher>) -> Ended {
     let fast =
         SimConfig { costs: CpuCosts::free(), ..SimConfig::experiment(seed, DeviceSpec::NONE) };
     let loading = Sim::new(&fast);
@@ -114,7 +149,7 @@ fn run_sim(plan: &Plan, seed: u64) -> Ended {
     let sim = Sim::new(&SimConfig { costs, cores, ..SimConfig::experiment(seed, device) });
     *sim.disk_mut() = disk;
     let (env, plan) = (sim.env(), plan.clone());
-    let end = sim.run(async move { drive(env, Path::new("/db"), &plan).await });
+    let end = sim.run(async move { drive(env, Path::new("/db"), &plan, watcher).await });
     match ended(end, "the run") {
         Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: sim.trace_hash() },
         Err(failed) => Ended { trace_hash: sim.trace_hash(), ..failed },
@@ -147,7 +182,7 @@ fn run_os(plan: &Plan) -> Ended {
     let dir = folder.path().join("db");
     let result = env.block_on(async {
         fill(env, &dir, plan).await?;
-        drive(env, &dir, plan).await
+        drive(env, &dir, plan, None).await
     });
     match result {
         Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0 },

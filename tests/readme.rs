@@ -30,11 +30,9 @@ fn the_readmes_commands_do_what_it_says() {
     let lines = lines();
     assert!(lines.len() >= 10, "{lines:?}");
     std::fs::create_dir(folder.path().join("experiments")).unwrap();
-    std::fs::copy(
-        repository.join("experiments/demo.toml"),
-        folder.path().join("experiments/demo.toml"),
-    )
-    .unwrap();
+    for file in ["experiments/demo.toml", "experiments/full-size.toml"] {
+        std::fs::copy(repository.join(file), folder.path().join(file)).unwrap();
+    }
     for line in lines {
         let (command, wanted) = match line.split_once("# exit ") {
             Some((command, code)) => (command.trim().to_owned(), code.trim().parse().unwrap()),

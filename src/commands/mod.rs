@@ -9,6 +9,8 @@ pub mod inspect;
 mod interrupt;
 pub mod keep;
 pub mod list;
+pub mod model;
+mod pool;
 mod print;
 pub mod repair;
 pub mod replay;

@@ -63,21 +63,21 @@ pub(super) fn config(format: Format, experiment: &Experiment, label: &str) -> Re
     Ok(())
 }
 
-fn json(value: &impl Serialize) -> Result<(), Stop> {
+pub(super) fn json(value: &impl Serialize) -> Result<(), Stop> {
     let line = serde_json::to_string(value).map_err(Stop::usage)?;
     say(&format!("{line}\n"));
     Ok(())
 }
 
 /// The line that says what runs.
-pub(super) fn heading(experiment: &Experiment, world: World, tasks: usize) -> String {
+pub(super) fn heading(experiment: &Experiment, world: &str, tasks: usize) -> String {
     format!(
         "{}  config xxh3:{}  seeds {}  {} arms, {tasks} runs  world {}\n",
         experiment.name,
         experiment.config_hash(),
         experiment.seeds,
         experiment.arms.len(),
-        world.name()
+        world
     )
 }
 
@@ -94,19 +94,42 @@ pub(super) fn scale_lines(facts: &[ScaleFact]) -> Vec<String> {
     lines
 }
 
+/// One run that would be made.
+#[derive(Debug)]
+pub(super) struct Planned<'a> {
+    pub(super) run_id: &'a str,
+    pub(super) arm: &'a str,
+    pub(super) seed: u64,
+    pub(super) world: &'a str,
+    pub(super) replay: &'a str,
+}
+
+impl<'a> Planned<'a> {
+    pub(super) fn of_task(task: &'a Task) -> Self {
+        let row = &task.row;
+        Self {
+            run_id: &row.run_id,
+            arm: &task.arm,
+            seed: row.seed,
+            world: row.world.name(),
+            replay: &row.replay,
+        }
+    }
+}
+
 /// What would run.
 pub(super) fn plan(
     format: Format,
     experiment: &Experiment,
-    tasks: &[Task],
+    tasks: &[Planned<'_>],
     scale: &[String],
 ) -> Result<(), Stop> {
     match format {
         Format::Json => {
             for task in tasks {
                 json(&serde_json::json!({
-                    "schema": "forebay.plan/1", "run_id": task.row.run_id, "arm": task.arm,
-                    "seed": task.row.seed, "world": task.row.world, "replay": task.row.replay,
+                    "schema": "forebay.plan/1", "run_id": task.run_id, "arm": task.arm,
+                    "seed": task.seed, "world": task.world, "replay": task.replay,
                 }))?;
             }
             json(&serde_json::json!({
@@ -117,22 +140,18 @@ pub(super) fn plan(
         Format::Csv => {
             let mut text = "run_id,arm,seed\n".to_owned();
             for task in tasks {
-                append(
-                    &mut text,
-                    format_args!("{},{},{}\n", task.row.run_id, task.arm, task.row.seed),
-                );
+                append(&mut text, format_args!("{},{},{}\n", task.run_id, task.arm, task.seed));
             }
             say(&text);
         }
         Format::Human => {
-            let world = tasks.first().map_or(World::Sim, |task| task.row.world);
+            let world = tasks.first().map_or(World::Sim.name(), |task| task.world);
             let mut text = heading(experiment, world, tasks.len());
             text.push_str(&block(scale));
             for task in tasks {
-                let row = &task.row;
                 append(
                     &mut text,
-                    format_args!("{}  seed {:<6} {}\n", row.run_id, row.seed, task.arm),
+                    format_args!("{}  seed {:<6} {}\n", task.run_id, task.seed, task.arm),
                 );
             }
             say(&text);
@@ -182,7 +201,7 @@ pub(super) fn results(format: Format, results: &Results<'_>) -> Result<(), Stop>
 }
 
 fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
-    let mut text = heading(results.experiment, results.world, results.planned);
+    let mut text = heading(results.experiment, results.world.name(), results.planned);
     text.push_str(&block(&scale_lines(results.facts)));
     text.push_str(&table::render(rows));
     for output in results.outputs {

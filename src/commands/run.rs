@@ -1,18 +1,16 @@
 //! `forebay run`: every arm of an experiment on every seed, then a table and a page.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::print::{self, Results};
+use super::print::{self, Planned, Results};
 use super::store::Store;
-use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, files, interrupt};
-use crate::cli::{Format, Global, RunArgs};
+use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, files, interrupt, pool};
+use crate::cli::{Format, Global, GridArgs, RunArgs};
 use crate::experiment::{Experiment, ExperimentFile, Overrides};
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
 use crate::output::{OutputError, create_folder};
-use crate::progress::{Progress, ProgressMode};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
@@ -31,6 +29,22 @@ pub(super) struct Source {
     pub(super) quick: bool,
 }
 
+impl Source {
+    /// A file that `forebay VERB` was given.
+    pub(super) fn of_file(verb: &str, file: &Path) -> Result<Self, Stop> {
+        let shown = if file.is_absolute() { file.file_name().map(Path::new) } else { Some(file) };
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self {
+            label: file.display().to_string(),
+            text: files::text(file)?,
+            command: format!("forebay {verb} {}", shown.unwrap_or(file).display()),
+            folder: file.parent().map(Path::to_owned),
+            name,
+            quick: false,
+        })
+    }
+}
+
 /// Runs an experiment file.
 ///
 /// # Errors
@@ -38,17 +52,30 @@ pub(super) struct Source {
 /// What to say and the exit code: 2 where nothing was run or written, 1 where a run did not pass, 4
 /// where no run is selected, 6 where it was interrupted.
 pub fn run_file(global: &Global, args: &RunArgs, file: &Path) -> Result<(), Stop> {
-    let shown = if file.is_absolute() { file.file_name().map(Path::new) } else { Some(file) };
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let source = Source {
-        label: file.display().to_string(),
-        text: files::text(file)?,
-        command: format!("forebay run {}", shown.unwrap_or(file).display()),
-        folder: file.parent().map(Path::to_owned),
-        name,
-        quick: false,
-    };
+    let source = Source::of_file("run", file)?;
     run(global, args, &source)
+}
+
+/// The command with the settings that an arm's values do not tell.
+pub(super) fn command(
+    source: &Source,
+    experiment: &Experiment,
+    settings: &[(String, String)],
+) -> String {
+    let mut command = source.command.clone();
+    for (key, value) in settings {
+        let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
+        if !on_axis {
+            append(&mut command, format_args!(" -s {key}={value}"));
+        }
+    }
+    command
+}
+
+/// Where results go.
+pub(super) fn folder(args: &GridArgs, source: &Source) -> PathBuf {
+    let default = || Path::new("target/forebay").join(&source.name);
+    args.out.clone().unwrap_or_else(default)
 }
 
 /// Everything that a command line and a file decide.
@@ -71,10 +98,11 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
     if global.print_config {
         return print::config(global.format, &job.experiment, &source.label);
     }
-    if args.dry_run {
+    if args.grid.dry_run {
         let facts = job.facts(None)?;
         let lines = print::scale_lines(&facts);
-        return print::plan(global.format, &job.experiment, &job.selected, &lines);
+        let planned: Vec<Planned<'_>> = job.selected.iter().map(Planned::of_task).collect();
+        return print::plan(global.format, &job.experiment, &planned, &lines);
     }
     interrupt::listen();
     if args.check_raw {
@@ -83,7 +111,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
     create_folder(&job.folder).map_err(|error| Stop::usage(one_line(&error)))?;
     let order = job.plan.iter().map(|task| task.row.run_id.clone()).collect();
     let mut store = Store::new(&job.folder, job.world, order);
-    if args.resume {
+    if args.grid.resume {
         store.resume().map_err(|error| Stop::usage(one_line(&error)))?;
     }
     let todo: Vec<Task> =
@@ -104,33 +132,30 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
 
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
-        let overrides =
-            Overrides { settings: args.settings.clone(), seeds: args.seeds, quick: source.quick };
+        let overrides = Overrides {
+            settings: args.grid.settings.clone(),
+            seeds: args.grid.seeds,
+            quick: source.quick,
+        };
         let experiment = ExperimentFile::parse(&source.label, &source.text)
             .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
             .map_err(Stop::usage)?;
         let world = World::from(args.world);
-        let mut command = source.command.clone();
-        for (key, value) in &args.settings {
-            let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
-            if !on_axis {
-                append(&mut command, format_args!(" -s {key}={value}"));
-            }
-        }
+        let command = command(source, &experiment, &args.grid.settings);
         let mut plan = Vec::new();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
                 plan.push(Task::new(&experiment, arm, (seed, world), &command));
             }
         }
-        let chosen = |task: &&Task| args.only_seeds.is_none_or(|only| only.contains(task.row.seed));
+        let chosen =
+            |task: &&Task| args.grid.only_seeds.is_none_or(|only| only.contains(task.row.seed));
         let selected: Vec<Task> = plan.iter().filter(chosen).cloned().collect();
         if selected.is_empty() {
             let line = format!("--only-seeds selects none of the seeds {}", experiment.seeds);
             return Err(Stop::with(EXIT_NOTHING, line));
         }
-        let default = || Path::new("target/forebay").join(&source.name);
-        let folder = args.out.clone().unwrap_or_else(default);
+        let folder = folder(&args.grid, source);
         Ok(Self { global, args, source, experiment, world, plan, selected, folder })
     }
 
@@ -150,40 +175,19 @@ impl<'a> Job<'a> {
         scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
     }
 
-    /// Runs tasks on as many threads as asked for, handing on each output as it comes, until all
-    /// are done or somebody wants to stop.
+    /// Runs tasks, handing on each output as it comes.
     fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
-        let total = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
-        let mode = if self.global.quiet { ProgressMode::None } else { self.global.progress };
-        let progress = Progress::new(mode, total, "runs");
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while !interrupt::asked() {
-                let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                progress.note(&task.arm);
-                let output = task.run();
-                if self.global.verbose > 0 || output.failure.is_some() {
-                    progress.line(&told(&output));
-                }
-                each(output);
-                progress.add(1);
-            }
-        };
-        let threads = self.threads().min(tasks.len());
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-        progress.finish();
-    }
-
-    fn threads(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         // Runs on a real disk beside each other would measure each other.
-        let default = || if self.world == World::Os { 1 } else { processors() };
-        self.args.jobs.unwrap_or_else(default)
+        let default = if self.world == World::Os { 1 } else { pool::processors() };
+        let threads = self.args.grid.jobs.unwrap_or(default);
+        pool::run(self.global, tasks, threads, |task, progress| {
+            progress.note(&task.arm);
+            let output = task.run();
+            if self.global.verbose > 0 || output.failure.is_some() {
+                progress.line(&told(&output));
+            }
+            each(output);
+        });
     }
 
     /// Writes what there is and says it.
@@ -317,6 +321,6 @@ fn told(output: &RunOutput) -> String {
     one_line(&text)
 }
 
-fn one_line(text: &dyn core::fmt::Display) -> String {
+pub(super) fn one_line(text: &dyn core::fmt::Display) -> String {
     text.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

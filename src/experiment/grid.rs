@@ -182,6 +182,13 @@ impl Layers {
         Ok(Some(config))
     }
 
+    /// What `[full]` sets and no flag does.
+    pub(super) fn full_values(&self, file: &ExperimentFile) -> Vec<(String, String)> {
+        let is_flag = |key: &str| self.flags.iter().any(|(flag, _)| flag == key);
+        let values = file.full.iter().filter(|setting| !is_flag(&setting.key));
+        values.map(|setting| (setting.key.clone(), scalar(setting))).collect()
+    }
+
     /// Every key: those of the grid with all their values.
     pub(super) fn resolved(&self) -> Vec<Resolved> {
         let mut resolved: Vec<Resolved> = Vec::new();

@@ -18,6 +18,7 @@ pub use grid::Arm;
 pub use seeds::Seeds;
 
 use crate::config::Config;
+use crate::scale;
 
 /// Why there is no experiment, in one line. Nothing was run or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub struct Experiment {
     /// The machine that the question is about, with its number of times the run's; `None` where the
     /// run is that machine.
     pub full: Option<Config>,
+    /// What the file's `[full]` table sets and the command line does not.
+    full_values: Vec<(String, String)>,
 }
 
 impl Experiment {
@@ -124,6 +127,7 @@ impl Experiment {
             baseline,
             seeds,
             full: layers.full(file, arms.first())?,
+            full_values: layers.full_values(file),
             resolved: layers.resolved(),
             arms,
         })
@@ -132,6 +136,38 @@ impl Experiment {
     /// The arm that others are compared with; the first where none has that name.
     pub fn baseline_arm(&self) -> Option<&Arm> {
         self.arms.iter().find(|arm| arm.name == self.baseline).or_else(|| self.arms.first())
+    }
+
+    /// The configuration of an arm on the machine that the question is about: the arm's, with what
+    /// `[full]` sets but for the arm's values on the axes and those of the command line. Where it
+    /// does not set the rate of arrivals, that is multiplied as the device is.
+    ///
+    /// # Errors
+    ///
+    /// [`ExperimentError`] where the values do not go together.
+    pub fn full_config(&self, arm: &Arm) -> Result<Config, ExperimentError> {
+        if self.full.is_none() {
+            return Ok(arm.config.clone());
+        }
+        let refused =
+            |detail: String| ExperimentError(format!("{}: arm {}: {detail}", self.name, arm.name));
+        let mut config = arm.config.clone();
+        if !self.is_flag("device_scale") {
+            config.device_scale = 1;
+        }
+        if !self.is_flag("offered_ops_per_s") {
+            config.offered_ops_per_s = scale::full_rate(&config, &arm.config);
+        }
+        for (key, value) in self.full_values.iter().filter(|(key, _)| !arm.values.contains_key(key))
+        {
+            config.set(key, value).map_err(refused)?;
+        }
+        config.validate().map_err(refused)?;
+        Ok(config)
+    }
+
+    fn is_flag(&self, key: &str) -> bool {
+        self.resolved.iter().any(|r| r.key == key && r.origin == Origin::Flag)
     }
 
     /// Hash over the configurations of all arms, 16 hex digits.

@@ -5,6 +5,7 @@ mod detail;
 pub mod html;
 #[cfg(test)]
 pub(crate) mod mock;
+pub mod model;
 pub mod summary;
 pub mod table;
 

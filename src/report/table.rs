@@ -248,7 +248,7 @@ fn cells(arm: &ArmSummary) -> Vec<String> {
 }
 
 /// Text as a terminal may show it: no control characters, whatever an experiment calls its arms.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
@@ -258,7 +258,7 @@ fn widest(text: &str) -> usize {
 
 /// Breaks a name into lines of at most `width`: after a `/` where there is one, else after `-`, `=`
 /// or a space, else anywhere.
-fn split_name(name: &str, width: usize) -> String {
+pub(super) fn split_name(name: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut line: Vec<char> = Vec::new();
     for letter in name.chars() {
@@ -277,7 +277,7 @@ fn split_name(name: &str, width: usize) -> String {
 }
 
 /// Wraps a sentence to [`WIDTH`] columns, at spaces and inside words that are longer than a line.
-fn wrap(text: &str) -> String {
+pub(super) fn wrap(text: &str) -> String {
     let width = usize::from(WIDTH);
     let mut wrapped = String::new();
     let mut used = 0;
