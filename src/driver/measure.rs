@@ -7,6 +7,8 @@ use forebay_engine::types::{Nanos, TreeId};
 use forebay_workloads::{Class, TenantProfile};
 use hdrhistogram::Histogram;
 
+use super::churn::ChurnTally;
+use super::gauges::Gauges;
 use super::lane::Done;
 use super::tally::Sums;
 use crate::histogram::SIGFIG;
@@ -71,12 +73,12 @@ pub(super) struct Recorder {
 
 /// A histogram of nanoseconds that grows as it must.
 #[expect(clippy::expect_used, reason = "three digits are within the histogram's bounds")]
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new(SIGFIG).expect("three digits are allowed")
 }
 
 /// Records a latency; an auto-resizing histogram refuses nothing.
-fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
+pub(super) fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
     histogram.record(ns).unwrap_or_default();
 }
 
@@ -177,8 +179,14 @@ pub struct Measured {
     pub after: Metrics,
     /// Bytes of every table that a flush installed, in ascending order.
     pub table_bytes: Vec<u64>,
-    /// Bytes in memtables of idle trees, mean over samples.
-    pub stranded_bytes: u64,
+    /// Memory, log and trees over the run.
+    pub gauges: Gauges,
+    /// Who pinned the oldest log segment when most log was kept.
+    pub wal_pinned_by: Option<String>,
+    /// What visitors saw, where there are any.
+    pub churn: Option<ChurnTally>,
+    /// The longest that one write waited.
+    pub longest_stall_ns: Nanos,
 }
 
 impl Measured {
@@ -204,7 +212,10 @@ impl Measured {
             before: counters.0,
             after: counters.1,
             table_bytes: sums.table_bytes,
-            stranded_bytes: 0,
+            gauges: Gauges::default(),
+            wal_pinned_by: None,
+            churn: None,
+            longest_stall_ns: sums.longest_stall_ns,
         }
     }
 }

@@ -14,6 +14,8 @@ use forebay_engine::types::{BranchId, Nanos, TreeId};
 pub(super) struct Sums {
     /// Bytes of each table that a flush installed.
     pub(super) table_bytes: Vec<u64>,
+    /// The longest that one write waited.
+    pub(super) longest_stall_ns: Nanos,
     /// Time that each tenant's writes waited.
     pub(super) stall_ns: Vec<u64>,
     /// Time that writes waited on each tree's account.
@@ -69,6 +71,7 @@ impl Listener for Tally {
             self.inner().sums.table_bytes.push(*bytes);
         } else if let Event::StallEnd { branch, caused_by, elapsed_ns, .. } = event {
             let mut inner = self.inner();
+            inner.sums.longest_stall_ns = inner.sums.longest_stall_ns.max(*elapsed_ns);
             let tenant = inner.tenants.get(branch).copied();
             if let Some(ns) = tenant.and_then(|at| inner.sums.stall_ns.get_mut(at)) {
                 *ns = ns.saturating_add(*elapsed_ns);

@@ -95,7 +95,8 @@ const TOP_KEYS: [&str; 13] = [
 ];
 const WORKLOAD_KEYS: [&str; 6] =
     ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "params"];
-const STOP_KEYS: [&str; 4] = ["fill_count", "warmup_fill_count", "op_count", "duration_ns"];
+const STOP_KEYS: [&str; 5] =
+    ["fill_count", "warmup_fill_count", "warmup_duration_ns", "op_count", "duration_ns"];
 const HARDWARE_KEYS: [&str; 4] = ["preset", "scale", "core_count", "cpu_cost_multiplier"];
 
 impl ExperimentFile {
