@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{Assignment, ExperimentFile, Setting};
+use super::file::{Assignment, ExperimentFile, Setting, expanded};
 use super::{ExperimentError, Origin, Overrides, Resolved};
 use crate::config::{Config, OWN_KEYS};
 
@@ -31,6 +31,7 @@ struct Step {
 pub(super) struct Layers {
     base: Vec<(String, String, Origin)>,
     steps: Vec<Step>,
+    /// Values that hold in arms with a name of their own, too; an axis does not.
     flags: Vec<(String, String)>,
     label: String,
 }
@@ -39,21 +40,30 @@ fn scalar(setting: &Setting) -> String {
     setting.values.first().cloned().unwrap_or_default()
 }
 
+fn single(setting: &Setting) -> (String, String) {
+    (setting.key.clone(), scalar(setting))
+}
+
 impl Layers {
     pub(super) fn new(
         file: &ExperimentFile,
         overrides: &Overrides,
     ) -> Result<Self, ExperimentError> {
+        let mut flags = Vec::new();
         for (key, value) in &overrides.settings {
-            Config::default()
-                .set(key, value)
-                .map_err(|detail| ExperimentError(format!("-s {key}={value}: {detail}")))?;
+            let values = expanded(key, value);
+            for each in &values {
+                Config::default()
+                    .set(key, each)
+                    .map_err(|detail| ExperimentError(format!("-s {key}={value}: {detail}")))?;
+            }
+            flags.push(Setting { key: key.clone(), values, line: 0 });
         }
         let set = |s: &Setting| (s.key.clone(), scalar(s), Origin::File(s.line));
         let mut layers = Self {
             base: file.settings.iter().map(set).collect(),
             steps: Vec::new(),
-            flags: overrides.settings.clone(),
+            flags: flags.iter().filter(|flag| flag.values.len() == 1).map(single).collect(),
             label: file.label.clone(),
         };
         for axis in &file.axes {
@@ -65,9 +75,8 @@ impl Layers {
         for setting in file.quick.iter().filter(|_| overrides.quick) {
             layers.replace(setting, Origin::Quick(setting.line));
         }
-        for (key, value) in &overrides.settings {
-            let setting = Setting { key: key.clone(), values: vec![value.clone()], line: 0 };
-            layers.replace(&setting, Origin::Flag);
+        for flag in &flags {
+            layers.replace(flag, Origin::Flag);
         }
         Ok(layers)
     }
