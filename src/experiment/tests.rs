@@ -114,10 +114,9 @@ fn slips_are_told_with_file_line_key_and_what_is_allowed() {
     let error = refused("title = \"x\"\n\n[options]\nbudget = 1\n");
     assert!(error.starts_with("x.toml:4: unknown key \"budget\" in [options]; allowed: layout, "));
     let error = refused("[arms]\nflush_policy = [\"largest\", \"oldest\"]\n");
-    assert_eq!(
-        error,
-        "x.toml:2: flush_policy \"oldest\" does not exist; allowed: largest, oldest-write, lru, \
-         round-robin"
+    assert!(
+        error.starts_with("x.toml:2: flush_policy \"oldest\" does not exist; allowed: static, "),
+        "{error}"
     );
     assert!(
         refused("[workload]\nnam = 1\n").contains("x.toml:2: unknown key \"nam\" in [workload]")

@@ -1,13 +1,22 @@
 //! Flush policies: whose memtable is flushed next.
 //!
-//! All of them say *when* by the same rule, [`Shortage`], and differ in *whom* they name, so that a
-//! comparison of two compares their victims. A new one is a file here and a line in [`LIST`].
+//! Most of them say *when* by the same rule, [`Shortage`], and differ in *whom* they name, so that a
+//! comparison of two compares their victims. Those whose source has a trigger of its own keep that
+//! one; they lack the parameter `trigger_ratio`. A new one is a file here and a line in [`LIST`].
 
+mod above_mean_oldest;
+mod above_mean_tick;
+mod hbase;
 mod largest;
 mod lru;
 mod oldest_write;
+mod random;
 mod round_robin;
+mod scylla;
 mod shortage;
+mod static_split;
+mod wal_anchor;
+mod wbm_creation;
 
 use core::fmt::Debug;
 
@@ -37,7 +46,20 @@ impl Clone for Box<dyn FlushPolicy> {
 pub type Entry = policy::Entry<dyn FlushPolicy>;
 
 /// Every flush policy, in the order of results.
-pub const LIST: &[Entry] = &[largest::ENTRY, oldest_write::ENTRY, lru::ENTRY, round_robin::ENTRY];
+pub const LIST: &[Entry] = &[
+    static_split::ENTRY,
+    wbm_creation::ENTRY,
+    largest::ENTRY,
+    oldest_write::ENTRY,
+    wal_anchor::ENTRY,
+    scylla::ENTRY,
+    hbase::ENTRY,
+    above_mean_tick::ENTRY,
+    above_mean_oldest::ENTRY,
+    round_robin::ENTRY,
+    lru::ENTRY,
+    random::ENTRY,
+];
 
 /// What each flush policy is.
 pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {

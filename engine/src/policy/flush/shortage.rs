@@ -16,7 +16,7 @@
 //! of a decision come from one pass over the trees.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, Ratio};
@@ -42,6 +42,20 @@ pub(super) const IDLE_FLUSH_NS: ParamInfo = ParamInfo {
     about: "a tree without a write for this long is flushed though memory is not short; 0 = never",
 };
 
+/// Whether only the writing trees' memtables may be victims.
+pub(super) const SCOPE_WRITER: ParamInfo = ParamInfo {
+    name: "scope_writer",
+    min: 0.0,
+    max: 1.0,
+    default: 0.0,
+    about: "1: victims are only trees written since the last decision, so idle ones never are",
+};
+
+/// The slots that `scope_writer` leaves as victims; `None` where all are.
+pub(super) fn scope(view: &FlushView, writer: bool) -> Option<BTreeSet<usize>> {
+    writer.then(|| view.written_slots.iter().copied().collect())
+}
+
 /// The shared rule's limits, and when trees are next looked over for idle ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
@@ -60,6 +74,22 @@ impl Shortage {
         }
     }
 
+    /// The limits of a policy that says in other words when memory is short: its own share of the
+    /// budget, and the idle rule.
+    pub(super) fn at(trigger_ratio: Ratio, params: &Params<'_>) -> Self {
+        Self { trigger_ratio, idle_flush_ns: params.whole(IDLE_FLUSH_NS.name), idle_look_at: 0 }
+    }
+
+    /// The bytes from which memory is short.
+    pub(super) fn trigger_bytes(&self, view: &FlushView) -> u64 {
+        self.trigger_ratio.of(view.budget_bytes)
+    }
+
+    /// Whether memory is short by the shared rule.
+    pub(super) fn is_short(&self, view: &FlushView) -> bool {
+        view.mutable_bytes.saturating_add(view.reserved_bytes) >= self.trigger_bytes(view)
+    }
+
     /// Names victims in the order of `rank`, which sees a tree's slot and facts, then idle trees.
     pub(super) fn decide(
         &mut self,
@@ -76,8 +106,17 @@ impl Shortage {
         view: &FlushView,
         rank: impl Fn(usize, &TreeFacts) -> u64,
     ) -> Vec<TreeId> {
+        self.victims_among(view, |slot, facts| Some(rank(slot, facts)))
+    }
+
+    /// Names victims as [`Shortage::victims`] does, among the trees that `rank` gives one.
+    pub(super) fn victims_among(
+        &self,
+        view: &FlushView,
+        rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
+    ) -> Vec<TreeId> {
         let mut left_bytes = view.mutable_bytes.saturating_add(view.reserved_bytes);
-        let trigger_bytes = self.trigger_ratio.of(view.budget_bytes);
+        let trigger_bytes = self.trigger_bytes(view);
         let mut flush = Vec::new();
         if left_bytes < trigger_bytes {
             return flush;
@@ -112,7 +151,7 @@ impl Shortage {
     /// Adds the trees idle for too long; returns the last write of the longest idle one left.
     fn name_idle(&self, view: &FlushView, flush: &mut Vec<TreeId>) -> Nanos {
         let room = room(view);
-        for (last_write_ns, slot) in first(view, room, |_, facts| facts.last_write_ns) {
+        for (last_write_ns, slot) in first(view, room, |_, facts| Some(facts.last_write_ns)) {
             let Some(facts) = view.trees.get(slot) else { break };
             if flush.contains(&facts.tree) {
                 continue;
@@ -135,23 +174,51 @@ pub(super) fn room(view: &FlushView) -> usize {
     if view.pack_bytes > 0 && room > 0 {
         return view.trees.len();
     }
-    let used_bytes =
-        view.reserved_bytes.saturating_add(view.mutable_bytes).saturating_add(view.immutable_bytes);
-    let wedged = view.immutable_count == 0 && used_bytes >= view.budget_bytes;
-    room.max(usize::from(wedged))
+    room.max(usize::from(is_wedged(view)))
+}
+
+/// Whether the budget is full and no flush can end that.
+pub(super) fn is_wedged(view: &FlushView) -> bool {
+    view.immutable_count == 0 && used_bytes(view) >= view.budget_bytes
+}
+
+/// Reserved, mutable and immutable bytes: what the budget limits.
+pub(super) fn used_bytes(view: &FlushView) -> u64 {
+    view.reserved_bytes.saturating_add(view.mutable_bytes).saturating_add(view.immutable_bytes)
+}
+
+/// Names the first `count` trees in the order of `rank`, among those it gives one; where flushes
+/// are packed, as many as fill one.
+pub(super) fn name(
+    view: &FlushView,
+    count: usize,
+    rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
+) -> Vec<TreeId> {
+    let packs = view.pack_bytes > 0 && count > 0;
+    let count = if packs { view.trees.len() } else { count };
+    let (mut flush, mut named_bytes) = (Vec::new(), 0_u64);
+    for (_, slot) in first(view, count, rank) {
+        let Some(facts) = view.trees.get(slot) else { break };
+        flush.push(facts.tree);
+        named_bytes = named_bytes.saturating_add(facts.memtable_bytes);
+        if packs && named_bytes >= view.pack_bytes {
+            break;
+        }
+    }
+    flush
 }
 
 /// Above this many, one heap is quicker than an insertion for each.
 const INSERTED_MAX: usize = 32;
 
-/// The first `count` trees with a memtable, as (rank, slot) in ascending order.
-fn first(
+/// The first `count` trees with a memtable and a rank, as (rank, slot) in ascending order.
+pub(super) fn first(
     view: &FlushView,
     count: usize,
-    rank: impl Fn(usize, &TreeFacts) -> u64,
+    rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
 ) -> impl Iterator<Item = (u64, usize)> {
     let dirty = view.trees.iter().enumerate().filter(|(_, facts)| facts.memtable_bytes > 0);
-    let mut ranked = dirty.map(|(slot, facts)| (rank(slot, facts), slot));
+    let mut ranked = dirty.filter_map(|(slot, facts)| Some((rank(slot, facts)?, slot)));
     let mut best: Vec<(u64, usize)> = Vec::new();
     if count > INSERTED_MAX {
         best = ranked.collect();
