@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use core::future::Future;
-use core::pin::pin;
-use core::task::Poll;
-
 use crate::compaction;
-use crate::env::Env;
+use crate::env::{Env, wait_until};
 use crate::error::Error;
 use crate::events::Event;
 use crate::flush;
@@ -18,7 +14,7 @@ use crate::shared::{Request, Shared};
 use crate::space;
 use crate::types::Nanos;
 use crate::version::tree::Tree;
-use crate::write::{admission, queue};
+use crate::write::{admission, queue, stalls};
 
 /// A reclaim or a spare segment that failed is tried again after this long.
 const RETRY_NS: Nanos = 100_000_000;
@@ -58,21 +54,6 @@ pub(crate) fn start<E: Env>(shared: &Arc<Shared<E>>, lock: &Arc<E::Lock>) -> Vec
     tasks
 }
 
-/// Ends with `wake`, or at a time, whichever is first.
-async fn wait_until<E: Env>(env: &E, wake: impl Future<Output = ()>, at: Option<Nanos>) {
-    let Some(at) = at else { return wake.await };
-    let mut wake = pin!(wake);
-    let mut sleep = pin!(env.sleep_until(at));
-    core::future::poll_fn(|cx| {
-        if wake.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-}
-
 async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
     loop {
         let listener = shared.jobs.changed.listen();
@@ -96,6 +77,7 @@ async fn flush_worker<E: Env>(shared: &Arc<Shared<E>>) {
                     }
                 };
                 shared.jobs.flush_done(&tree, failed.then(|| shared.env.now()));
+                stalls::share_device(shared);
                 space::ask(shared).await;
                 shared.job_ended.raise();
                 // A writer may wait for a budget that no seal would free any more.
@@ -136,6 +118,7 @@ async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {
                 let wait = shared.jobs.compaction_outcome(tree.id, failed);
                 shared.schedule_compaction(&tree, shared.env.now() + wait);
                 shared.jobs.compaction_done(tree.id);
+                stalls::share_device(shared);
                 shared.job_ended.raise();
             }
         }

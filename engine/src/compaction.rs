@@ -14,7 +14,7 @@ use crate::flush::{TableWriter, check_count, is_gone, remove_begun};
 use crate::gc;
 use crate::iter::{self, Edge, LevelIter, MergeIter, ScanBounds, SortedIter};
 use crate::policy::compaction::manual::{self, KeyRange};
-use crate::policy::view::{CompactionPlan, LEVEL_COUNT};
+use crate::policy::view::{ChangeKind, CompactionPlan, LEVEL_COUNT};
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{ReadContext, Step, TableMeta};
@@ -23,6 +23,7 @@ use crate::version::Version;
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Tree;
+use crate::write::stalls;
 
 const LAST_LEVEL: u32 = LEVEL_COUNT - 1;
 
@@ -168,6 +169,18 @@ pub(crate) async fn execute<E: Env>(
     shared.counters.trivial_move_count.add(u64::from(plan.trivial_move));
     shared.counters.compaction_bytes.add(tally.output_bytes);
     shared.pressure.on_compacted(tree);
+    shared.estimate_pending(tree);
+    let bytes_in = |l0: bool| {
+        inputs.iter().filter(|(level, _)| !l0 || *level == 0).map(|(_, t)| t.bytes).sum::<u64>()
+    };
+    let change = ChangeKind::Compacted {
+        l0_input_bytes: bytes_in(true),
+        input_bytes: bytes_in(false),
+        output_bytes: tally.output_bytes,
+        elapsed_ns: shared.env.now().saturating_sub(start_ns),
+    };
+    stalls::observe(shared, tree, change);
+    // Who is woken asks a policy that knows of it.
     tree.released.raise();
     shared.emit(&Event::CompactionEnd {
         tree: tree.id,

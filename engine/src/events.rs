@@ -75,21 +75,23 @@ pub enum Event {
         /// The error in words.
         error: String,
     },
-    /// A write begins to wait.
+    /// A write begins to wait, or to wait for another cause than so far.
     StallBegin {
-        /// Whose write.
+        /// Whose write: the branch of the batch's first entry.
         branch: BranchId,
         /// Why.
         cause: StallCause,
+        /// The branch that causes it.
+        caused_by: BranchId,
     },
-    /// A write's wait is over.
+    /// A write's wait for one cause is over.
     StallEnd {
         /// Whose write.
         branch: BranchId,
-        /// Why it waited, at first.
+        /// Why it waited.
         cause: StallCause,
-        /// The tree that caused it.
-        caused_by: TreeId,
+        /// The branch that caused it.
+        caused_by: BranchId,
         /// How long.
         elapsed_ns: Nanos,
     },

@@ -17,6 +17,7 @@ use crate::layout::branch_of;
 use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
 use crate::options::Layout;
+use crate::policy::view::ChangeKind;
 use crate::retain::{Retention, Verdict};
 use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
@@ -24,7 +25,7 @@ use crate::types::{Entry, FileNumber, TableId};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Tree;
-use crate::write::queue;
+use crate::write::{queue, stalls};
 
 const CHUNK_BYTES: u64 = 128 * 1024;
 
@@ -149,13 +150,14 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, tree: &Arc<Tree>) -> Re
     let bytes = table.as_ref().map_or(0, |t| t.bytes);
     shared.counters.flush_count.add(1);
     shared.counters.flush_bytes.add(bytes);
-    tree.released.raise();
-    shared.emit(&Event::FlushEnd {
-        tree: tree.id,
-        table: table.map(|t| (t.id, t.bytes)),
-        elapsed_ns: shared.env.now().saturating_sub(start_ns),
-    });
+    let elapsed_ns = shared.env.now().saturating_sub(start_ns);
+    let table = table.map(|t| (t.id, t.bytes));
+    shared.emit(&Event::FlushEnd { tree: tree.id, table, elapsed_ns });
     shared.schedule_compaction(tree, 0);
+    let change = ChangeKind::Flushed { bytes: memtable.bytes(), table_bytes: bytes, elapsed_ns };
+    stalls::observe(shared, tree, change);
+    // Who is woken asks a policy that knows of it.
+    tree.released.raise();
     queue::seal_victims(shared).await;
     gc::reclaim_log(shared).await;
     Ok(())

@@ -94,6 +94,14 @@ pub fn tree_of(layout: Layout, name: &str, branch: BranchId) -> TreeId {
     }
 }
 
+/// The one branch that may live in a tree; `None` in layouts in which branches share trees.
+pub fn sole_branch_of(layout: Layout, tree: TreeId) -> Option<BranchId> {
+    match layout {
+        Layout::PerTenant => Some(BranchId(tree.0)),
+        Layout::Grouped(_) | Layout::Shared => None,
+    }
+}
+
 /// Refuses names that no tenant may have.
 ///
 /// # Errors

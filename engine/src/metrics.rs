@@ -1,8 +1,12 @@
 //! Counters of one database: a unit in each name.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 
 use crate::policy::view::StallCause;
+use crate::types::{BranchId, Nanos};
 
 /// A counter that only grows, or a gauge.
 #[derive(Debug, Default)]
@@ -50,14 +54,88 @@ pub struct Counters {
     pub wal_sync_count: Counter,
     /// Times the engine flushed a tree that the policy did not name.
     pub policy_override_count: Counter,
-    /// Time that writes waited, by cause.
-    pub stall_ns: [Counter; 5],
-    /// Writes that waited, by the cause they waited for first.
-    pub stall_count: [Counter; 5],
+    /// Who waited, for what, on whose account.
+    pub stalls: StallLedger,
     /// Most bytes of live WAL segments at any time.
     pub wal_retained_bytes_max: Counter,
     /// Most bytes reserved or in memtables at any time.
     pub memtable_bytes_max_seen: Counter,
+}
+
+/// What writes of one branch waited, and what others waited on its account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BranchStalls {
+    /// Time that its writes waited.
+    pub waited_ns: Nanos,
+    /// Time that writes, its own ones included, waited on its account.
+    pub caused_ns: Nanos,
+}
+
+#[derive(Debug, Default)]
+struct StallTotals {
+    by_cause_ns: [Nanos; 5],
+    count: [u64; 5],
+    branches: BTreeMap<BranchId, BranchStalls>,
+    dropped: BranchStalls,
+}
+
+/// Every stall, charged to its cause, to the branch that waited and to the branch that caused it.
+///
+/// All three under one lock, so that at any instant the sums over branches, with the remainder of
+/// the dropped ones, are equal to the sum over causes: waited and caused alike.
+#[derive(Debug, Default)]
+pub struct StallLedger {
+    totals: Mutex<StallTotals>,
+}
+
+impl StallLedger {
+    /// Charges a wait for one cause. `is_first` says whether it is the write's first. What a branch
+    /// waited or caused that is not live goes to the remainder.
+    pub fn charge(
+        &self,
+        (cause, is_first): (StallCause, bool),
+        (waited, caused): (BranchId, BranchId),
+        elapsed_ns: Nanos,
+        is_live: impl Fn(BranchId) -> bool,
+    ) {
+        let mut guard = self.totals.lock();
+        let totals = &mut *guard;
+        if let (Some(ns), Some(count)) =
+            (totals.by_cause_ns.get_mut(cause.index()), totals.count.get_mut(cause.index()))
+        {
+            *ns += elapsed_ns;
+            *count += u64::from(is_first);
+        }
+        let mut of = |branch: BranchId, f: &dyn Fn(&mut BranchStalls)| {
+            if is_live(branch) {
+                f(totals.branches.entry(branch).or_default());
+            } else {
+                f(&mut totals.dropped);
+            }
+        };
+        of(waited, &|stalls| stalls.waited_ns += elapsed_ns);
+        of(caused, &|stalls| stalls.caused_ns += elapsed_ns);
+    }
+
+    /// A branch is not live from here on: what it has goes to the remainder.
+    pub fn drop_branch(&self, branch: BranchId) {
+        let mut totals = self.totals.lock();
+        if let Some(stalls) = totals.branches.remove(&branch) {
+            totals.dropped.waited_ns += stalls.waited_ns;
+            totals.dropped.caused_ns += stalls.caused_ns;
+        }
+    }
+
+    /// Time and waits by cause, and the remainder of dropped branches.
+    fn totals(&self) -> ([Nanos; 5], [u64; 5], BranchStalls) {
+        let totals = self.totals.lock();
+        (totals.by_cause_ns, totals.count, totals.dropped)
+    }
+
+    /// What a live branch waited and caused.
+    pub fn of(&self, branch: BranchId) -> BranchStalls {
+        self.totals.lock().branches.get(&branch).copied().unwrap_or_default()
+    }
 }
 
 /// A copy of the counters at one instant, with the gauges beside them.
@@ -85,10 +163,13 @@ pub struct Metrics {
     pub wal_sync_count: u64,
     /// Times the engine flushed a tree that the policy did not name.
     pub policy_override_count: u64,
-    /// Time that writes waited, by cause in the order of [`StallCause::ALL`].
+    /// Time that writes waited, by cause in the order of [`StallCause::ALL`]; of waits that ended.
     pub stall_ns: [u64; 5],
     /// Writes that waited, by first cause.
     pub stall_count: [u64; 5],
+    /// What tenants waited and caused that were dropped since: with it, the sums over tenants are
+    /// equal to the sum over causes.
+    pub stall_dropped: BranchStalls,
     /// Most bytes of live WAL segments at any time.
     pub wal_retained_bytes_max: u64,
     /// Most bytes reserved or in memtables at any time.
@@ -113,18 +194,9 @@ pub struct Metrics {
 }
 
 impl Counters {
-    /// Charges a stall to its cause.
-    pub fn stalled(&self, cause: StallCause, elapsed_ns: u64) {
-        if let (Some(ns), Some(count)) =
-            (self.stall_ns.get(cause.index()), self.stall_count.get(cause.index()))
-        {
-            ns.add(elapsed_ns);
-            count.add(1);
-        }
-    }
-
     /// The counters' values; gauges are left at 0.
     pub fn snapshot(&self) -> Metrics {
+        let (stall_ns, stall_count, stall_dropped) = self.stalls.totals();
         Metrics {
             user_bytes: self.user_bytes.get(),
             wal_bytes: self.wal_bytes.get(),
@@ -137,8 +209,9 @@ impl Counters {
             job_failed_count: self.job_failed_count.get(),
             wal_sync_count: self.wal_sync_count.get(),
             policy_override_count: self.policy_override_count.get(),
-            stall_ns: self.stall_ns.each_ref().map(Counter::get),
-            stall_count: self.stall_count.each_ref().map(Counter::get),
+            stall_ns,
+            stall_count,
+            stall_dropped,
             wal_retained_bytes_max: self.wal_retained_bytes_max.get(),
             memtable_bytes_max_seen: self.memtable_bytes_max_seen.get(),
             ..Metrics::default()

@@ -18,6 +18,7 @@ use crate::jobs::Jobs;
 use crate::log_space::LogSpace;
 use crate::metrics::Counters;
 use crate::options::Options;
+use crate::policy::view::ChangeKind;
 use crate::policy::{compaction, stall};
 use crate::pressure::Pressure;
 use crate::recovery;
@@ -32,6 +33,7 @@ use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
 use crate::wal::segment_path;
 use crate::wal::writer::{Predecessor, SegmentWriter, Spare};
+use crate::write::stalls;
 
 /// Creates the directory, and makes its name durable and those of the parents that were missing.
 ///
@@ -121,6 +123,8 @@ pub(crate) async fn shared<E: Env>(
         commits: GroupQueue::default(),
         wal: Mutex::new(Some(wal)),
         stall_policy: Mutex::new(stall::build(&options.stall_policy)?),
+        eased: Signal::new(),
+        shares_at: AtomicU64::new(0),
         compaction_policy: Mutex::new(compaction::build(&options.compaction_policy)?),
         next_file,
         next_seq: AtomicU64::new(replayed.last_seq + 1),
@@ -141,6 +145,7 @@ pub(crate) async fn shared<E: Env>(
     });
     for tree in shared.set.trees() {
         shared.schedule_compaction(&tree, 0);
+        stalls::observe(&shared, &tree, ChangeKind::Opened);
     }
     space::ask(&shared).await;
     Ok(shared)

@@ -14,8 +14,10 @@ use crate::budget::Budget;
 use crate::error::Result;
 use crate::options::Options;
 use crate::policy::flush::{self, FlushPolicy};
-use crate::policy::view::{FlushDecision, FlushView, TreeFacts, WriteView};
-use crate::types::{Nanos, TreeId};
+use crate::policy::view::{
+    ChangeKind, FlushDecision, FlushView, LoadView, StallLimits, TreeChange, TreeFacts, WriteView,
+};
+use crate::types::{BranchId, Nanos, TreeId};
 use crate::version::tree::Tree;
 
 #[derive(Debug)]
@@ -32,7 +34,26 @@ struct State {
     decision: u64,
     policy: Box<dyn FlushPolicy>,
     draw: u64,
+    /// The stall policy's stream of draws.
+    stall_draw: u64,
     wake_at: Option<Nanos>,
+}
+
+/// One write, as it asks to be admitted to one of its trees.
+#[derive(Clone, Copy, Debug)]
+pub struct WriteFacts {
+    /// The monotonic clock.
+    pub now_ns: Nanos,
+    /// Whose write.
+    pub branch: BranchId,
+    /// Bytes that it would charge in all.
+    pub write_bytes: u64,
+    /// Of them, those that it would charge to the tree.
+    pub tree_bytes: u64,
+    /// How long it was delayed so far.
+    pub delayed_ns: Nanos,
+    /// Bytes of all live WAL segments.
+    pub wal_bytes: u64,
 }
 
 /// Whom a decision names.
@@ -53,7 +74,7 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// No trees yet. `draw` seeds the policy's stream of draws.
+    /// No trees yet. `draw` seeds the streams of draws of the flush and the stall policy.
     ///
     /// # Errors
     ///
@@ -77,6 +98,7 @@ impl Pressure {
             decision: 1,
             policy,
             draw,
+            stall_draw: mix(splitmix(!draw)),
             wake_at: None,
         };
         Ok(Self { state: Mutex::new(state) })
@@ -249,11 +271,80 @@ impl Pressure {
         slots.min_by_key(|(f, _)| key(f)).map(|(_, tree)| Arc::clone(tree))
     }
 
-    /// The tree with the most memtable bytes: who is to blame when the budget is full.
-    pub fn largest(&self) -> Option<TreeId> {
+    /// The tree with the most memtable bytes: who is to blame when the budget is full. The oldest
+    /// of equals.
+    pub fn largest(&self) -> Option<Arc<Tree>> {
         let state = self.state.lock();
-        let largest = state.view.trees.iter().max_by_key(|f| f.memtable_bytes + f.immutable_bytes);
-        largest.map(|f| f.tree)
+        let key = |f: &TreeFacts| {
+            (f.memtable_bytes.saturating_add(f.immutable_bytes), core::cmp::Reverse(f.tree))
+        };
+        state.slots().max_by_key(|(f, _)| key(f)).map(|(_, tree)| Arc::clone(tree))
+    }
+
+    /// What the stall policy sees of one tree of a write.
+    pub fn write_view(
+        &self,
+        tree: &Tree,
+        (budget, options): (&Budget, &Options),
+        facts: WriteFacts,
+    ) -> WriteView {
+        let of_tree = tree.view();
+        let mut state = self.state.lock();
+        state.stall_draw = splitmix(state.stall_draw);
+        WriteView {
+            now_ns: facts.now_ns,
+            tree: tree.id,
+            branch: facts.branch,
+            draw: mix(state.stall_draw),
+            write_bytes: facts.write_bytes,
+            tree_bytes: facts.tree_bytes,
+            budget_bytes: budget.limit_bytes(),
+            used_bytes: budget.used_bytes(),
+            mutable_bytes: budget.mutable_bytes(),
+            spooled_bytes: state.view.spooled_bytes,
+            history_bytes: state.view.history_bytes,
+            immutable_count: u32::try_from(of_tree.immutables.len()).unwrap_or(u32::MAX),
+            l0_count: of_tree.version.l0_count(),
+            pending_compaction_bytes: state.pending_of(tree),
+            pending_compaction_sum_bytes: state.pending_sum,
+            wal_bytes: facts.wal_bytes,
+            delayed_ns: facts.delayed_ns,
+            limits: options.stall_limits(),
+        }
+    }
+
+    /// What the stall policy is told of a tree that changed.
+    pub fn tree_change(
+        &self,
+        tree: &Tree,
+        kind: ChangeKind,
+        (now_ns, limits): (Nanos, StallLimits),
+    ) -> TreeChange {
+        if kind == ChangeKind::Dropped {
+            return TreeChange { now_ns, tree: tree.id, kind, limits, ..TreeChange::default() };
+        }
+        let of_tree = tree.view();
+        TreeChange {
+            now_ns,
+            tree: tree.id,
+            kind,
+            immutable_count: u32::try_from(of_tree.immutables.len()).unwrap_or(u32::MAX),
+            l0_count: of_tree.version.l0_count(),
+            pending_compaction_bytes: self.state.lock().pending_of(tree),
+            limits,
+        }
+    }
+
+    /// What a stall policy sees that shares the device.
+    pub fn load_view(&self, now_ns: Nanos, budget: &Budget) -> LoadView {
+        let state = self.state.lock();
+        LoadView {
+            now_ns,
+            budget_bytes: budget.limit_bytes(),
+            used_bytes: budget.used_bytes(),
+            spooled_bytes: state.view.spooled_bytes,
+            pending_compaction_sum_bytes: state.pending_sum,
+        }
     }
 
     /// Trees whose memtable pins this segment or an older one.
@@ -285,6 +376,10 @@ impl Pressure {
 }
 
 impl State {
+    fn pending_of(&self, tree: &Tree) -> u64 {
+        self.pending.get(tree.slot.load(Ordering::Relaxed)).copied().unwrap_or(0)
+    }
+
     fn set_pending(&mut self, slot: usize, bytes: u64) {
         if let Some(place) = self.pending.get_mut(slot) {
             let before = core::mem::replace(place, bytes);
@@ -300,28 +395,6 @@ impl State {
 
     fn find(&self, id: TreeId) -> Option<Arc<Tree>> {
         self.trees.get(*self.slot_of.get(&id)?)?.clone()
-    }
-}
-
-/// What the stall policy sees of one tree of a write.
-pub fn write_view(
-    tree: &Tree,
-    budget: &Budget,
-    options: &Options,
-    wal_bytes: u64,
-    (now_ns, write_bytes, delayed_ns): (Nanos, u64, Nanos),
-) -> WriteView {
-    let view = tree.view();
-    WriteView {
-        now_ns,
-        write_bytes,
-        budget_bytes: budget.limit_bytes(),
-        used_bytes: budget.used_bytes(),
-        immutable_count: u32::try_from(view.immutables.len()).unwrap_or(u32::MAX),
-        l0_count: view.version.l0_count(),
-        wal_bytes,
-        delayed_ns,
-        limits: options.stall_limits(),
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::budget::Budget;
 use crate::env::{Env, File, IoClass};
 use crate::error::{Error, Result};
+use crate::layout::sole_branch_of;
 use crate::log_space::LogSpace;
 use crate::memtable::{self, Memtable};
 use crate::pressure::Pressure;
@@ -271,6 +272,9 @@ fn apply(
         memtable
     });
     memtable.insert(data, entry.key_bytes, seq, entry.kind);
+    if sole_branch_of(to.set.layout(), tree.id).is_none() {
+        memtable.charge_to(entry.branch, bytes);
+    }
     to.budget.reserve(bytes).charge(bytes);
     to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment);
     Ok(())

@@ -66,6 +66,10 @@ pub(crate) struct Shared<E: Env> {
     /// The file of the next segment; gone while the background makes another.
     pub(crate) spare: Mutex<Option<Spare<E>>>,
     pub(crate) stall_policy: Mutex<Box<dyn StallPolicy>>,
+    /// Raised when delays that the stall policy gave may end.
+    pub(crate) eased: Signal,
+    /// When the stall policy may be asked again how jobs share the device.
+    pub(crate) shares_at: AtomicU64,
     pub(crate) compaction_policy: Mutex<Box<dyn CompactionPolicy>>,
     pub(crate) next_file: Arc<AtomicU64>,
     pub(crate) next_seq: AtomicU64,
@@ -136,6 +140,7 @@ impl<E: Env> Shared<E> {
     /// Lets every writer that waits look again.
     pub(crate) fn wake_writers(&self) {
         self.budget.wake_all();
+        self.eased.raise();
         for tree in self.set.trees() {
             tree.released.raise();
         }
@@ -184,6 +189,15 @@ impl<E: Env> Shared<E> {
         // A tree that is compacted is asked again afterwards.
         let wake_at = if urgency == 0 { policy.wake_at(&view) } else { None };
         self.jobs.set_wake(tree, wake_at);
+    }
+
+    /// Asks the compaction policy what a tree's compactions have before them.
+    pub(crate) fn estimate_pending(&self, tree: &Tree) {
+        let policy = self.compaction_policy.lock();
+        if !tree.is_dropped() {
+            let bytes = policy.pending_bytes(&self.levels_view(tree));
+            self.pressure.set_pending_compaction(tree, bytes);
+        }
     }
 
     /// What the compaction policy sees of a tree.

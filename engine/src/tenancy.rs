@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::policy::view::ChangeKind;
 use crate::shared::Shared;
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
 use crate::version::tree::Branch;
+use crate::write::stalls;
 
 /// Names that are being created, lest two calls write one name into the manifest. It lives exactly
 /// as long as its edit may still be written, whether the caller waits for that or not.
@@ -113,6 +115,10 @@ pub(crate) fn install_drop<E: Env>(
         for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
             let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
             shared.pressure.set_memtable_cap(tree, cap);
+        }
+        shared.counters.stalls.drop_branch(branch.id);
+        for tree in &applied.dropped_trees {
+            stalls::observe(&shared, tree, ChangeKind::Dropped);
         }
         shared.dropped.lock().extend(applied.dropped_trees);
         shared.garbage.lock().extend(applied.removed_tables);

@@ -97,11 +97,15 @@ impl<'s, E: Env> ScanOptions<'s, E> {
     }
 }
 
-/// What a tenant's writes waited.
+/// What a tenant's writes waited, and what writes waited on its account. Over all tenants, with
+/// [`Metrics::stall_dropped`](crate::metrics::Metrics::stall_dropped), either adds up to the
+/// database's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TenantStats {
-    /// Time that its writes waited.
+    /// Time that its writes waited. A batch waits on the account of its first entry's tenant.
     pub stall_ns: Nanos,
+    /// Time that writes, its own ones included, waited on its account.
+    pub stall_caused_ns: Nanos,
 }
 
 impl<E: Env> Tenant<E> {
@@ -120,9 +124,10 @@ impl<E: Env> Tenant<E> {
         self.branch.places.first().map(|(tree, _)| tree.id)
     }
 
-    /// What its writes waited.
+    /// What its writes waited, and what it made others wait; 0 once it is dropped.
     pub fn stats(&self) -> TenantStats {
-        TenantStats { stall_ns: self.branch.stall_ns.get() }
+        let stalls = self.db.shared().counters.stalls.of(self.branch.id);
+        TenantStats { stall_ns: stalls.waited_ns, stall_caused_ns: stalls.caused_ns }
     }
 
     /// Bytes in the block cache that its reads loaded.

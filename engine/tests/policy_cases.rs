@@ -18,10 +18,11 @@ use forebay_engine::policy::compaction::{self, CompactionPolicy};
 use forebay_engine::policy::flush::{self, FlushPolicy};
 use forebay_engine::policy::stall::{self, StallPolicy};
 use forebay_engine::policy::view::{
-    FlushView, LevelsView, StallLimits, TableFacts, TreeFacts, WriteView,
+    ChangeKind, FlushView, LevelsView, LoadView, StallLimits, TableFacts, TreeChange, TreeFacts,
+    WriteView,
 };
 use forebay_engine::policy::{PolicyKind, PolicySpec};
-use forebay_engine::types::{TableId, TreeId};
+use forebay_engine::types::{BranchId, TableId, TreeId};
 
 /// The words and `name=value` fields of one line.
 struct Line<'a> {
@@ -158,47 +159,119 @@ impl Runner for FlushRunner {
     }
 }
 
+/// Each `change`, `load` and `write` line is told to the policy in turn.
 #[derive(Default)]
 struct StallRunner(Option<Box<dyn StallPolicy>>, StallLimits);
 
+fn stall_limits(line: &mut Line<'_>) -> StallLimits {
+    StallLimits {
+        memtable_slowdown_count: line.take("memtable_slowdown_count"),
+        memtable_stop_count: line.take("memtable_stop_count"),
+        l0_slowdown_count: line.take("l0_slowdown_count"),
+        l0_stop_count: line.take("l0_stop_count"),
+        pending_compaction_slowdown_bytes: line.take("pending_compaction_slowdown_bytes"),
+        pending_compaction_stop_bytes: line.take("pending_compaction_stop_bytes"),
+        wal_bytes_stop: line.take("wal_bytes_stop"),
+    }
+}
+
+fn write_view(line: &mut Line<'_>, limits: StallLimits) -> WriteView {
+    let write_bytes = line.take("write_bytes");
+    let tree_bytes = match line.fields.get("tree_bytes") {
+        Some(_) => line.take("tree_bytes"),
+        None => write_bytes,
+    };
+    WriteView {
+        now_ns: line.take("now_ns"),
+        tree: TreeId(line.take("tree")),
+        branch: BranchId(line.take("branch")),
+        draw: line.take("draw"),
+        write_bytes,
+        tree_bytes,
+        budget_bytes: line.take("budget_bytes"),
+        used_bytes: line.take("used_bytes"),
+        mutable_bytes: line.take("mutable_bytes"),
+        spooled_bytes: line.take("spooled_bytes"),
+        history_bytes: line.take("history_bytes"),
+        immutable_count: line.take("immutable_count"),
+        l0_count: line.take("l0_count"),
+        pending_compaction_bytes: line.take("pending_compaction_bytes"),
+        pending_compaction_sum_bytes: line.take("pending_compaction_sum_bytes"),
+        wal_bytes: line.take("wal_bytes"),
+        delayed_ns: line.take("delayed_ns"),
+        limits,
+    }
+}
+
+fn tree_change(line: &mut Line<'_>, limits: StallLimits) -> TreeChange {
+    let kind = match line.word(1) {
+        "opened" => ChangeKind::Opened,
+        "sealed" => ChangeKind::Sealed { bytes: line.take("bytes") },
+        "flushed" => ChangeKind::Flushed {
+            bytes: line.take("bytes"),
+            table_bytes: line.take("table_bytes"),
+            elapsed_ns: line.take("elapsed_ns"),
+        },
+        "compacted" => ChangeKind::Compacted {
+            l0_input_bytes: line.take("l0_input_bytes"),
+            input_bytes: line.take("input_bytes"),
+            output_bytes: line.take("output_bytes"),
+            elapsed_ns: line.take("elapsed_ns"),
+        },
+        "dropped" => ChangeKind::Dropped,
+        other => panic!("unknown change {other:?}"),
+    };
+    TreeChange {
+        now_ns: line.take("now_ns"),
+        tree: TreeId(line.take("tree")),
+        kind,
+        immutable_count: line.take("immutable_count"),
+        l0_count: line.take("l0_count"),
+        pending_compaction_bytes: line.take("pending_compaction_bytes"),
+        limits,
+    }
+}
+
 impl Runner for StallRunner {
     fn run(&mut self, lines: Vec<Line<'_>>) -> String {
-        let mut view = WriteView::default();
+        let mut out = String::new();
         for mut line in lines {
             match line.word(0) {
                 "policy" => {
                     self.0 = Some(stall::build(&line.spec()).unwrap());
                     continue;
                 }
-                "limits" => {
-                    self.1 = StallLimits {
-                        memtable_slowdown_count: line.take("memtable_slowdown_count"),
-                        memtable_stop_count: line.take("memtable_stop_count"),
-                        l0_slowdown_count: line.take("l0_slowdown_count"),
-                        l0_stop_count: line.take("l0_stop_count"),
-                        wal_bytes_stop: line.take("wal_bytes_stop"),
-                    };
-                }
+                "limits" => self.1 = stall_limits(&mut line),
                 "write" => {
-                    view.now_ns = line.take("now_ns");
-                    view.write_bytes = line.take("write_bytes");
-                    view.budget_bytes = line.take("budget_bytes");
-                    view.used_bytes = line.take("used_bytes");
-                    view.immutable_count = line.take("immutable_count");
-                    view.l0_count = line.take("l0_count");
-                    view.wal_bytes = line.take("wal_bytes");
-                    view.delayed_ns = line.take("delayed_ns");
+                    let view = write_view(&mut line, self.1);
+                    let policy = self.0.as_mut().unwrap();
+                    let mut copy = policy.clone();
+                    let admission = policy.decide(&view);
+                    assert_eq!(copy.decide(&view), admission, "a clone decides differently");
+                    writeln!(out, "{admission:?}").unwrap();
+                }
+                "change" => {
+                    let change = tree_change(&mut line, self.1);
+                    if self.0.as_mut().unwrap().observe(&change) {
+                        out.push_str("delays may end\n");
+                    }
+                }
+                "load" => {
+                    let view = LoadView {
+                        now_ns: line.take("now_ns"),
+                        budget_bytes: line.take("budget_bytes"),
+                        used_bytes: line.take("used_bytes"),
+                        spooled_bytes: line.take("spooled_bytes"),
+                        pending_compaction_sum_bytes: line.take("pending_compaction_sum_bytes"),
+                    };
+                    writeln!(out, "{:?}", self.0.as_mut().unwrap().shares(&view)).unwrap();
                 }
                 other => panic!("unknown line {other:?}"),
             }
             line.end();
         }
-        view.limits = self.1;
-        let policy = self.0.as_mut().unwrap();
-        let mut copy = policy.clone();
-        let admission = policy.decide(&view);
-        assert_eq!(copy.decide(&view), admission, "a clone decides differently");
-        format!("{admission:?}\nstate {policy:?}\n")
+        writeln!(out, "state {:?}", self.0.as_ref().unwrap()).unwrap();
+        out
     }
 }
 

@@ -255,7 +255,8 @@ impl Listener for Timeline {
                 recorded.begin(Owner::Branch(branch.0), "stall", now);
             }
             Event::StallEnd { branch, cause, caused_by, elapsed_ns } => {
-                let args = json!({ "cause": format!("{cause:?}"), "caused_by_tree": caused_by.0 });
+                let args =
+                    json!({ "cause": format!("{cause:?}"), "caused_by_branch": caused_by.0 });
                 recorded.end(Owner::Branch(branch.0), "stall", (now, *elapsed_ns), args);
             }
             Event::PolicyOverride { tree } => {
@@ -294,7 +295,8 @@ mod tests {
         timeline.event(2000, &Event::FlushBegin { tree, bytes: 5 });
         timeline.event(5500, &Event::FlushEnd { tree, table: None, elapsed_ns: 4500 });
         let cause = forebay_engine::policy::view::StallCause::L0;
-        timeline.event(5600, &Event::StallBegin { branch: BranchId(9), cause });
+        let (branch, caused_by) = (BranchId(9), BranchId(7));
+        timeline.event(5600, &Event::StallBegin { branch, cause, caused_by });
         timeline.cut(6000);
         timeline.harness(6000, "crash");
         let all: Value = serde_json::from_str(&timeline.chrome_json()).unwrap();

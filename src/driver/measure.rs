@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forebay_engine::metrics::Metrics;
-use forebay_engine::types::{Nanos, TreeId};
+use forebay_engine::types::Nanos;
 use forebay_workloads::{Class, TenantProfile};
 use hdrhistogram::Histogram;
 
@@ -190,17 +190,13 @@ pub struct Measured {
 }
 
 impl Measured {
-    pub(super) fn new(
-        recorder: Recorder,
-        counters: (Metrics, Metrics),
-        (mut sums, trees): (Sums, Vec<TreeId>),
-    ) -> Self {
+    pub(super) fn new(recorder: Recorder, counters: (Metrics, Metrics), mut sums: Sums) -> Self {
         sums.table_bytes.sort_unstable();
         let mut tenants = recorder.tenants;
-        for (tally, ns) in tenants.iter_mut().zip(&sums.stall_ns) {
-            tally.stall_ns = *ns;
+        let stalls = sums.stall_ns.iter().zip(&sums.caused_ns);
+        for (tally, (waited_ns, caused_ns)) in tenants.iter_mut().zip(stalls) {
+            (tally.stall_ns, tally.stall_caused_ns) = (*waited_ns, *caused_ns);
         }
-        share_causes(&mut tenants, &trees, &sums.caused_ns);
         Self {
             ops: recorder.ops,
             elapsed_ns: 0,
@@ -216,34 +212,6 @@ impl Measured {
             wal_pinned_by: None,
             churn: None,
             longest_stall_ns: sums.longest_stall_ns,
-        }
-    }
-}
-
-/// Charges what a tree caused to its tenants, by the bytes they wrote; what rounding leaves goes to
-/// the last of them, so that the sum stays.
-fn share_causes(tenants: &mut [TenantTally], trees: &[TreeId], caused_ns: &BTreeMap<TreeId, u64>) {
-    let mut members: BTreeMap<TreeId, Vec<usize>> = BTreeMap::new();
-    for (tenant, tree) in trees.iter().enumerate() {
-        members.entry(*tree).or_default().push(tenant);
-    }
-    for (tree, ns) in caused_ns {
-        let Some(members) = members.get(tree) else { continue };
-        let bytes_of = |at: &usize| tenants.get(*at).map_or(0, |t| u128::from(t.bytes));
-        let all: u128 = members.iter().map(bytes_of).sum();
-        let shares: Vec<u64> = members
-            .iter()
-            .map(|at| u128::from(*ns).saturating_mul(bytes_of(at)).checked_div(all).unwrap_or(0))
-            .map(|share| u64::try_from(share).unwrap_or(u64::MAX))
-            .collect();
-        let rest = shares.iter().fold(*ns, |rest, share| rest.saturating_sub(*share));
-        for (at, share) in members.iter().zip(shares) {
-            if let Some(tenant) = tenants.get_mut(*at) {
-                tenant.stall_caused_ns = tenant.stall_caused_ns.saturating_add(share);
-            }
-        }
-        if let Some(tenant) = members.last().and_then(|at| tenants.get_mut(*at)) {
-            tenant.stall_caused_ns = tenant.stall_caused_ns.saturating_add(rest);
         }
     }
 }

@@ -244,7 +244,7 @@ impl<E: Env> Driver<E> {
         let trees: Vec<_> =
             self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
-        let mut measured = Measured::new(recorder, counters, (self.tally.sums(), trees.clone()));
+        let mut measured = Measured::new(recorder, counters, self.tally.sums());
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
         measured.gauges = state.watch.finish();
         measured.wal_pinned_by = measured.gauges.wal_pin.map(|(_, tree)| {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forebay_engine::Tenant;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
-use forebay_engine::types::{BranchId, Nanos, TreeId};
+use forebay_engine::types::{BranchId, Nanos};
 
 /// Sums of events since the last reset.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +18,15 @@ pub(super) struct Sums {
     pub(super) longest_stall_ns: Nanos,
     /// Time that each tenant's writes waited.
     pub(super) stall_ns: Vec<u64>,
-    /// Time that writes waited on each tree's account.
-    pub(super) caused_ns: BTreeMap<TreeId, u64>,
+    /// Time that writes waited on each tenant's account.
+    pub(super) caused_ns: Vec<u64>,
+}
+
+impl Sums {
+    fn of(tenants: usize) -> Self {
+        let (stall_ns, caused_ns) = (vec![0; tenants], vec![0; tenants]);
+        Self { stall_ns, caused_ns, ..Self::default() }
+    }
 }
 
 #[derive(Default)]
@@ -50,14 +57,13 @@ impl Tally {
     pub(super) fn know<E: Env>(&self, tenants: &[Tenant<E>]) {
         let mut inner = self.inner();
         inner.tenants = tenants.iter().map(Tenant::branch_id).zip(0..).collect();
-        inner.sums.stall_ns = vec![0; tenants.len()];
+        inner.sums = Sums::of(tenants.len());
     }
 
     /// Begins again at zero.
     pub(super) fn reset(&self) {
         let mut inner = self.inner();
-        let stall_ns = vec![0; inner.sums.stall_ns.len()];
-        inner.sums = Sums { stall_ns, ..Sums::default() };
+        inner.sums = Sums::of(inner.sums.stall_ns.len());
     }
 
     pub(super) fn sums(&self) -> Sums {
@@ -70,14 +76,16 @@ impl Listener for Tally {
         if let Event::FlushEnd { table: Some((_, bytes)), .. } = event {
             self.inner().sums.table_bytes.push(*bytes);
         } else if let Event::StallEnd { branch, caused_by, elapsed_ns, .. } = event {
-            let mut inner = self.inner();
+            let mut guard = self.inner();
+            let inner = &mut *guard;
             inner.sums.longest_stall_ns = inner.sums.longest_stall_ns.max(*elapsed_ns);
-            let tenant = inner.tenants.get(branch).copied();
-            if let Some(ns) = tenant.and_then(|at| inner.sums.stall_ns.get_mut(at)) {
-                *ns = ns.saturating_add(*elapsed_ns);
+            let Sums { stall_ns, caused_ns, .. } = &mut inner.sums;
+            for (of, branch) in [(stall_ns, branch), (caused_ns, caused_by)] {
+                let tenant = inner.tenants.get(branch).copied();
+                if let Some(ns) = tenant.and_then(|at| of.get_mut(at)) {
+                    *ns = ns.saturating_add(*elapsed_ns);
+                }
             }
-            let caused = inner.sums.caused_ns.entry(*caused_by).or_default();
-            *caused = caused.saturating_add(*elapsed_ns);
         }
     }
 }

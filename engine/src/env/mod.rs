@@ -23,6 +23,8 @@ pub mod os;
 pub mod thread;
 
 use core::future::Future;
+use core::pin::pin;
+use core::task::Poll;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -240,6 +242,10 @@ pub trait Env: Clone + Send + Sync + 'static {
     /// Chance, from the stream named by `site`.
     fn random_u64(&self, site: Site) -> u64;
 
+    /// Shares of the device's bandwidth for flushes and compactions, where the log and users' reads
+    /// have 1000 each. Nothing in a world whose device takes no such wishes.
+    fn set_io_shares(&self, _flush: u32, _compaction: u32) {}
+
     /// Starts a background task. `build` runs where the task runs, so that its future need not be
     /// `Send`.
     fn spawn<F, Fut>(&self, name: &'static str, build: F) -> Self::Task
@@ -252,4 +258,19 @@ pub trait Env: Clone + Send + Sync + 'static {
 pub trait BlockingEnv: Env {
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(&self, future: F) -> F::Output;
+}
+
+/// Ends with `wake`, or at a time, whichever is first.
+pub(crate) async fn wait_until<E: Env>(env: &E, wake: impl Future<Output = ()>, at: Option<Nanos>) {
+    let Some(at) = at else { return wake.await };
+    let mut wake = pin!(wake);
+    let mut sleep = pin!(env.sleep_until(at));
+    core::future::poll_fn(|cx| {
+        if wake.as_mut().poll(cx).is_ready() || sleep.as_mut().poll(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }

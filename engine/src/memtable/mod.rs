@@ -11,11 +11,13 @@ use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::ops::Bound;
 use core::sync::atomic::{AtomicU64, Ordering as Atomic};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
+use parking_lot::Mutex;
 
-use crate::types::{Entry, Kind, Nanos, SeqNo, to_u64, to_usize};
+use crate::types::{BranchId, Entry, Kind, Nanos, SeqNo, to_u64, to_usize};
 
 /// What an entry is charged beyond its key and value: the skip list's node and the allocations.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 112;
@@ -129,6 +131,8 @@ pub struct Memtable {
     entries: AtomicU64,
     min_seq: AtomicU64,
     max_seq: AtomicU64,
+    /// Charged bytes of each branch, where branches share the tree.
+    by_branch: Mutex<BTreeMap<BranchId, u64>>,
     /// When it was made.
     pub created_ns: Nanos,
     /// Oldest WAL segment that holds one of its entries: it pins the log from there.
@@ -155,6 +159,7 @@ impl Memtable {
             entries: AtomicU64::new(0),
             min_seq: AtomicU64::new(SeqNo::MAX),
             max_seq: AtomicU64::new(0),
+            by_branch: Mutex::new(BTreeMap::new()),
             created_ns,
             anchor_segment,
         }
@@ -212,6 +217,25 @@ impl Memtable {
             (seq > above && seq <= upto).then(|| (seq, kind, key.key_len, key.data.clone()))
         });
         entries.collect()
+    }
+
+    /// An entry of a branch that shares the tree was charged these bytes.
+    pub fn charge_to(&self, branch: BranchId, bytes: u64) {
+        *self.by_branch.lock().entry(branch).or_insert(0) += bytes;
+    }
+
+    /// The branch with the most charged bytes, where branches share the tree.
+    pub fn leading_branch(&self) -> Option<BranchId> {
+        let by_branch = self.by_branch.lock();
+        let most = by_branch.iter().max_by_key(|(id, bytes)| (**bytes, core::cmp::Reverse(**id)));
+        most.map(|(id, _)| *id)
+    }
+
+    /// Adds the charged bytes of each branch, where branches share the tree.
+    pub fn add_bytes_by_branch(&self, sums: &mut BTreeMap<BranchId, u64>) {
+        for (branch, bytes) in &*self.by_branch.lock() {
+            *sums.entry(*branch).or_insert(0) += bytes;
+        }
     }
 
     /// Bytes charged to the budget.

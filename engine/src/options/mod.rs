@@ -331,6 +331,8 @@ impl Options {
             memtable_stop_count: self.memtable_stop_count,
             l0_slowdown_count: self.l0_slowdown_count,
             l0_stop_count: self.l0_stop_count,
+            pending_compaction_slowdown_bytes: self.pending_compaction_slowdown_bytes,
+            pending_compaction_stop_bytes: self.pending_compaction_stop_bytes,
             wal_bytes_stop: self.wal_bytes_stop,
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::types::{Nanos, SeqNo, TableId, TreeId};
+use crate::types::{BranchId, Nanos, SeqNo, TableId, TreeId};
 
 /// One tree, as a flush policy sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,16 +93,34 @@ pub struct FlushDecision {
 pub struct WriteView {
     /// The monotonic clock.
     pub now_ns: Nanos,
+    /// The tree that is asked about; a batch is asked about once for each of its trees.
+    pub tree: TreeId,
+    /// The branch that waits where the answer is to wait: that of the batch's first entry.
+    pub branch: BranchId,
+    /// The decision's one seeded draw.
+    pub draw: u64,
     /// Bytes that this write would charge in all.
     pub write_bytes: u64,
+    /// Of them, those that it would charge to the tree.
+    pub tree_bytes: u64,
     /// Bytes that all memtables may hold together.
     pub budget_bytes: u64,
     /// Reserved, mutable and immutable bytes.
     pub used_bytes: u64,
+    /// Bytes in memtables that take writes.
+    pub mutable_bytes: u64,
+    /// Of the immutable bytes, those that running flushes have written to their tables.
+    pub spooled_bytes: u64,
+    /// Bytes of flushed memtables that are kept.
+    pub history_bytes: u64,
     /// Immutable memtables of the tree.
     pub immutable_count: u32,
     /// L0 tables of the tree.
     pub l0_count: u32,
+    /// What compactions of the tree have before them.
+    pub pending_compaction_bytes: u64,
+    /// What compactions of all trees have before them.
+    pub pending_compaction_sum_bytes: u64,
     /// Bytes of all live WAL segments.
     pub wal_bytes: u64,
     /// How long this write was delayed so far.
@@ -122,8 +140,92 @@ pub struct StallLimits {
     pub l0_slowdown_count: u32,
     /// L0 tables of a tree from which writes to it stop.
     pub l0_stop_count: u32,
+    /// What compactions of a tree have before them from which writes are delayed; 0 for none.
+    pub pending_compaction_slowdown_bytes: u64,
+    /// What compactions of a tree have before them from which writes stop; 0 for none.
+    pub pending_compaction_stop_bytes: u64,
     /// WAL bytes from which all writes stop.
     pub wal_bytes_stop: u64,
+}
+
+/// A tree changed, as a stall policy is told of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeChange {
+    /// The monotonic clock.
+    pub now_ns: Nanos,
+    /// Which tree.
+    pub tree: TreeId,
+    /// How it changed.
+    pub kind: ChangeKind,
+    /// Its immutable memtables after it.
+    pub immutable_count: u32,
+    /// Its L0 tables after it.
+    pub l0_count: u32,
+    /// What its compactions have before them after it.
+    pub pending_compaction_bytes: u64,
+    /// The options of the same names.
+    pub limits: StallLimits,
+}
+
+/// How a tree changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is there, or was there when the database was opened.
+    #[default]
+    Opened,
+    /// Its memtable became immutable.
+    Sealed {
+        /// The memtable's charged bytes.
+        bytes: u64,
+    },
+    /// An immutable memtable of it is in a table.
+    Flushed {
+        /// The memtable's charged bytes.
+        bytes: u64,
+        /// The table's bytes; 0 where nothing was left to write.
+        table_bytes: u64,
+        /// How long the flush took.
+        elapsed_ns: Nanos,
+    },
+    /// A compaction of it is installed.
+    Compacted {
+        /// Bytes of the input tables of L0.
+        l0_input_bytes: u64,
+        /// Bytes of all input tables.
+        input_bytes: u64,
+        /// Bytes written; 0 for a move.
+        output_bytes: u64,
+        /// How long it took.
+        elapsed_ns: Nanos,
+    },
+    /// It is gone, or a job of it failed for good: it is to hold up no other tree's writes. Told at
+    /// least once; the counts are then 0.
+    Dropped,
+}
+
+/// What all of a database's background work has before it, as a stall policy sees it that shares
+/// the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadView {
+    /// The monotonic clock.
+    pub now_ns: Nanos,
+    /// Bytes that all memtables may hold together.
+    pub budget_bytes: u64,
+    /// Reserved, mutable and immutable bytes.
+    pub used_bytes: u64,
+    /// Of the immutable bytes, those that running flushes have written to their tables.
+    pub spooled_bytes: u64,
+    /// What compactions of all trees have before them.
+    pub pending_compaction_sum_bytes: u64,
+}
+
+/// Shares of the device, where the log and users' reads have 1000 each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoShares {
+    /// Of flushes.
+    pub flush: u32,
+    /// Of compactions.
+    pub compaction: u32,
 }
 
 /// Why a write waits.
@@ -131,7 +233,7 @@ pub struct StallLimits {
 pub enum StallCause {
     /// Too many immutable memtables of the tree.
     Memtables,
-    /// Too many L0 tables of the tree.
+    /// Too many L0 tables of the tree, or too many bytes that its compactions have before them.
     L0,
     /// The memtables of all trees fill the budget.
     Budget,
@@ -169,6 +271,9 @@ impl StallCause {
 }
 
 /// A stall policy's answer to a write.
+///
+/// `by` is the tree that causes it where the cause is one tree's; for the causes that are all
+/// trees' the engine finds who is to blame, and `by` says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Go on.
@@ -179,11 +284,15 @@ pub enum Admission {
         delay_ns: Nanos,
         /// Why.
         cause: StallCause,
+        /// Whose state asks for it.
+        by: TreeId,
     },
     /// Wait until what causes it ends, then ask again.
     Stop {
         /// Why.
         cause: StallCause,
+        /// Whose state asks for it.
+        by: TreeId,
     },
 }
 

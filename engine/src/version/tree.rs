@@ -11,7 +11,6 @@ use super::lineage::Lineage;
 use crate::error::Error;
 use crate::layout::Place;
 use crate::memtable::Memtable;
-use crate::metrics::Counter;
 use crate::pointer::Pointer;
 use crate::policy::view::LevelsView;
 use crate::prefix::{PrefixExtractor, TreeExtractor};
@@ -42,6 +41,9 @@ pub struct Tree {
     pub lineage: Lineage,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
+    /// The branch with the most bytes in the memtable that was sealed last; 0 for none. Kept only
+    /// where branches share the tree.
+    pub last_leader: AtomicU64,
     /// What tables are written with where the tree has no extractor of its own.
     default_extractor: Option<TreeExtractor>,
     own_extractor: Mutex<Option<PrefixExtractor>>,
@@ -63,6 +65,7 @@ impl Tree {
             released: Signal::new(),
             lineage: Lineage::default(),
             branch_count: AtomicU64::new(0),
+            last_leader: AtomicU64::new(0),
             default_extractor: None,
             own_extractor: Mutex::new(None),
             view: Pointer::default(),
@@ -142,6 +145,22 @@ impl Tree {
         self.view.with(|view| view.memtable.as_deref().map(f))
     }
 
+    /// The branch with the most bytes in its memtables, where branches share it; where they hold
+    /// nothing, that of the memtable sealed last.
+    pub fn leading_branch(&self) -> Option<BranchId> {
+        let view = self.view();
+        let mut bytes = BTreeMap::new();
+        for memtable in view.memtable.iter().chain(&view.immutables) {
+            memtable.add_bytes_by_branch(&mut bytes);
+        }
+        let most = bytes.into_iter().max_by_key(|(id, n)| (*n, core::cmp::Reverse(*id)));
+        let last = || match self.last_leader.load(Ordering::Relaxed) {
+            0 => None,
+            id => Some(BranchId(id)),
+        };
+        most.map(|(id, _)| id).or_else(last)
+    }
+
     /// Entries up to this number are in tables, or gone.
     pub fn flushed_upto(&self) -> SeqNo {
         self.flushed_upto.load(Ordering::Acquire)
@@ -197,8 +216,6 @@ pub struct Branch {
     /// Where it reads, first place first; it writes to the first. Of length one in every layout so
     /// far.
     pub places: Vec<(Arc<Tree>, Place)>,
-    /// Time its writes waited.
-    pub stall_ns: Counter,
     dropped: AtomicBool,
 }
 
@@ -206,13 +223,7 @@ impl Branch {
     /// A branch that reads and writes one tree.
     pub fn new(id: BranchId, tenant: String, tree: Arc<Tree>, place: Place) -> Self {
         tree.branch_count.fetch_add(1, Ordering::Relaxed);
-        Self {
-            id,
-            tenant,
-            places: vec![(tree, place)],
-            stall_ns: Counter::default(),
-            dropped: AtomicBool::new(false),
-        }
+        Self { id, tenant, places: vec![(tree, place)], dropped: AtomicBool::new(false) }
     }
 
     /// Whether it was dropped.

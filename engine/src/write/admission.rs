@@ -10,46 +10,33 @@ use event_listener::EventListener;
 
 use crate::batch::BatchOp;
 use crate::budget::{Place, Reservation};
-use crate::env::Env;
+use crate::env::{Env, wait_until};
 use crate::error::{Error, Result};
-use crate::events::Event;
 use crate::gc;
-use crate::policy::view::{Admission, StallCause};
-use crate::pressure;
+use crate::policy::stall::StallPolicy;
+use crate::policy::view::{Admission, ChangeKind, StallCause, TreeChange, WriteView};
+use crate::pressure::WriteFacts;
 use crate::shared::{Request, Shared};
-use crate::types::{Nanos, TreeId};
+use crate::types::{BranchId, Nanos, TreeId};
 use crate::version::tree::{Branch, Tree};
 
 use super::queue;
+use super::stalls::{self, Stall};
 
-/// A write that waits, from its first delay or stop to its admission.
-struct Stall<'a, E: Env> {
-    shared: &'a Shared<E>,
-    branch: &'a Branch,
-    cause: StallCause,
-    caused_by: TreeId,
-    began: Nanos,
-}
-
-impl<E: Env> Drop for Stall<'_, E> {
-    fn drop(&mut self) {
-        let elapsed_ns = self.shared.env.now().saturating_sub(self.began);
-        self.shared.counters.stalled(self.cause, elapsed_ns);
-        self.branch.stall_ns.add(elapsed_ns);
-        self.shared.emit(&Event::StallEnd {
-            branch: self.branch.id,
-            cause: self.cause,
-            caused_by: self.caused_by,
-            elapsed_ns,
-        });
-    }
-}
-
-/// What the policy said, and of which tree.
+/// What the policy said, and whose tree causes it.
 enum Answer {
     Admitted(Reservation),
     Delay(Nanos, StallCause, Arc<Tree>),
     Stop(StallCause, Arc<Tree>),
+}
+
+/// What a writer that was told to stop waits for. Its listeners are taken before it asks again.
+#[derive(Default)]
+struct Waits {
+    /// Its place in the line for bytes of the budget or the log.
+    place: Option<Place>,
+    /// The tree whose memtables or L0 hold it up.
+    tree: Option<Arc<Tree>>,
 }
 
 /// Waits until a batch may be written; its bytes are then reserved for all its trees at once.
@@ -67,24 +54,30 @@ pub(crate) async fn admit<E: Env>(
     if bytes > bytes_max {
         return Err(Error::BatchTooLarge { bytes, bytes_max });
     }
-    let mut delayed_ns = 0;
-    let mut stall: Option<Stall<'_, E>> = None;
-    let mut place: Option<Place> = None;
+    stalls::share_device(shared);
+    let mut delayed_ns: Nanos = 0;
+    let mut stall = Stall::new(shared, ops.first().map(|(branch, _)| branch));
+    let mut waits = Waits::default();
     loop {
-        let listener = place.as_ref().map(Place::listen);
+        let in_line = waits.place.as_ref().map(Place::listen);
+        let of_tree = waits.tree.as_ref().map(|tree| (tree.id, tree.released.listen()));
         shared.check_writable()?;
         shared.disk.check()?;
-        match ask(shared, ops, bytes, (delayed_ns, place.as_ref()))? {
+        match ask(shared, ops, bytes, (delayed_ns, waits.place.as_ref()))? {
             Answer::Admitted(reservation) => return Ok(reservation),
             Answer::Delay(delay_ns, cause, tree) => {
-                drop(place.take());
-                begin(shared, ops, (cause, &tree), &mut stall);
-                delayed_ns += delay_ns;
-                shared.env.sleep_until(shared.env.now() + delay_ns).await;
+                waits = Waits::default();
+                stall.begin(cause, &tree);
+                let began = shared.env.now();
+                let at = Some(began.saturating_add(delay_ns));
+                wait_until(&shared.env, shared.eased.listen(), at).await;
+                let waited = shared.env.now().saturating_sub(began);
+                delayed_ns = delayed_ns.saturating_add(waited);
             }
             Answer::Stop(cause, tree) => {
-                begin(shared, ops, (cause, &tree), &mut stall);
-                if let Some(listener) = listen(shared, cause, &tree, (&mut place, listener)) {
+                let listener = waits.listener(shared, (cause, &tree), (in_line, of_tree));
+                if let Some(listener) = listener {
+                    stall.begin(cause, &tree);
                     ensure_progress(shared, cause).await;
                     listener.await;
                 }
@@ -93,57 +86,32 @@ pub(crate) async fn admit<E: Env>(
     }
 }
 
-/// The listener to wait on, or `None` to look again first: whoever waits must have taken its
-/// listener before it looked.
-fn listen<E: Env>(
-    shared: &Shared<E>,
-    cause: StallCause,
-    tree: &Tree,
-    (place, listener): (&mut Option<Place>, Option<EventListener>),
-) -> Option<EventListener> {
-    match cause {
-        StallCause::Memtables | StallCause::L0 => {
-            // Its own tree holds it up: those behind it in the line need not wait for that.
-            drop(place.take());
-            let listener = tree.released.listen();
-            let view = tree.view();
-            let limits = shared.options.stall_limits();
-            let memtables = u32::try_from(view.immutables.len()).unwrap_or(u32::MAX);
-            let full = memtables >= limits.memtable_stop_count
-                || view.version.l0_count() >= limits.l0_stop_count;
-            let still = full
-                && tree.failure().is_none()
-                && (cause != StallCause::L0 || tree.compaction_failure().is_none())
-                && !tree.is_dropped()
-                && shared.check_writable().is_ok()
-                && !shared.disk.is_full();
-            still.then_some(listener)
-        }
-        StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
-            if place.is_none() {
-                *place = Some(shared.budget.queue_up());
+impl Waits {
+    /// The listener to wait on, or `None` to ask again first: whoever waits must have taken its
+    /// listener before it asked.
+    fn listener<E: Env>(
+        &mut self,
+        shared: &Shared<E>,
+        (cause, tree): (StallCause, &Arc<Tree>),
+        (in_line, of_tree): (Option<EventListener>, Option<(TreeId, EventListener)>),
+    ) -> Option<EventListener> {
+        match cause {
+            StallCause::Memtables | StallCause::L0 => {
+                // A tree holds it up: those behind it in the line need not wait for that.
+                self.place = None;
+                let was_taken = of_tree.filter(|(id, _)| *id == tree.id);
+                self.tree = Some(Arc::clone(tree));
+                was_taken.map(|(_, listener)| listener)
             }
-            listener
+            StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
+                self.tree = None;
+                if self.place.is_none() {
+                    self.place = Some(shared.budget.queue_up());
+                }
+                in_line
+            }
         }
     }
-}
-
-fn begin<'a, E: Env>(
-    shared: &'a Shared<E>,
-    ops: &'a [(Arc<Branch>, BatchOp)],
-    (cause, tree): (StallCause, &Tree),
-    stall: &mut Option<Stall<'a, E>>,
-) {
-    let (None, Some((branch, _))) = (&stall, ops.first()) else { return };
-    let caused_by = match cause {
-        StallCause::Memtables | StallCause::L0 => tree.id,
-        StallCause::Budget | StallCause::Wal | StallCause::DiskFull => {
-            shared.pressure.largest().unwrap_or(tree.id)
-        }
-    };
-    shared.emit(&Event::StallBegin { branch: branch.id, cause });
-    let began = shared.env.now();
-    *stall = Some(Stall { shared, branch: branch.as_ref(), cause, caused_by, began });
 }
 
 /// Asks the policy about each tree of the batch; the first answer that is not "admit" counts.
@@ -153,34 +121,35 @@ fn ask<E: Env>(
     bytes: u64,
     (delayed_ns, place): (Nanos, Option<&Place>),
 ) -> Result<Answer> {
+    let home = |branch: &Branch| branch.places.first().map(|(tree, _)| tree.id);
     let now = shared.env.now();
+    let waiting = ops.first().map_or(BranchId(0), |(branch, _)| branch.id);
     // Held from the look to the reservation, lest two writers take the same free bytes.
     let mut policy = shared.stall_policy.lock();
-    let mut last: Option<TreeId> = None;
-    for (branch, _) in ops {
-        if branch.is_dropped() {
+    for run in ops.chunk_by(|(a, _), (b, _)| home(a) == home(b)) {
+        if run.iter().any(|(branch, _)| branch.is_dropped()) {
             return Err(Error::Dropped);
         }
-        let Some((tree, _)) = branch.places.first() else { return Err(Error::Dropped) };
-        if last == Some(tree.id) {
-            continue;
-        }
-        last = Some(tree.id);
+        let places = run.first().and_then(|(branch, _)| branch.places.first());
+        let Some((tree, _)) = places else { return Err(Error::Dropped) };
         if let Some(cause) = tree.failure() {
             return Err(Error::TreeFailed { tree: tree.id, cause });
         }
-        let wal_bytes = shared.log.bytes();
-        let facts = (now, bytes, delayed_ns);
-        let view = pressure::write_view(tree, &shared.budget, &shared.options, wal_bytes, facts);
-        match policy.decide(&view) {
-            Admission::Admit => {}
-            Admission::Delay { delay_ns, cause } => {
-                return Ok(Answer::Delay(delay_ns, cause, Arc::clone(tree)));
+        let facts = WriteFacts {
+            now_ns: now,
+            branch: waiting,
+            write_bytes: bytes,
+            tree_bytes: run.iter().map(|(_, op)| op.charge()).sum(),
+            delayed_ns,
+            wal_bytes: shared.log.bytes(),
+        };
+        let world = (&*shared.budget, &shared.options);
+        let view = shared.pressure.write_view(tree, world, facts);
+        if let Some(answer) = decide(shared, policy.as_mut(), &view, tree) {
+            if let Answer::Stop(cause, tree) = &answer {
+                refuse_endless(shared, tree, (*cause, bytes))?;
             }
-            Admission::Stop { cause } => {
-                refuse_endless(shared, tree, (cause, bytes))?;
-                return Ok(Answer::Stop(cause, Arc::clone(tree)));
-            }
+            return Ok(answer);
         }
     }
     let in_line = place.map_or_else(|| shared.budget.has_waiters(), |p| !p.is_first());
@@ -190,6 +159,38 @@ fn ask<E: Env>(
     let reservation = shared.budget.reserve(bytes);
     shared.counters.memtable_bytes_max_seen.raise_to(shared.budget.used_bytes());
     Ok(Answer::Admitted(reservation))
+}
+
+/// The policy's answer about one tree; `None` to go on. Another tree may cause it only as long as
+/// something can end it.
+fn decide<E: Env>(
+    shared: &Shared<E>,
+    policy: &mut dyn StallPolicy,
+    view: &WriteView,
+    tree: &Arc<Tree>,
+) -> Option<Answer> {
+    loop {
+        let answer = policy.decide(view);
+        let (Admission::Delay { cause, by, .. } | Admission::Stop { cause, by }) = answer else {
+            return None;
+        };
+        let is_own = match cause {
+            StallCause::Memtables | StallCause::L0 => by == tree.id,
+            StallCause::Budget | StallCause::Wal | StallCause::DiskFull => true,
+        };
+        let other = || shared.set.tree(by).filter(|tree| stalls::may_hold_up(tree));
+        let Some(tree) = (if is_own { Some(Arc::clone(tree)) } else { other() }) else {
+            let (now_ns, limits) = (view.now_ns, view.limits);
+            let kind = ChangeKind::Dropped;
+            policy.observe(&TreeChange { now_ns, tree: by, kind, limits, ..Default::default() });
+            continue;
+        };
+        return match answer {
+            Admission::Admit => None,
+            Admission::Delay { delay_ns, .. } => Some(Answer::Delay(delay_ns, cause, tree)),
+            Admission::Stop { .. } => Some(Answer::Stop(cause, tree)),
+        };
+    }
 }
 
 /// A stop that would never end, since the job that could end it failed for good, is an error.

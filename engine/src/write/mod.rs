@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub(crate) mod queue;
 pub(crate) mod segments;
+pub(crate) mod stalls;
 
 /// How one write is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,13 +12,14 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::group::Work;
 use crate::memtable::Memtable;
+use crate::policy::view::ChangeKind;
 use crate::shared::{Request, Shared};
 use crate::types::{SEQ_MAX, SeqNo, to_u64};
 use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
 
-use super::segments;
+use super::{segments, stalls};
 
 const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -245,13 +246,18 @@ impl<E: Env> Leader<'_, E> {
             };
             let first = *last + 1 - to_u64(ops.len());
             for (seq, (branch, op)) in (first..).zip(ops.drain(..)) {
-                let Some((tree, _)) = branch.places.first() else { continue };
+                let Some((tree, place)) = branch.places.first() else { continue };
                 let (key_bytes, kind) = (op.key_bytes, op.kind);
+                let is_shared = place.prefix.is_some();
                 // Moved into whichever memtable takes it: a clone would cost an allocation.
                 let mut data = Some(op.data);
                 let mut insert = |m: &Memtable| {
                     let data = data.take().unwrap_or_default();
-                    (m.insert(data, key_bytes, seq, kind), m.anchor_segment)
+                    let bytes = m.insert(data, key_bytes, seq, kind);
+                    if is_shared {
+                        m.charge_to(branch.id, bytes);
+                    }
+                    (bytes, m.anchor_segment)
                 };
                 let (bytes, anchor) = match tree.with_memtable(&mut insert) {
                     Some(done) => done,
@@ -349,6 +355,9 @@ fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
     tree.change(|view| {
         if let Some(memtable) = view.memtable.take() {
             sealed = Some(memtable.bytes());
+            if let Some(leader) = memtable.leading_branch() {
+                tree.last_leader.store(leader.0, Ordering::Relaxed);
+            }
             view.immutables.insert(0, memtable);
         }
     });
@@ -356,6 +365,7 @@ fn seal<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>) {
         shared.budget.seal(bytes);
         shared.pressure.on_seal(tree, shared.env.now());
         shared.emit(&Event::Sealed { tree: tree.id, bytes });
+        stalls::observe(shared, tree, ChangeKind::Sealed { bytes });
         shared.jobs.add_flush(tree);
     }
 }

@@ -31,7 +31,7 @@ struct Hard;
 
 impl StallPolicy for Hard {
     fn decide(&mut self, view: &WriteView) -> Admission {
-        stop(view).map_or(Admission::Admit, |cause| Admission::Stop { cause })
+        stop(view).map_or(Admission::Admit, |cause| Admission::Stop { cause, by: view.tree })
     }
 
     fn clone_box(&self) -> Box<dyn StallPolicy> {

@@ -49,7 +49,7 @@ impl LevelDb {
 impl StallPolicy for LevelDb {
     fn decide(&mut self, view: &WriteView) -> Admission {
         if let Some(cause) = hard::stop(view) {
-            return Admission::Stop { cause };
+            return Admission::Stop { cause, by: view.tree };
         }
         let cause = if view.immutable_count >= view.limits.memtable_slowdown_count {
             StallCause::Memtables
@@ -61,7 +61,7 @@ impl StallPolicy for LevelDb {
         if view.delayed_ns > 0 {
             return Admission::Admit;
         }
-        Admission::Delay { delay_ns: self.delay_ns, cause }
+        Admission::Delay { delay_ns: self.delay_ns, cause, by: view.tree }
     }
 
     fn clone_box(&self) -> Box<dyn StallPolicy> {
