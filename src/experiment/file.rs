@@ -26,6 +26,9 @@ pub struct Setting {
     pub line: usize,
 }
 
+/// In an assignment, what arms are called after; no key of a configuration.
+pub(super) const NAME: &str = "name";
+
 /// Values of several keys that change together.
 pub type Assignment = BTreeMap<String, Vec<String>>;
 
@@ -249,6 +252,12 @@ impl Reader<'_> {
         for entry in list {
             let mut settings = Vec::new();
             for (path, value) in flat("", self.table(name, entry)?) {
+                if name == "coupled" && path == NAME {
+                    let values = vec![self.scalar(NAME, value)?];
+                    let line = self.line(value.span().start);
+                    settings.push(Setting { key: path, values, line });
+                    continue;
+                }
                 self.settings(&path, value, &mut settings)?;
             }
             assignments.push(settings.into_iter().map(|s| (s.key, s.values)).collect());

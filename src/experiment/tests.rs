@@ -107,6 +107,13 @@ flush.trigger_ratio = 0.5
     assert_eq!(names(&experiment)[1], "per-tenant/l0_stop_count=60/stop=8");
     assert_eq!(names(&experiment)[4], "wild");
     assert_eq!(experiment.arms[4].config.options.stall_policy.name, "none");
+    let named =
+        text.replace("{ memtable_stop_count = 8,", "{ name = \"many\", memtable_stop_count = 8,");
+    let file = ExperimentFile::parse("x.toml", &named).unwrap();
+    let experiment = Experiment::resolve("x", &file, &Overrides::default()).unwrap();
+    assert_eq!(names(&experiment)[..2], ["per-tenant/l0_stop_count=30/stop=2", "per-tenant/many"]);
+    assert_eq!(experiment.arms[1].config.options.l0_stop_count, 60);
+    assert!(!experiment.arms[1].values.contains_key("name"));
 }
 
 #[test]

@@ -105,10 +105,15 @@ impl Hbase {
             (facts.immutable_count == 0).then_some(u64::MAX - facts.memtable_bytes)
         };
         let mut any = first(view, listed, |_, facts| size(facts)).peekable();
-        let mut few = first(view, listed, |_, facts| {
-            if self.has_few_files(facts) { size(facts) } else { None }
-        })
-        .peekable();
+        let mut few =
+            first(
+                view,
+                listed,
+                |_, facts| {
+                    if self.has_few_files(facts) { size(facts) } else { None }
+                },
+            )
+            .peekable();
         let mut named_bytes = 0_u64;
         while flush.len() < count && (!packs || named_bytes < view.pack_bytes) {
             let facts = |place: Option<&(u64, usize)>| view.trees.get(place?.1);
