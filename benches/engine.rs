@@ -275,6 +275,7 @@ fn full_view() -> FlushView {
                 last_write_ns: first_write_ns + draws.below(1_000_000_000),
                 written_bytes: draws.below(1 << 30),
                 wal_anchor_segment: 1 + draws.below(100),
+                l0_count: u32::try_from(draws.below(4)).unwrap(),
                 ..TreeFacts::default()
             }
         })
@@ -288,25 +289,44 @@ fn full_view() -> FlushView {
         wal_bytes: mutable_bytes,
         wal_bytes_max: 4 * mutable_bytes,
         wal_oldest_segment: 1,
+        flushed_bytes: 10 * mutable_bytes,
         draw: 5,
+        written_slots: (0..10).map(|n| n * 997).collect(),
         trees,
         ..FlushView::default()
     }
 }
 
+/// The same trees with memory short by one memtable or, with packs, by a flush of many; and with
+/// memory not short, as nearly every write finds it.
+fn states() -> [(&'static str, FlushView); 3] {
+    let short = full_view();
+    let pack_bytes = short.budget_bytes.div_euclid(16);
+    let packed = FlushView { pack_bytes, ..short.clone() };
+    let budget_bytes = short.budget_bytes * 4;
+    let roomy = FlushView { budget_bytes, wal_bytes_max: 16 * budget_bytes, ..short.clone() };
+    [("one", short), ("pack", packed), ("not-short", roomy)]
+}
+
+/// The time passes as when groups of writes of 10 KiB come in at 500 MB/s.
+const GROUP_NS: u64 = 20_000;
+
 fn flush_decision(c: &mut Criterion) {
-    let mut view = full_view();
     let mut group = c.benchmark_group("flush-decision-10000");
-    for info in flush::list() {
-        let mut policy = flush::build(&PolicySpec::named(info.name)).unwrap();
-        // Time passes, so that a policy that looks at trees by a clock has all of them before it.
-        let mut decide = || {
-            view.now_ns += 1_000_000_000;
-            policy.decide(black_box(&view))
-        };
-        let names = (0..3).any(|_| !decide().flush.is_empty());
-        assert!(names, "{} names nobody", info.name);
-        group.bench_function(info.name, |b| b.iter(&mut decide));
+    for (state, view) in states() {
+        for info in flush::list() {
+            let mut view = view.clone();
+            let mut policy = flush::build(&PolicySpec::named(info.name)).unwrap();
+            let decision = policy.decide(&view);
+            let names = !decision.flush.is_empty() || !decision.pack.is_empty();
+            assert!(names || state == "not-short", "{} names nobody", info.name);
+            group.bench_function(BenchmarkId::new(info.name, state), |b| {
+                b.iter(|| {
+                    view.now_ns += GROUP_NS;
+                    policy.decide(black_box(&view))
+                });
+            });
+        }
     }
     group.finish();
 }

@@ -6,14 +6,21 @@
 
 mod above_mean_oldest;
 mod above_mean_tick;
+mod delta_fair;
+mod dynamic_threshold;
 mod hbase;
+mod hybrid;
+mod kudu;
 mod largest;
+mod linear;
 mod lru;
 mod oldest_write;
 mod random;
+mod rates;
 mod round_robin;
 mod scylla;
 mod shortage;
+mod sqrt;
 mod static_split;
 mod wal_anchor;
 mod wbm_creation;
@@ -56,7 +63,13 @@ pub const LIST: &[Entry] = &[
     hbase::ENTRY,
     above_mean_tick::ENTRY,
     above_mean_oldest::ENTRY,
+    kudu::ENTRY,
     round_robin::ENTRY,
+    linear::ENTRY,
+    sqrt::ENTRY,
+    dynamic_threshold::ENTRY,
+    delta_fair::ENTRY,
+    hybrid::ENTRY,
     lru::ENTRY,
     random::ENTRY,
 ];

@@ -15,8 +15,7 @@
 //! Whom to name is a rank given by the policy: smallest first, ties to the lower slot. All victims
 //! of a decision come from one pass over the trees.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 
 use crate::policy::view::{FlushDecision, FlushView, TreeFacts};
 use crate::policy::{ParamInfo, Params, Ratio};
@@ -91,29 +90,29 @@ impl Shortage {
     }
 
     /// Names victims in the order of `rank`, which sees a tree's slot and facts, then idle trees.
-    pub(super) fn decide(
+    pub(super) fn decide<K: Ord + Copy>(
         &mut self,
         view: &FlushView,
-        rank: impl Fn(usize, &TreeFacts) -> u64,
+        rank: impl Fn(usize, &TreeFacts) -> K,
     ) -> FlushDecision {
         let flush = self.victims(view, rank);
         self.with_idle(view, flush)
     }
 
     /// Names victims in the order of `rank` until memory is not short.
-    pub(super) fn victims(
+    pub(super) fn victims<K: Ord + Copy>(
         &self,
         view: &FlushView,
-        rank: impl Fn(usize, &TreeFacts) -> u64,
+        rank: impl Fn(usize, &TreeFacts) -> K,
     ) -> Vec<TreeId> {
         self.victims_among(view, |slot, facts| Some(rank(slot, facts)))
     }
 
     /// Names victims as [`Shortage::victims`] does, among the trees that `rank` gives one.
-    pub(super) fn victims_among(
+    pub(super) fn victims_among<K: Ord + Copy>(
         &self,
         view: &FlushView,
-        rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
+        rank: impl Fn(usize, &TreeFacts) -> Option<K>,
     ) -> Vec<TreeId> {
         let mut left_bytes = view.mutable_bytes.saturating_add(view.reserved_bytes);
         let trigger_bytes = self.trigger_bytes(view);
@@ -151,9 +150,11 @@ impl Shortage {
     /// Adds the trees idle for too long; returns the last write of the longest idle one left.
     fn name_idle(&self, view: &FlushView, flush: &mut Vec<TreeId>) -> Nanos {
         let room = room(view);
+        let mut named = flush.clone();
+        named.sort_unstable();
         for (last_write_ns, slot) in first(view, room, |_, facts| Some(facts.last_write_ns)) {
             let Some(facts) = view.trees.get(slot) else { break };
-            if flush.contains(&facts.tree) {
+            if named.binary_search(&facts.tree).is_ok() {
                 continue;
             }
             let idle = last_write_ns.saturating_add(self.idle_flush_ns) <= view.now_ns;
@@ -167,10 +168,14 @@ impl Shortage {
     }
 }
 
+/// Flushes that a decision may add to those that wait or run.
+pub(super) fn job_room(view: &FlushView) -> u64 {
+    (u64::from(view.flush_slots) << 1).saturating_sub(u64::from(view.flush_job_count))
+}
+
 /// Victims that a decision may name.
 pub(super) fn room(view: &FlushView) -> usize {
-    let room = to_usize(u64::from(view.flush_slots) << 1)
-        .saturating_sub(to_usize(u64::from(view.flush_job_count)));
+    let room = to_usize(job_room(view));
     if view.pack_bytes > 0 && room > 0 {
         return view.trees.len();
     }
@@ -189,10 +194,10 @@ pub(super) fn used_bytes(view: &FlushView) -> u64 {
 
 /// Names the first `count` trees in the order of `rank`, among those it gives one; where flushes
 /// are packed, as many as fill one.
-pub(super) fn name(
+pub(super) fn name<K: Ord + Copy>(
     view: &FlushView,
     count: usize,
-    rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
+    rank: impl Fn(usize, &TreeFacts) -> Option<K>,
 ) -> Vec<TreeId> {
     let packs = view.pack_bytes > 0 && count > 0;
     let count = if packs { view.trees.len() } else { count };
@@ -208,34 +213,68 @@ pub(super) fn name(
     flush
 }
 
-/// Above this many, one heap is quicker than an insertion for each.
+/// Above this many, sorting in steps is quicker than an insertion for each.
 const INSERTED_MAX: usize = 32;
 
 /// The first `count` trees with a memtable and a rank, as (rank, slot) in ascending order.
-pub(super) fn first(
+pub(super) fn first<K: Ord + Copy>(
     view: &FlushView,
     count: usize,
-    rank: impl Fn(usize, &TreeFacts) -> Option<u64>,
-) -> impl Iterator<Item = (u64, usize)> {
+    rank: impl Fn(usize, &TreeFacts) -> Option<K>,
+) -> impl Iterator<Item = (K, usize)> {
     let dirty = view.trees.iter().enumerate().filter(|(_, facts)| facts.memtable_bytes > 0);
     let mut ranked = dirty.filter_map(|(slot, facts)| Some((rank(slot, facts)?, slot)));
-    let mut best: Vec<(u64, usize)> = Vec::new();
+    let mut places: Vec<(K, usize)> = Vec::new();
     if count > INSERTED_MAX {
-        best = ranked.collect();
-    } else if count > 0 {
+        places.reserve_exact(view.trees.len());
+        places.extend(ranked);
+        return Sorting { places, sorted: 0, at: 0, step: INSERTED_MAX }.take(count);
+    }
+    if count > 0 {
         for candidate in &mut ranked {
-            if best.len() >= count {
-                if best.last().is_none_or(|worst| candidate >= *worst) {
+            if places.len() >= count {
+                if places.last().is_none_or(|worst| candidate >= *worst) {
                     continue;
                 }
-                best.pop();
+                places.pop();
             }
-            let place = best.partition_point(|b| *b < candidate);
-            best.insert(place, candidate);
+            let place = places.partition_point(|b| *b < candidate);
+            places.insert(place, candidate);
         }
     }
-    let mut heap: BinaryHeap<_> = best.into_iter().map(Reverse).collect();
-    core::iter::from_fn(move || heap.pop().map(|Reverse(place)| place)).take(count)
+    let sorted = places.len();
+    Sorting { places, sorted, at: 0, step: 0 }.take(count)
+}
+
+/// Sorts as far as it is asked: each step finds four times as many smallest of the rest.
+struct Sorting<K> {
+    places: Vec<(K, usize)>,
+    sorted: usize,
+    at: usize,
+    step: usize,
+}
+
+impl<K: Ord + Copy> Iterator for Sorting<K> {
+    type Item = (K, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == self.sorted
+            && let Some(rest) = self.places.get_mut(self.sorted..)
+        {
+            let step = self.step.min(rest.len());
+            if step < rest.len() {
+                rest.select_nth_unstable(step);
+            }
+            if let Some(smallest) = rest.get_mut(..step) {
+                smallest.sort_unstable();
+            }
+            self.sorted += step;
+            self.step = self.step.saturating_mul(4);
+        }
+        let place = self.places.get(self.at).copied()?;
+        self.at += 1;
+        Some(place)
+    }
 }
 
 /// Slots that a pointer passes before it reaches this one; the pointer is one of the slots.
