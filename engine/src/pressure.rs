@@ -343,6 +343,7 @@ impl Pressure {
             budget_bytes: budget.limit_bytes(),
             used_bytes: budget.used_bytes(),
             spooled_bytes: state.view.spooled_bytes,
+            history_bytes: state.view.history_bytes,
             pending_compaction_sum_bytes: state.pending_sum,
         }
     }

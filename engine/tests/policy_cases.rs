@@ -262,6 +262,7 @@ impl Runner for StallRunner {
                         budget_bytes: line.take("budget_bytes"),
                         used_bytes: line.take("used_bytes"),
                         spooled_bytes: line.take("spooled_bytes"),
+                        history_bytes: line.take("history_bytes"),
                         pending_compaction_sum_bytes: line.take("pending_compaction_sum_bytes"),
                     };
                     writeln!(out, "{:?}", self.0.as_mut().unwrap().shares(&view)).unwrap();

@@ -215,6 +215,8 @@ pub struct LoadView {
     pub used_bytes: u64,
     /// Of the immutable bytes, those that running flushes have written to their tables.
     pub spooled_bytes: u64,
+    /// Bytes of flushed memtables that are kept.
+    pub history_bytes: u64,
     /// What compactions of all trees have before them.
     pub pending_compaction_sum_bytes: u64,
 }

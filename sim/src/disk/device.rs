@@ -39,6 +39,9 @@ pub const QUEUE_COUNT: usize = 4;
 const NS_PER_S: u64 = 1_000_000_000;
 const FS_PER_S: u64 = 1_000_000_000_000_000;
 const FS_PER_NS: u64 = 1_000_000;
+/// The shares of a class with the weight that presets give to the log and to reads.
+const SHARES: u32 = 1000;
+const SHARES_WEIGHT: u32 = 8;
 /// A common multiple of all small weights.
 const WEIGHT_SCALE: u128 = 720_720;
 
@@ -238,6 +241,8 @@ struct Queue {
 #[derive(Debug)]
 pub struct Device {
     spec: DeviceSpec,
+    /// Those of the device, or what jobs wish of it.
+    weights: [u32; QUEUE_COUNT],
     queues: [Queue; QUEUE_COUNT],
     tag: u128,
     busy_until: Nanos,
@@ -252,6 +257,7 @@ impl Device {
     pub fn new(spec: DeviceSpec) -> Self {
         Self {
             spec,
+            weights: spec.weights,
             queues: Default::default(),
             tag: 0,
             busy_until: 0,
@@ -277,7 +283,15 @@ impl Device {
         self.busy_ns
     }
 
-    /// Forgets all requests: the machine lost power.
+    /// From now on flushes and compactions have these shares, where the log and reads have
+    /// 1000 for each weight of 8.
+    pub fn set_shares(&mut self, flush: u32, compaction: u32) {
+        let [log, _, _, read] = self.spec.weights;
+        let of = |weight: u32| weight.saturating_mul(SHARES).div_ceil(SHARES_WEIGHT);
+        self.weights = [of(log), flush, compaction, of(read)];
+    }
+
+    /// Forgets all requests and what jobs wished: the machine lost power.
     pub fn reset(&mut self) {
         let (next_id, bytes, busy_ns) = (self.next_id, self.bytes, self.busy_ns);
         *self = Self { next_id, bytes, busy_ns, ..Self::new(self.spec) };
@@ -350,7 +364,7 @@ impl Device {
     fn serve(&mut self, now: Nanos) {
         while let Some(start) = self.next_start().filter(|start| *start < now) {
             let Some(at) = self.pick(start) else { return };
-            let weight = self.spec.weights.get(at).copied().unwrap_or(1).max(1);
+            let weight = self.weights.get(at).copied().unwrap_or(1).max(1);
             let Some(queue) = self.queues.get_mut(at) else { return };
             let Some(request) = queue.requests.front_mut() else { return };
             let chunk_ns = request.take_chunk();

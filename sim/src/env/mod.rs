@@ -318,6 +318,12 @@ impl Env for SimEnv {
         World::find(self.world).map_or(0, |world| world.choices.choose(site.0, u64::MAX))
     }
 
+    fn set_io_shares(&self, flush: u32, compaction: u32) {
+        if let Some(world) = self.alive() {
+            world.device.borrow_mut().set_shares(flush, compaction);
+        }
+    }
+
     fn spawn<F, Fut>(&self, name: &'static str, build: F) -> SimTask
     where
         F: FnOnce() -> Fut + Send + 'static,

@@ -258,6 +258,7 @@ impl Scenario {
         let mut errors = stream("scenario.errors");
         let mut media = stream("scenario.media");
         scenario.options.extend(stream("scenario.compaction").compaction_options());
+        scenario.options.extend(stream("scenario.stall").stall_options());
         let mut tables = stream("scenario.tables");
         scenario.options.extend(tables.table_options());
         let mut queries = stream("scenario.queries");
@@ -495,6 +496,24 @@ impl Draw {
             ("compaction.tombstone_percent".to_owned(), percent.to_string()),
             ("compaction.tombstone_age_s".to_owned(), age_s.to_string()),
         ]
+    }
+
+    /// Limits of compaction debt, and parameters of whatever stall policy is drawn: small, since a
+    /// phase lasts seconds.
+    fn stall_options(&mut self) -> Vec<(String, String)> {
+        let slowdown: u64 = self.pick(&[0, 8192, 32_768, 131_072], 0);
+        let stop = slowdown.saturating_mul(self.pick(&[0, 1, 2, 8], 0));
+        let set = [
+            ("pending_compaction_slowdown_bytes", slowdown),
+            ("pending_compaction_stop_bytes", stop),
+            ("stall.delayed_write_bytes_per_s", self.pick(&[32_768, 1 << 20, 16 << 20], 1 << 20)),
+            ("stall.per_tenant", self.below(2)),
+            ("stall.backoff_ns", self.pick(&[100_000, 10_000_000], 100_000)),
+            ("stall.delay_max_ns", self.pick(&[1_000_000, 100_000_000], 1_000_000)),
+            ("stall.interval_ns", self.pick(&[1_000_000, 100_000_000, 1_000_000_000], 1_000_000)),
+            ("stall.tick_ns", self.pick(&[1_000_000, 20_000_000], 1_000_000)),
+        ];
+        set.into_iter().map(|(key, value)| (key.to_owned(), value.to_string())).collect()
     }
 
     /// A policy without known defects: those run in tests of their own.

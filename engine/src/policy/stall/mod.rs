@@ -4,9 +4,14 @@
 //! it that a stop ends: that something runs which ends it is the engine's duty. A new one is a file
 //! here and a line in [`LIST`].
 
+mod cockroach;
 mod hard;
+mod kudu;
 mod leveldb;
 mod none;
+mod rocksdb;
+mod scylla;
+mod tikv;
 
 use core::fmt::Debug;
 
@@ -53,7 +58,16 @@ pub const SHARES_NS: Nanos = 50_000_000;
 pub type Entry = policy::Entry<dyn StallPolicy>;
 
 /// Every stall policy, in the order of results.
-pub const LIST: &[Entry] = &[none::ENTRY, hard::ENTRY, leveldb::ENTRY];
+pub const LIST: &[Entry] = &[
+    none::ENTRY,
+    hard::ENTRY,
+    leveldb::ENTRY,
+    rocksdb::ENTRY,
+    tikv::ENTRY,
+    cockroach::ENTRY,
+    kudu::ENTRY,
+    scylla::ENTRY,
+];
 
 /// What each stall policy is.
 pub fn list() -> impl Iterator<Item = &'static PolicyInfo> {
