@@ -4,7 +4,7 @@
 //! No line is wider than [`WIDTH`] columns, whatever an arm is called, so that the table survives a
 //! narrow terminal, a CI log and a mail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use forebay_engine::types::to_u64;
@@ -138,7 +138,15 @@ pub fn verdicts(arms: &[ArmSummary]) -> Vec<String> {
     if groups.len() < 2 {
         return vec![verdict(groups.first().map_or(arms, |(_, group)| group))];
     }
-    groups.iter().map(|(name, group)| format!("{}: {}", clean(name), verdict(group))).collect()
+    let word = |name: &str| name.split(' ').next().unwrap_or_default().to_owned();
+    let words: BTreeSet<String> = groups.iter().map(|(name, _)| word(name)).collect();
+    // Parameters are told where the scenarios alone do not tell the groups apart.
+    let short = words.len() == groups.len();
+    let label = |name: &str| if short { word(name) } else { name.to_owned() };
+    groups
+        .iter()
+        .map(|(name, arms)| format!("{}: {}", clean(&label(name)), verdict(arms)))
+        .collect()
 }
 
 /// One sentence that names the best and the worst arm, by [`ArmSummary::rank`], and why.
