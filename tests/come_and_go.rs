@@ -182,6 +182,7 @@ fn the_experiment_counts_who_came_and_went() {
         ("budget_bytes", "128KiB"),
         ("memtable_bytes_max", "32KiB"),
         ("flush_policy", "oldest-write"),
+        ("workload.visitor_count", "10"),
         ("duration_ns", "3000000000"),
         ("warmup_duration_ns", "1000000000"),
     ];
