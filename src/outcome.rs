@@ -6,13 +6,14 @@ use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{Interval, Measured, TenantTally};
+use crate::driver::{ChurnTally, Interval, Measured, TenantTally, rank};
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
 use crate::number::Thousandths;
 use crate::record::{
-    ByCause, ClassRow, LatencyNs, Outcome, RUN_SCHEMA, RunRow, TENANT_ROWS, TableBytes, TenantRow,
-    World, WrittenBytes, jain, run_id, tenant_rows,
+    Amplification, ByCause, ChurnRow, ClassRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
+    TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
+    tenant_rows,
 };
 use crate::series::SeriesRow;
 use crate::text::append;
@@ -96,9 +97,9 @@ impl Task {
     }
 
     fn store(&self, measured: &Measured, output: &mut RunOutput) {
-        let profiles = Workload::new(self.config.workload_spec(self.row.seed))
-            .map(|workload| workload.tenants().to_vec())
-            .unwrap_or_default();
+        let workload = Workload::new(self.config.workload_spec(self.row.seed)).ok();
+        let profiles = workload.as_ref().map_or(&[][..], Workload::tenants);
+        let flat_out = workload.as_ref().and_then(Workload::flat_out);
         let row = &mut output.row;
         row.outcome = Outcome::Pass;
         row.checked_reads = measured.checked;
@@ -108,9 +109,13 @@ impl Task {
             output.failure = Some(format!("{}: {}", broken.rule, broken.detail));
         }
         totals(row, &self.config, measured);
+        gauges(row, &self.config, measured);
+        let flat_out = flat_out.and_then(|who| usize::try_from(who.tenant).ok());
+        let tally = flat_out.and_then(|at| measured.tenants.get(at));
+        row.flat_out_ops = tally.map_or(0, |tally| tally.ops);
         let of = |tally: &TenantTally| profiles.get(tally.tenant).map(|p| tenant_row(p, tally));
         row.tenants = tenant_rows(measured.tenants.iter().filter_map(of).collect());
-        row.classes = class_rows(&profiles, measured);
+        row.classes = class_rows(profiles, measured);
         let run_id = row.run_id.clone();
         let sample = |interval: &Interval| sample(&run_id, interval);
         output.series = measured.intervals.iter().map(sample).collect();
@@ -119,7 +124,7 @@ impl Task {
             HistRow::encode(&run_id, "", "read", &measured.read),
         ];
         histograms.extend(
-            busiest(&profiles, measured)
+            busiest(profiles, measured)
                 .into_iter()
                 .map(|(name, latency)| HistRow::encode(&run_id, name, "all", &latency)),
         );
@@ -143,11 +148,7 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
     row.stall_ns = by_cause(&before.stall_ns, &after.stall_ns);
     row.stall_count = by_cause(&before.stall_count, &after.stall_count);
     row.flush_count = after.flush_count.saturating_sub(before.flush_count);
-    row.table_bytes = TableBytes {
-        p1: rank(&measured.table_bytes, 1),
-        p50: rank(&measured.table_bytes, 50),
-        p99: rank(&measured.table_bytes, 99),
-    };
+    row.table_bytes = table_bytes(config, &measured.table_bytes);
     row.user_bytes = after.user_bytes.saturating_sub(before.user_bytes);
     let relog = after.relog_bytes.saturating_sub(before.relog_bytes);
     row.written_bytes = WrittenBytes {
@@ -158,9 +159,58 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
     };
     row.wal_retained_bytes_max = after.wal_retained_bytes_max;
     row.memtable_bytes_max_seen = after.memtable_bytes_max_seen;
-    row.stranded_bytes = measured.stranded_bytes;
     let served = |t: &TenantTally| t.in_time.saturating_mul(1_000_000).checked_div(t.issued);
-    row.jain = jain(&measured.tenants.iter().filter_map(served).collect::<Vec<_>>());
+    let shares: Vec<u64> = measured.tenants.iter().filter_map(served).collect();
+    row.jain = jain(&shares);
+    let (least, most) = (shares.iter().min(), shares.iter().max());
+    row.min_max_share = least.zip(most).map_or(Thousandths(1000), |(least, most)| {
+        Thousandths::ratio(u128::from(*least), u128::from(*most))
+    });
+}
+
+/// What follows from gauges and events that are not the engine's counters.
+fn gauges(row: &mut RunRow, config: &crate::config::Config, measured: &Measured) {
+    let (gauges, budget) = (&measured.gauges, u128::from(config.options.budget_bytes));
+    row.stranded_bytes = gauges.stranded_bytes;
+    row.stall_longest_ns = measured.longest_stall_ns;
+    row.flushes_per_s = Thousandths::per_second(row.flush_count, measured.elapsed_ns);
+    row.write_amplification = Amplification::new(&row.written_bytes, row.user_bytes);
+    row.memory = MemoryUse {
+        mean_bytes: gauges.memtable_bytes_mean,
+        mean_ratio: Thousandths::ratio(u128::from(gauges.memtable_bytes_mean), budget),
+        peak_ratio: Thousandths::ratio(u128::from(row.memtable_bytes_max_seen), budget),
+        overshoot_byte_s: Thousandths::ratio(gauges.overshoot_byte_ns, 1_000_000_000),
+    };
+    row.wal_pinned_by = measured.wal_pinned_by.clone().unwrap_or_default();
+    row.unflushed_age =
+        UnflushedAge { p99_ns: gauges.unflushed_age_p99_ns, max_ns: gauges.unflushed_age_max_ns };
+    row.l0_count_p99_max = gauges.l0_count_p99_max;
+    row.churn = measured.churn.as_ref().map(churn_row);
+}
+
+fn churn_row(tally: &ChurnTally) -> ChurnRow {
+    ChurnRow {
+        created: tally.create.len(),
+        dropped: tally.drop.len(),
+        create_ns: latency(&tally.create),
+        put_ns: latency(&tally.put),
+        drop_ns: latency(&tally.drop),
+    }
+}
+
+/// Of the sizes of tables in ascending order.
+fn table_bytes(config: &crate::config::Config, sorted: &[u64]) -> TableBytes {
+    const MIB: u64 = 1 << 20;
+    let share = config.options.budget_bytes.checked_div(config.tenant_count).unwrap_or(0);
+    let below = |bytes: u64| to_u64(sorted.partition_point(|size| *size < bytes));
+    TableBytes {
+        p1: rank(sorted, 1),
+        p50: rank(sorted, 50),
+        p99: rank(sorted, 99),
+        count: to_u64(sorted.len()),
+        under_mib_count: below(MIB),
+        tiny_count: below(share.div_euclid(10)),
+    }
 }
 
 fn latency(histogram: &Histogram<u64>) -> LatencyNs {
@@ -182,12 +232,6 @@ fn by_cause(before: &[u64; 5], after: &[u64; 5]) -> ByCause {
         wal: wal.saturating_sub(*wal_0),
         disk_full: disk_full.saturating_sub(*disk_full_0),
     }
-}
-
-/// The value that this many in a hundred do not exceed; 0 of nothing.
-fn rank(sorted: &[u64], percent: usize) -> u64 {
-    let at = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or(0)
 }
 
 fn tenant_row(profile: &TenantProfile, tally: &TenantTally) -> TenantRow {
@@ -219,7 +263,11 @@ fn class_rows(profiles: &[TenantProfile], measured: &Measured) -> Vec<ClassRow> 
     }
     for (class, row) in &mut rows {
         let histogram = measured.classes.get(class);
-        row.p99_ns = histogram.map_or(0, |histogram| histogram.value_at_quantile(0.99));
+        let latency = histogram.map(latency).unwrap_or_default();
+        row.p50_ns = latency.p50;
+        row.p99_ns = latency.p99;
+        row.p999_ns = latency.p999;
+        row.max_ns = latency.max;
     }
     rows.into_values().collect()
 }

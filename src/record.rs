@@ -143,6 +143,16 @@ pub struct TableBytes {
     pub p50: u64,
     /// 99th percentile.
     pub p99: u64,
+    /// Tables.
+    #[serde(default)]
+    pub count: u64,
+    /// Tables below 1 MiB, whatever the machine is divided by.
+    #[serde(default)]
+    pub under_mib_count: u64,
+    /// Tables below a tenth of a tenant's even share of the budget: about 1 MiB on the machine of
+    /// the question (128 GiB, 10,000 tenants), and in proportion on a smaller one.
+    #[serde(default)]
+    pub tiny_count: u64,
 }
 
 /// Bytes given to the device, by who wrote them.
@@ -171,6 +181,69 @@ impl WrittenBytes {
         let log = self.wal.saturating_add(self.relog);
         log.saturating_add(self.flush).saturating_add(self.compaction)
     }
+}
+
+/// Bytes given to the device over bytes that users wrote, by who wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amplification {
+    /// The write-ahead log.
+    pub wal: Thousandths,
+    /// Flushes.
+    pub flush: Thousandths,
+    /// Compactions.
+    pub compaction: Thousandths,
+    /// Entries carried on in the log.
+    pub relog: Thousandths,
+}
+
+impl Amplification {
+    /// Of bytes that were written for so many of users.
+    pub fn new(written: &WrittenBytes, user_bytes: u64) -> Self {
+        let over = |bytes: u64| Thousandths::ratio(u128::from(bytes), u128::from(user_bytes));
+        Self {
+            wal: over(written.wal),
+            flush: over(written.flush),
+            compaction: over(written.compaction),
+            relog: over(written.relog),
+        }
+    }
+}
+
+/// How the budget of all memtables was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// Bytes in memtables, mean over time.
+    pub mean_bytes: u64,
+    /// The same over the budget.
+    pub mean_ratio: Thousandths,
+    /// The most bytes that memtables ever held, over the budget.
+    pub peak_ratio: Thousandths,
+    /// Bytes above the budget times the seconds that they were there.
+    pub overshoot_byte_s: Thousandths,
+}
+
+/// How old bytes become before a flush writes them, from samples of memtables that take writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnflushedAge {
+    /// 99th percentile over trees, mean over samples.
+    pub p99_ns: u64,
+    /// The oldest of any tree at any sample.
+    pub max_ns: u64,
+}
+
+/// What became of tenants that came and went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChurnRow {
+    /// Tenants that were created.
+    pub created: u64,
+    /// Tenants that were dropped.
+    pub dropped: u64,
+    /// Time to create one.
+    pub create_ns: LatencyNs,
+    /// Latency of their puts.
+    pub put_ns: LatencyNs,
+    /// Time to drop one, until its memory and the files of its own tree are given back.
+    pub drop_ns: LatencyNs,
 }
 
 /// What one tenant saw and caused.
@@ -211,6 +284,15 @@ pub struct ClassRow {
     pub stall_caused_ns: u64,
     /// 99th percentile of the latency over all of them.
     pub p99_ns: u64,
+    /// Median latency over all of them.
+    #[serde(default)]
+    pub p50_ns: u64,
+    /// 99.9th percentile of the latency over all of them.
+    #[serde(default)]
+    pub p999_ns: u64,
+    /// The slowest operation of any of them.
+    #[serde(default)]
+    pub max_ns: u64,
 }
 
 /// One run.
@@ -277,6 +359,37 @@ pub struct RunRow {
     pub stranded_bytes: u64,
     /// Jain's fairness index over tenants' served share of what they asked for.
     pub jain: Thousandths,
+    /// The smallest of these shares over the largest.
+    #[serde(default)]
+    pub min_max_share: Thousandths,
+    /// Operations of a tenant that asked flat out beside the arrivals; 0 where none did.
+    #[serde(default)]
+    pub flat_out_ops: u64,
+    /// The longest that one write waited.
+    #[serde(default)]
+    pub stall_longest_ns: u64,
+    /// Flushes that ended in a second.
+    #[serde(default)]
+    pub flushes_per_s: Thousandths,
+    /// `written_bytes` over `user_bytes`.
+    #[serde(default)]
+    pub write_amplification: Amplification,
+    /// How the budget was used.
+    #[serde(default)]
+    pub memory: MemoryUse,
+    /// Who pinned the oldest log segment at the sample with most log: a tenant, or a tree that many
+    /// share; empty where only memtables on their way to the disk did.
+    #[serde(default)]
+    pub wal_pinned_by: String,
+    /// How old unflushed bytes were.
+    #[serde(default)]
+    pub unflushed_age: UnflushedAge,
+    /// L0 tables of a tree: 99th percentile over trees, most over samples.
+    #[serde(default)]
+    pub l0_count_p99_max: u64,
+    /// Tenants that came and went; `null` where none did.
+    #[serde(default)]
+    pub churn: Option<ChurnRow>,
     /// Tenants; [`tenant_rows`] says which.
     pub tenants: Vec<TenantRow>,
     /// Classes, all of them.

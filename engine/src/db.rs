@@ -16,6 +16,7 @@ use crate::layout;
 use crate::metrics::Metrics;
 use crate::open;
 use crate::options::{Options, TenantOptions};
+use crate::policy::view::TreeFacts;
 use crate::read;
 use crate::repair::{self, RepairOptions, RepairReport};
 use crate::shared::{Request, Shared};
@@ -386,6 +387,16 @@ impl<E: Env> Db<E> {
     /// Looks at who waits, and at memory by tree, without keeping the database open.
     pub fn watch(&self) -> Watch<E> {
         Watch::new(self.shared())
+    }
+
+    /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.
+    pub fn memtable_bytes(&self) -> u64 {
+        self.shared().budget.used_bytes()
+    }
+
+    /// What flush policies see of every tree, now.
+    pub fn tree_facts(&self) -> Vec<TreeFacts> {
+        self.shared().pressure.tree_facts()
     }
 
     /// Bytes in memtables of trees without a write since `since`, on the world's monotonic clock.

@@ -425,6 +425,11 @@ impl Pressure {
         idle.map(|f| f.memtable_bytes).sum()
     }
 
+    /// The facts of the trees that are there.
+    pub fn tree_facts(&self) -> Vec<TreeFacts> {
+        self.state.lock().slots().map(|(facts, _)| facts.clone()).collect()
+    }
+
     /// Immutable memtables of all trees, and their L0 tables.
     pub fn totals(&self) -> (u64, u64, u64) {
         let state = self.state.lock();

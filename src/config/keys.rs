@@ -73,6 +73,8 @@ pub const OWN_KEYS: &[OwnKey] = &[
     counted!(fill_count, "count", "4", (0, 1_000_000),
         "budgets of user bytes to write; 0 = no end by bytes"),
     counted!(warmup_fill_count, "count", "1", (0, 1_000_000), "of them, those not measured"),
+    counted!(warmup_duration_ns, "ns", "0", (0, DAY_NS * 365),
+        "time from the start that is not measured"),
     counted!(op_count, "count", "0", (0, u64::MAX), "operations that end a run; 0 = no end by them"),
     counted!(duration_ns, "ns", "0", (0, DAY_NS * 365), "time that ends a run; 0 = no end by time"),
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),

@@ -53,6 +53,8 @@ pub struct Config {
     pub fill_count: u64,
     /// Of them, those that are not measured.
     pub warmup_fill_count: u64,
+    /// Time from the start that is not measured, though the fills of the warm-up be over.
+    pub warmup_duration_ns: Nanos,
     /// Operations after which a run ends; 0 is no end by operations.
     pub op_count: u64,
     /// Time after which a run ends; 0 is no end by time.
@@ -80,6 +82,7 @@ impl Default for Config {
             cpu_cost_multiplier: 0,
             fill_count: 0,
             warmup_fill_count: 0,
+            warmup_duration_ns: 0,
             op_count: 0,
             duration_ns: 0,
             sample_interval_ns: 0,
@@ -207,6 +210,12 @@ impl Config {
             return Err(format!(
                 "warmup_fill_count = {} leaves nothing of fill_count = {} to measure",
                 self.warmup_fill_count, self.fill_count
+            ));
+        }
+        if self.duration_ns > 0 && self.warmup_duration_ns >= self.duration_ns {
+            return Err(format!(
+                "warmup_duration_ns = {} leaves nothing of duration_ns = {} to measure",
+                self.warmup_duration_ns, self.duration_ns
             ));
         }
         Ok(())

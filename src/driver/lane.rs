@@ -82,11 +82,20 @@ async fn wait_until<E: Env>(
 
 /// One client of a closed loop: asks, waits for the answer, asks again.
 pub(super) async fn closed<E: Env>(driver: Arc<Driver<E>>) {
-    while let Some((number, op, _)) = driver.next_op() {
+    ask_in_turn(&driver, || driver.next_op().map(|(number, op, _)| (number, op))).await;
+}
+
+/// One client of the tenant that asks flat out beside the others.
+pub(super) async fn flat_out<E: Env>(driver: Arc<Driver<E>>) {
+    ask_in_turn(&driver, || driver.next_flat_out()).await;
+}
+
+async fn ask_in_turn<E: Env>(driver: &Arc<Driver<E>>, next: impl Fn() -> Option<(u64, Op)>) {
+    while let Some((number, op)) = next() {
         // Every call of a world whose disk is free could be ready at once: time must pass.
         let at = driver.env.now();
         driver.env.sleep_until(at).await;
-        let done = run(Arc::clone(&driver), number, op, at).await;
+        let done = run(Arc::clone(driver), number, op, at).await;
         driver.answered(&done);
     }
 }

@@ -8,6 +8,8 @@ use forebay_workloads::{Class, TenantProfile};
 use hdrhistogram::Histogram;
 
 use super::check::Broken;
+use super::churn::ChurnTally;
+use super::gauges::Gauges;
 use super::lane::Done;
 use super::tally::Sums;
 use crate::histogram::SIGFIG;
@@ -72,12 +74,12 @@ pub(super) struct Recorder {
 
 /// A histogram of nanoseconds that grows as it must.
 #[expect(clippy::expect_used, reason = "three digits are within the histogram's bounds")]
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new(SIGFIG).expect("three digits are allowed")
 }
 
 /// Records a latency; an auto-resizing histogram refuses nothing.
-fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
+pub(super) fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns: u64) {
     histogram.record(ns).unwrap_or_default();
 }
 
@@ -178,12 +180,18 @@ pub struct Measured {
     pub after: Metrics,
     /// Bytes of every table that a flush installed, in ascending order.
     pub table_bytes: Vec<u64>,
-    /// Bytes in memtables of idle trees, mean over samples.
-    pub stranded_bytes: u64,
     /// Answers that were compared with the reference model, where there was one.
     pub checked: u64,
     /// The first rule that an answer broke.
     pub broken: Option<Broken>,
+    /// Memory, log and trees over the run.
+    pub gauges: Gauges,
+    /// Who pinned the oldest log segment when most log was kept.
+    pub wal_pinned_by: Option<String>,
+    /// What visitors saw, where there are any.
+    pub churn: Option<ChurnTally>,
+    /// The longest that one write waited.
+    pub longest_stall_ns: Nanos,
 }
 
 impl Measured {
@@ -205,9 +213,12 @@ impl Measured {
             before: counters.0,
             after: counters.1,
             table_bytes: sums.table_bytes,
-            stranded_bytes: 0,
             checked: 0,
             broken: None,
+            gauges: Gauges::default(),
+            wal_pinned_by: None,
+            churn: None,
+            longest_stall_ns: sums.longest_stall_ns,
         }
     }
 }

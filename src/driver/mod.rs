@@ -3,10 +3,13 @@
 //! The same driver runs in every world: it knows time and tasks only through the world's
 //! [`Env`]. In an open loop operations arrive whether or not earlier ones were answered, and one
 //! that waits is put aside, so that a stalled tenant holds up nobody but itself; in a closed loop
-//! each client waits for its answer. A run is cut by user bytes into fills of the budget, of which
+//! each client waits for its answer. Beside either a tenant may ask flat out, and tenants may come
+//! and go. A run is cut by user bytes into fills of the budget, of which
 //! the first are not measured.
 
 mod check;
+mod churn;
+mod gauges;
 mod lane;
 mod load;
 mod measure;
@@ -30,6 +33,8 @@ use state::State;
 use wedge::Patience;
 
 pub use check::Broken;
+pub use churn::ChurnTally;
+pub use gauges::{Gauges, rank, tree_name};
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
 pub use tally::Tally;
@@ -141,6 +146,14 @@ fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan) -> Vec<E::Task> {
         } else {
             env.spawn("client", move || lane::closed(driver))
         });
+    }
+    for _ in 0..plan.workload.flat_out().map_or(0, |who| who.client_count) {
+        let (driver, env) = (Arc::clone(driver), driver.env.clone());
+        tasks.push(env.spawn("flat-out", move || lane::flat_out(driver)));
+    }
+    if let Some(churn) = plan.workload.churn() {
+        let (driver, env) = (Arc::clone(driver), driver.env.clone());
+        tasks.push(env.spawn("visitors", move || churn::visitors(driver, churn)));
     }
     tasks
 }

@@ -6,6 +6,8 @@ use forebay_engine::metrics::Metrics;
 use forebay_engine::types::Nanos;
 use forebay_workloads::{Op, Stream};
 
+use super::churn::{ChurnTally, Step};
+use super::gauges::{Watch, tree_name};
 use super::lane::Done;
 use super::measure::{Interval, Measured, Recorder};
 use super::{Driver, IDLE_NS, Plan};
@@ -21,6 +23,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     warmup_bytes: u64,
+    warmup_ns: Nanos,
     bytes: u64,
     ops: u64,
     ns: Nanos,
@@ -29,9 +32,12 @@ struct Limits {
 /// Shared by all lanes, under one lock that is never held while anything waits.
 pub(super) struct State {
     stream: Stream,
+    /// Operations of the tenant that asks flat out, where there is one.
+    flat_out: Option<Stream>,
     /// When the first operation may arrive.
     begin: Nanos,
-    issued: u64,
+    /// Of the next operation; those below the first are the load's.
+    next_number: u64,
     answered: u64,
     bytes: u64,
     stage: Stage,
@@ -40,7 +46,9 @@ pub(super) struct State {
     /// What the counters were when measuring began, and when.
     base: (Metrics, Nanos),
     sample_base: Metrics,
-    stranded: (u128, u64),
+    watch: Watch,
+    churn: Option<ChurnTally>,
+    budget_bytes: u64,
     last_answer: Nanos,
     error: Option<Error>,
 }
@@ -52,8 +60,9 @@ impl State {
         let or_none = |limit: u64| if limit == 0 { u64::MAX } else { limit };
         Self {
             stream: plan.workload.stream(),
+            flat_out: plan.workload.flat_out_stream(),
             begin: now,
-            issued: 0,
+            next_number: plan.workload.load_op_count(),
             answered: 0,
             bytes: 0,
             stage: Stage::Warmup,
@@ -62,6 +71,7 @@ impl State {
                     0 => 0,
                     _ => config.warmup_fill_count.saturating_mul(budget),
                 },
+                warmup_ns: config.warmup_duration_ns,
                 bytes: or_none(config.fill_count.saturating_mul(budget)),
                 ops: or_none(config.op_count),
                 ns: or_none(config.duration_ns),
@@ -69,10 +79,24 @@ impl State {
             recorder: Recorder::new(plan.workload.tenants()),
             base: (Metrics::default(), now),
             sample_base: Metrics::default(),
-            stranded: (0, 0),
+            watch: Watch::default(),
+            churn: plan.workload.churn().map(|_| ChurnTally::new()),
+            budget_bytes: budget,
             last_answer: now,
             error: None,
         }
+    }
+}
+
+impl State {
+    /// Numbers an operation that is about to be asked.
+    fn issue(&mut self, op: Op) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        if self.stage == Stage::Measured {
+            self.recorder.issued(op.tenant);
+        }
+        number
     }
 }
 
@@ -84,13 +108,53 @@ impl<E: Env> Driver<E> {
             return None;
         }
         let op = state.stream.next_op();
-        // Numbers below are those of the load.
-        let number = self.workload.load_op_count().saturating_add(state.issued);
-        state.issued = state.issued.saturating_add(1);
-        if state.stage == Stage::Measured {
-            state.recorder.issued(op.tenant);
-        }
+        let number = state.issue(op);
         Some((number, op, state.begin.saturating_add(op.at_ns)))
+    }
+
+    /// The next operation of the tenant that asks flat out, with its number; `None` once the run is
+    /// over.
+    pub(super) fn next_flat_out(&self) -> Option<(u64, Op)> {
+        let mut state = self.state();
+        if state.stage == Stage::Over {
+            return None;
+        }
+        let op = state.flat_out.as_mut()?.next_op();
+        Some((state.issue(op), op))
+    }
+
+    /// Whether the run is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.state().stage == Stage::Over
+    }
+
+    /// A time since the start of the run, on the world's clock.
+    pub(super) fn at(&self, ns: Nanos) -> Nanos {
+        self.state().begin.saturating_add(ns)
+    }
+
+    /// A visitor took a step that began at `begin`; gives back when it ended.
+    pub(super) fn visited(&self, step: Step, begin: Nanos) -> Nanos {
+        let now = self.env.now();
+        let mut state = self.state();
+        if let Step::Put(bytes) = step {
+            state.bytes = state.bytes.saturating_add(bytes);
+        }
+        if state.stage == Stage::Measured
+            && let Some(churn) = &mut state.churn
+        {
+            churn.record(step, now.saturating_sub(begin));
+        }
+        now
+    }
+
+    /// A visitor is gone, or failed: then the run is over.
+    pub(super) fn gone(&self, result: Result<(), Error>) {
+        if let Err(error) = result {
+            let mut state = self.state();
+            state.error.get_or_insert(error);
+            state.stage = Stage::Over;
+        }
     }
 
     /// Takes an answer into the record, and ends warm-up or run where it was the last one needed.
@@ -104,6 +168,10 @@ impl<E: Env> Driver<E> {
             state.stage = Stage::Over;
             return;
         }
+        if state.stage == Stage::Measured {
+            let memtable_bytes = self.db.memtable_bytes();
+            state.watch.memory(done.end, memtable_bytes);
+        }
         if state.stage != Stage::Warmup {
             let in_time = state.stage == Stage::Measured;
             state.recorder.answered(done, in_time);
@@ -113,12 +181,13 @@ impl<E: Env> Driver<E> {
             return;
         }
         let limits = state.limits;
-        let over = state.bytes >= limits.bytes
-            || state.answered >= limits.ops
-            || done.end.saturating_sub(state.begin) >= limits.ns;
+        let elapsed = done.end.saturating_sub(state.begin);
+        let over =
+            state.bytes >= limits.bytes || state.answered >= limits.ops || elapsed >= limits.ns;
+        let warm = state.bytes >= limits.warmup_bytes && elapsed >= limits.warmup_ns;
         match state.stage {
             Stage::Measured | Stage::Warmup if over => state.stage = Stage::Over,
-            Stage::Warmup if state.bytes >= limits.warmup_bytes => self.begin_measuring(&mut state),
+            Stage::Warmup if warm => self.begin_measuring(&mut state),
             Stage::Warmup | Stage::Measured | Stage::Over => {}
         }
     }
@@ -126,7 +195,7 @@ impl<E: Env> Driver<E> {
     /// A run without warm-up is measured from its first operation.
     pub(super) fn begin_if_warm(&self) {
         let mut state = self.state();
-        if state.limits.warmup_bytes == 0 {
+        if state.limits.warmup_bytes == 0 && state.limits.warmup_ns == 0 {
             self.begin_measuring(&mut state);
         }
     }
@@ -135,6 +204,7 @@ impl<E: Env> Driver<E> {
         state.stage = Stage::Measured;
         state.base = (self.db.metrics(), self.env.now());
         state.sample_base = state.base.0.clone();
+        state.watch = Watch::new(state.budget_bytes, state.base.1, self.db.memtable_bytes());
         self.tally.reset();
     }
 
@@ -146,7 +216,8 @@ impl<E: Env> Driver<E> {
             return now;
         }
         let metrics = self.db.metrics();
-        let stranded = self.db.stranded_bytes(now.saturating_sub(IDLE_NS));
+        let (trees, wal_bytes) = (self.db.tree_facts(), metrics.wal_retained_bytes);
+        state.watch.trees(now, now.saturating_sub(IDLE_NS), (&trees, wal_bytes));
         let sum = |ns: &[u64; 5]| ns.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
         let (ops, p99_ns) = state.recorder.take_interval();
         let interval = Interval {
@@ -160,8 +231,6 @@ impl<E: Env> Driver<E> {
             p99_ns,
         };
         state.recorder.intervals.push(interval);
-        state.stranded.0 = state.stranded.0.saturating_add(u128::from(stranded));
-        state.stranded.1 = state.stranded.1.saturating_add(1);
         state.sample_base = metrics;
         now
     }
@@ -175,17 +244,22 @@ impl<E: Env> Driver<E> {
         if let Some(error) = state.error.take() {
             return Err(error);
         }
-        let (sum, count) = state.stranded;
-        let stranded = sum.checked_div(u128::from(count)).unwrap_or(0);
         let base = state.base.clone();
         let recorder = core::mem::replace(&mut state.recorder, Recorder::new(&[]));
+        let trees: Vec<_> =
+            self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
         let mut measured = Measured::new(recorder, counters, self.tally.sums());
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
         if let Some((checked, broken)) = self.check(|check| check.outcome()) {
             (measured.checked, measured.broken) = (checked, broken);
         }
-        measured.stranded_bytes = u64::try_from(stranded).unwrap_or(u64::MAX);
+        measured.gauges = state.watch.finish();
+        measured.wal_pinned_by = measured.gauges.wal_pin.map(|(_, tree)| {
+            let names = self.workload.tenants().iter().map(|t| t.name.as_str());
+            tree_name(tree, trees.iter().copied().zip(names))
+        });
+        measured.churn = state.churn.take();
         Ok(measured)
     }
 }

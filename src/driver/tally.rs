@@ -14,6 +14,8 @@ use forebay_engine::types::{BranchId, Nanos};
 pub(super) struct Sums {
     /// Bytes of each table that a flush installed.
     pub(super) table_bytes: Vec<u64>,
+    /// The longest that one write waited.
+    pub(super) longest_stall_ns: Nanos,
     /// Time that each tenant's writes waited.
     pub(super) stall_ns: Vec<u64>,
     /// Time that writes waited on each tenant's account.
@@ -23,7 +25,7 @@ pub(super) struct Sums {
 impl Sums {
     fn of(tenants: usize) -> Self {
         let (stall_ns, caused_ns) = (vec![0; tenants], vec![0; tenants]);
-        Self { table_bytes: Vec::new(), stall_ns, caused_ns }
+        Self { stall_ns, caused_ns, ..Self::default() }
     }
 }
 
@@ -76,6 +78,7 @@ impl Listener for Tally {
         } else if let Event::StallEnd { branch, caused_by, elapsed_ns, .. } = event {
             let mut guard = self.inner();
             let inner = &mut *guard;
+            inner.sums.longest_stall_ns = inner.sums.longest_stall_ns.max(*elapsed_ns);
             let Sums { stall_ns, caused_ns, .. } = &mut inner.sums;
             for (of, branch) in [(stall_ns, branch), (caused_ns, caused_by)] {
                 let tenant = inner.tenants.get(branch).copied();

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use forebay_engine::options::KEYS;
+use forebay_engine::policy::PolicyKind;
 use toml::de::{DeTable, DeValue};
 
 use super::{ExperimentError, Seeds};
@@ -24,6 +25,9 @@ pub struct Setting {
     /// The line it stands in, counted from 1.
     pub line: usize,
 }
+
+/// In an assignment, what arms are called after; no key of a configuration.
+pub(super) const NAME: &str = "name";
 
 /// Values of several keys that change together.
 pub type Assignment = BTreeMap<String, Vec<String>>;
@@ -95,7 +99,8 @@ const TOP_KEYS: [&str; 13] = [
 ];
 const WORKLOAD_KEYS: [&str; 6] =
     ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "params"];
-const STOP_KEYS: [&str; 4] = ["fill_count", "warmup_fill_count", "op_count", "duration_ns"];
+const STOP_KEYS: [&str; 5] =
+    ["fill_count", "warmup_fill_count", "warmup_duration_ns", "op_count", "duration_ns"];
 const HARDWARE_KEYS: [&str; 4] = ["preset", "scale", "core_count", "cpu_cost_multiplier"];
 
 impl ExperimentFile {
@@ -203,7 +208,8 @@ impl Reader<'_> {
                 .map_err(|allowed| format!("unknown key {path:?} in [{name}]; allowed: {allowed}"))
                 .map_err(|detail| self.error(value.span().start, detail))?;
             let lists = name == "quick";
-            if !lists && value.get_ref().is_array() {
+            let is_many = value.get_ref().as_str().is_some_and(|text| many(&key, text).is_some());
+            if !lists && (is_many || value.get_ref().is_array()) {
                 let detail = format!("{key} is a list; only [arms] and [quick] take lists");
                 return Err(self.error(value.span().start, detail));
             }
@@ -226,7 +232,8 @@ impl Reader<'_> {
             return Ok(());
         }
         let at = value.span().start;
-        let values = self.values(key, value)?;
+        let given = self.values(key, value)?;
+        let values: Vec<String> = given.iter().flat_map(|value| expanded(key, value)).collect();
         if values.is_empty() {
             return Err(self.error(at, format!("{key} is an empty list")));
         }
@@ -245,6 +252,12 @@ impl Reader<'_> {
         for entry in list {
             let mut settings = Vec::new();
             for (path, value) in flat("", self.table(name, entry)?) {
+                if name == "coupled" && path == NAME {
+                    let values = vec![self.scalar(NAME, value)?];
+                    let line = self.line(value.span().start);
+                    settings.push(Setting { key: path, values, line });
+                    continue;
+                }
                 self.settings(&path, value, &mut settings)?;
             }
             assignments.push(settings.into_iter().map(|s| (s.key, s.values)).collect());
@@ -285,6 +298,32 @@ impl Reader<'_> {
         let kind = value.get_ref().type_str();
         self.error(value.span().start, format!("{key} is of type {kind}; allowed: {allowed}"))
     }
+}
+
+/// The policies that `all`, or `sound` for those without known defects, stands for, in the order of
+/// their list; `None` for any other key or value.
+fn many(key: &str, value: &str) -> Option<Vec<String>> {
+    let kind = match key {
+        "flush_policy" => PolicyKind::Flush,
+        "stall_policy" => PolicyKind::Stall,
+        "compaction_policy" => PolicyKind::Compaction,
+        _ => return None,
+    };
+    let list = kind.list();
+    let names = |sound: bool| {
+        let kept = list.iter().filter(|info| !sound || info.known_defects.is_empty());
+        kept.map(|info| info.name.to_owned()).collect()
+    };
+    match value {
+        "all" => Some(names(false)),
+        "sound" => Some(names(true)),
+        _ => None,
+    }
+}
+
+/// The values that one value of a key stands for: several for `all` and `sound` of policies.
+pub(super) fn expanded(key: &str, value: &str) -> Vec<String> {
+    many(key, value).unwrap_or_else(|| vec![value.to_owned()])
 }
 
 /// The values of a table by dotted path, in the order of the file.

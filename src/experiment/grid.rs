@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::file::{Assignment, ExperimentFile, Setting};
+use super::file::{Assignment, ExperimentFile, NAME, Setting, expanded};
 use super::{ExperimentError, Origin, Overrides, Resolved};
 use crate::config::{Config, OWN_KEYS};
 
@@ -21,16 +21,40 @@ pub struct Arm {
     pub values: BTreeMap<String, String>,
 }
 
-/// One step of the grid: keys that change together, and whether arms are named after them.
+/// One step of the grid.
 struct Step {
-    choices: Vec<Vec<(String, String)>>,
+    choices: Vec<Choice>,
     origin: Origin,
+}
+
+/// Values of keys that change together.
+#[derive(Clone, Default)]
+struct Choice {
+    values: Vec<(String, String)>,
+    /// What arms are called after; the values themselves where there is no name.
+    name: Option<String>,
+}
+
+impl Choice {
+    fn name(&self) -> String {
+        let parts = || self.values.iter().map(|(key, value)| part(key, value)).collect::<Vec<_>>();
+        self.name.clone().unwrap_or_else(|| parts().join("/"))
+    }
+
+    /// This choice and another one.
+    fn and(&self, other: &Self) -> Self {
+        let both = [self.name(), other.name()];
+        let name = both.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/");
+        let values = [self.values.as_slice(), other.values.as_slice()].concat();
+        Self { values, name: Some(name) }
+    }
 }
 
 /// All values with their origins, the grid's steps apart from the rest.
 pub(super) struct Layers {
     base: Vec<(String, String, Origin)>,
     steps: Vec<Step>,
+    /// Values that hold in arms with a name of their own, too; an axis does not.
     flags: Vec<(String, String)>,
     label: String,
 }
@@ -39,21 +63,30 @@ fn scalar(setting: &Setting) -> String {
     setting.values.first().cloned().unwrap_or_default()
 }
 
+fn single(setting: &Setting) -> (String, String) {
+    (setting.key.clone(), scalar(setting))
+}
+
 impl Layers {
     pub(super) fn new(
         file: &ExperimentFile,
         overrides: &Overrides,
     ) -> Result<Self, ExperimentError> {
+        let mut flags = Vec::new();
         for (key, value) in &overrides.settings {
-            Config::default()
-                .set(key, value)
-                .map_err(|detail| ExperimentError(format!("-s {key}={value}: {detail}")))?;
+            let values = expanded(key, value);
+            for each in &values {
+                Config::default()
+                    .set(key, each)
+                    .map_err(|detail| ExperimentError(format!("-s {key}={value}: {detail}")))?;
+            }
+            flags.push(Setting { key: key.clone(), values, line: 0 });
         }
         let set = |s: &Setting| (s.key.clone(), scalar(s), Origin::File(s.line));
         let mut layers = Self {
             base: file.settings.iter().map(set).collect(),
             steps: Vec::new(),
-            flags: overrides.settings.clone(),
+            flags: flags.iter().filter(|flag| flag.values.len() == 1).map(single).collect(),
             label: file.label.clone(),
         };
         for axis in &file.axes {
@@ -65,9 +98,8 @@ impl Layers {
         for setting in file.quick.iter().filter(|_| overrides.quick) {
             layers.replace(setting, Origin::Quick(setting.line));
         }
-        for (key, value) in &overrides.settings {
-            let setting = Setting { key: key.clone(), values: vec![value.clone()], line: 0 };
-            layers.replace(&setting, Origin::Flag);
+        for flag in &flags {
+            layers.replace(flag, Origin::Flag);
         }
         Ok(layers)
     }
@@ -76,11 +108,11 @@ impl Layers {
     fn replace(&mut self, setting: &Setting, origin: Origin) {
         let mut found = false;
         for step in &mut self.steps {
-            if step.choices.iter().flatten().all(|(key, _)| *key == setting.key) {
+            if step.values().all(|(key, _)| *key == setting.key) {
                 *step = Step::new(setting, origin);
                 found = true;
             } else {
-                for (key, value) in step.choices.iter_mut().flatten() {
+                for (key, value) in step.choices.iter_mut().flat_map(|choice| &mut choice.values) {
                     if *key == setting.key {
                         *value = scalar(setting);
                         found = true;
@@ -100,12 +132,12 @@ impl Layers {
     }
 
     pub(super) fn arms(&self, file: &ExperimentFile) -> Result<Vec<Arm>, ExperimentError> {
-        let mut combinations: Vec<Vec<(String, String)>> = vec![Vec::new()];
+        let mut combinations = vec![Choice::default()];
         for step in &self.steps {
             let mut longer = Vec::new();
             for combination in &combinations {
                 for choice in &step.choices {
-                    longer.push([combination.as_slice(), choice.as_slice()].concat());
+                    longer.push(combination.and(choice));
                 }
             }
             if longer.len() > ARMS_MAX {
@@ -114,8 +146,7 @@ impl Layers {
             }
             combinations = longer;
         }
-        let kept =
-            |values: &Vec<(String, String)>| !file.exclude.iter().any(|e| matches(e, values));
+        let kept = |choice: &Choice| !file.exclude.iter().any(|e| matches(e, &choice.values));
         // What is asked for by name on the command line is run, even where the file would leave it
         // out.
         if combinations.iter().any(kept) {
@@ -125,8 +156,9 @@ impl Layers {
             combinations.clear();
         }
         let mut arms = Vec::new();
-        for values in combinations {
-            arms.push(self.arm(&name_of(&values), &values)?);
+        for choice in combinations {
+            let name = Some(choice.name()).filter(|name| !name.is_empty());
+            arms.push(self.arm(&name.unwrap_or_else(|| "default".to_owned()), &choice.values)?);
         }
         for (name, settings) in &file.named {
             let mut values: Vec<(String, String)> =
@@ -193,7 +225,7 @@ impl Layers {
     pub(super) fn resolved(&self) -> Vec<Resolved> {
         let mut resolved: Vec<Resolved> = Vec::new();
         for step in &self.steps {
-            for (key, value) in step.choices.iter().flatten() {
+            for (key, value) in step.values() {
                 match resolved.iter_mut().find(|r| r.key == *key) {
                     Some(known) if known.values.contains(value) => {}
                     Some(known) => known.values.push(value.clone()),
@@ -222,27 +254,29 @@ impl Layers {
 
 impl Step {
     fn new(setting: &Setting, origin: Origin) -> Self {
-        let choice = |value: &String| vec![(setting.key.clone(), value.clone())];
+        let values = |value: &String| vec![(setting.key.clone(), value.clone())];
+        let choice = |value: &String| Choice { values: values(value), name: None };
         Self { choices: setting.values.iter().map(choice).collect(), origin }
     }
 
     fn coupled(assignments: &[Assignment]) -> Self {
         let first = |values: &Vec<String>| values.first().cloned().unwrap_or_default();
         let choice = |assignment: &Assignment| {
-            assignment.iter().map(|(key, values)| (key.clone(), first(values))).collect()
+            let keys = assignment.iter().filter(|(key, _)| *key != NAME);
+            let values = keys.map(|(key, values)| (key.clone(), first(values))).collect();
+            Choice { values, name: assignment.get(NAME).map(first) }
         };
         Self { choices: assignments.iter().map(choice).collect(), origin: Origin::File(0) }
+    }
+
+    fn values(&self) -> impl Iterator<Item = &(String, String)> {
+        self.choices.iter().flat_map(|choice| &choice.values)
     }
 }
 
 /// Whether an arm agrees with an exclusion in every key that it names.
 fn matches(exclude: &Assignment, values: &[(String, String)]) -> bool {
     exclude.iter().all(|(key, out)| values.iter().any(|(k, v)| k == key && out.contains(v)))
-}
-
-fn name_of(values: &[(String, String)]) -> String {
-    let parts: Vec<String> = values.iter().map(|(key, value)| part(key, value)).collect();
-    if parts.is_empty() { "default".to_owned() } else { parts.join("/") }
 }
 
 /// How an arm's name tells one value: names by themselves, the commonest counts in short.

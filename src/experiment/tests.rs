@@ -54,6 +54,26 @@ fn a_flag_turns_an_axis_into_one_value() {
 }
 
 #[test]
+fn all_policies_are_the_axis_that_their_list_is() {
+    let list = forebay_engine::policy::PolicyKind::Stall.list();
+    let text = "[arms]\nstall_policy = \"all\"\nflush_policy = [\"lru\", \"sound\"]\n\
+                exclude = [{ flush_policy = \"sound\", stall_policy = \"none\" }]\n[arm.own]\n";
+    let file = ExperimentFile::parse("x.toml", text).unwrap();
+    let resolve = |overrides| Experiment::resolve("x", &file, &overrides).unwrap();
+    let experiment = resolve(flags(&[("flush_policy", "lru")]));
+    let stalls = names(&experiment).iter().filter(|name| name.ends_with("/lru")).count();
+    assert_eq!((stalls, names(&experiment)[0]), (list.len() - 1, "hard/lru"));
+    let flushes = forebay_engine::policy::PolicyKind::Flush.list();
+    let sound = flushes.iter().filter(|info| info.known_defects.is_empty()).count();
+    let one = &[("stall_policy", "hard"), ("flush_policy", "sound")];
+    let experiment = resolve(flags(one));
+    assert!(names(&experiment).iter().filter(|name| name.starts_with("hard/")).count() == sound);
+    let error = refused("[options]\nflush_policy = \"all\"\n");
+    assert!(error.contains("flush_policy is a list; only [arms]"), "{error}");
+    assert!(refused("[arms]\nlayout = \"all\"\n").contains("layout"));
+}
+
+#[test]
 fn what_flags_ask_for_is_run_though_the_file_leaves_it_out() {
     let experiment = demo(&flags(&[("layout", "shared"), ("flush_policy", "lru")]));
     assert_eq!(names(&experiment), ["shared/lru/stop=2", "shared/lru/stop=4"]);
@@ -87,6 +107,13 @@ flush.trigger_ratio = 0.5
     assert_eq!(names(&experiment)[1], "per-tenant/l0_stop_count=60/stop=8");
     assert_eq!(names(&experiment)[4], "wild");
     assert_eq!(experiment.arms[4].config.options.stall_policy.name, "none");
+    let named =
+        text.replace("{ memtable_stop_count = 8,", "{ name = \"many\", memtable_stop_count = 8,");
+    let file = ExperimentFile::parse("x.toml", &named).unwrap();
+    let experiment = Experiment::resolve("x", &file, &Overrides::default()).unwrap();
+    assert_eq!(names(&experiment)[..2], ["per-tenant/l0_stop_count=30/stop=2", "per-tenant/many"]);
+    assert_eq!(experiment.arms[1].config.options.l0_stop_count, 60);
+    assert!(!experiment.arms[1].values.contains_key("name"));
 }
 
 #[test]

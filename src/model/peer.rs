@@ -11,11 +11,11 @@ use forebay_engine::events::{Event, Listener};
 use forebay_engine::types::{Nanos, TreeId, to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
+use super::row::Sizes;
 use super::row::percentiles;
 use super::{ModelError, run_loaded};
 use crate::config::Config;
 use crate::number::{Thousandths, to_f64};
-use crate::record::TableBytes;
 use crate::world;
 
 /// The schema of a row.
@@ -27,7 +27,7 @@ pub struct Flushed {
     /// How many.
     pub count: u64,
     /// Their charged bytes.
-    pub memtable_bytes: TableBytes,
+    pub memtable_bytes: Sizes,
     /// The mean of their charged bytes.
     pub memtable_bytes_mean: u64,
     /// Time of the measured part.

@@ -11,10 +11,21 @@ use serde::{Deserialize, Serialize};
 use super::{ModelError, Modelled};
 use crate::config::Config;
 use crate::number::{Thousandths, from_f64};
-use crate::record::{ByCause, Outcome, Param, TableBytes, World, run_id};
+use crate::record::{ByCause, Outcome, Param, World, run_id};
 
 /// The schema of a row.
 pub const MODEL_SCHEMA: &str = "forebay.model/1";
+
+/// Percentiles of sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// 1st percentile.
+    pub p1: u64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+}
 
 /// Memtables sealed, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,11 +82,11 @@ pub struct ModelRow {
     /// Memtables that were flushed: one file has many where flushes are packed.
     pub table_count: u64,
     /// Keys and values of each table.
-    pub table_bytes: TableBytes,
+    pub table_bytes: Sizes,
     /// Tables below 1 MiB.
     pub small_table_count: u64,
     /// Charged bytes of each memtable that was flushed.
-    pub memtable_bytes: TableBytes,
+    pub memtable_bytes: Sizes,
     /// Memtables sealed, by cause.
     pub seal_count: Seals,
     /// Bytes that leveled merges write for each byte flushed, by
@@ -198,12 +209,12 @@ fn by_cause([memtables, l0, budget, wal, disk_full]: [u64; 5]) -> ByCause {
 }
 
 /// Percentiles of numbers in ascending order.
-pub fn percentiles(sorted: &[u64]) -> TableBytes {
+pub fn percentiles(sorted: &[u64]) -> Sizes {
     let at = |percent: usize| {
         let rank = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
         sorted.get(rank).copied().unwrap_or(0)
     };
-    TableBytes { p1: at(1), p50: at(50), p99: at(99) }
+    Sizes { p1: at(1), p50: at(50), p99: at(99) }
 }
 
 #[cfg(test)]
@@ -233,7 +244,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_numbers_themselves() {
         let numbers: Vec<u64> = (1..=200).collect();
-        assert_eq!(percentiles(&numbers), TableBytes { p1: 2, p50: 100, p99: 198 });
-        assert_eq!(percentiles(&[]), TableBytes::default());
+        assert_eq!(percentiles(&numbers), Sizes { p1: 2, p50: 100, p99: 198 });
+        assert_eq!(percentiles(&[]), Sizes::default());
     }
 }

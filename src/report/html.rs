@@ -182,7 +182,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         seed_count: seeds.len(),
         run_count: input.rows.len(),
         failed_count: failed().count(),
-        verdict: table::verdict(&summaries),
+        verdict: table::verdicts(&summaries).join(" "),
         notes: table::notes(&input.rows),
         columns: COLUMNS.iter().map(|column| column.name).collect(),
         arms: arms(&input.rows, &summaries, baseline),

@@ -99,6 +99,9 @@ fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
             p1: 4096 << l,
             p50: (300_000 << l) + draw.below(9000),
             p99: 4_000_000 << l,
+            count: 9000,
+            under_mib_count: 7000 >> l,
+            tiny_count: 900 >> l,
         },
         user_bytes,
         written_bytes: WrittenBytes {

@@ -150,7 +150,7 @@ pub fn peers_csv(rows: &[&PeerRow]) -> String {
         let arm = row.arm.replace('"', "\"\"");
         append(&mut text, format_args!("\"{arm}\",{},", row.seed));
         append(&mut text, format_args!("{},{},", engine.count, model.count));
-        let sizes = |of: fn(&crate::record::TableBytes) -> u64| {
+        let sizes = |of: fn(&crate::model::row::Sizes) -> u64| {
             format!("{},{}", of(&engine.memtable_bytes), of(&model.memtable_bytes))
         };
         append(&mut text, format_args!("{},{},", sizes(|t| t.p50), sizes(|t| t.p99)));

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::number::{Thousandths, to_f64};
-use crate::record::{ByCause, LatencyNs, Outcome, RunRow, TableBytes};
+use crate::record::{ByCause, LatencyNs, Outcome, Param, RunRow, TableBytes, TenantRow};
 
 /// One arm over all its seeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,53 @@ pub struct ArmSummary {
     pub stranded_bytes: u64,
     /// Fairness.
     pub jain: Thousandths,
+    /// The smallest served share over the largest.
+    pub min_max_share: Thousandths,
+    /// Bytes in memtables over the budget, mean over time.
+    pub memory_mean_ratio: Thousandths,
+    /// The most bytes in memtables over the budget.
+    pub memory_peak_ratio: Thousandths,
+    /// The least and the most over seeds of what the table shows.
+    pub range: Range,
+    /// What the victims of an aggressor see against what they see alone.
+    pub inflation: Option<Inflation>,
+    /// The scenario with the parameters that it was given.
+    pub workload: String,
+    /// Whether the scenario has an aggressor that is silent: what others are compared with.
+    pub silent: bool,
+}
+
+/// The least and the most over seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Operations served, in thousandths.
+    pub ops_per_s: (u64, u64),
+    /// 99th percentile of writes.
+    pub p99_ns: (u64, u64),
+    /// 99.9th percentile of writes.
+    pub p999_ns: (u64, u64),
+    /// Stalls of all causes.
+    pub stall_ns: (u64, u64),
+    /// Flushes.
+    pub flush_count: (u64, u64),
+    /// Median table.
+    pub table_p50_bytes: (u64, u64),
+    /// Device bytes over user bytes, in thousandths.
+    pub write_amplification: (u64, u64),
+    /// Log kept.
+    pub wal_retained_bytes_max: (u64, u64),
+}
+
+/// 99th percentiles of latency with an aggressor over the same without one: the same seed asks the
+/// same of everybody else. Medians over seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inflation {
+    /// Of all victims taken together.
+    pub all: Thousandths,
+    /// Of the median victim, each by itself.
+    pub median: Thousandths,
+    /// Of the victim that suffers most.
+    pub worst: Thousandths,
 }
 
 impl ArmSummary {
@@ -89,7 +136,80 @@ pub fn summaries(rows: &[RunRow]) -> Vec<ArmSummary> {
             })
             .push(row);
     }
-    order.iter().filter_map(|arm| Some(summary(arm, groups.get(arm)?))).collect()
+    let inflated = |arm: &str, runs: &Vec<&RunRow>| ArmSummary {
+        inflation: inflation(rows, runs),
+        ..summary(arm, runs)
+    };
+    order.iter().filter_map(|arm| Some(inflated(arm, groups.get(arm)?))).collect()
+}
+
+/// The scenario of a run with the parameters that it was given.
+fn workload(row: &RunRow) -> String {
+    let text = |param: &Param| match param {
+        Param::Switch(switch) => switch.to_string(),
+        Param::Integer(number) => number.to_string(),
+        Param::Fraction(number) => number.to_f64().to_string(),
+        Param::Text(text) => text.clone(),
+    };
+    let mut workload = row.params.get("workload").map(text).unwrap_or_default();
+    for (name, value) in &row.params {
+        if let Some(name) = name.strip_prefix("workload.") {
+            workload.push_str(&format!(" {name}={}", text(value)));
+        }
+    }
+    workload
+}
+
+/// Whether a run's scenario has an aggressor that was told to be silent.
+fn is_silent(row: &RunRow) -> bool {
+    let none = |name: &str| row.params.get(name) == Some(&Param::Integer(0));
+    let clients = row.params.get("workload.aggressor_client_count");
+    none("workload.aggressor_share_count") && clients.is_none_or(|n| *n == Param::Integer(0))
+}
+
+/// What victims see in these runs against what they see in the runs without their aggressor: that
+/// of the same seed and, where there are several, of the same policies.
+fn inflation(rows: &[RunRow], runs: &[&RunRow]) -> Option<Inflation> {
+    let passed = |row: &&RunRow| row.outcome == Outcome::Pass;
+    let mut found: Vec<[u64; 3]> = Vec::new();
+    for run in runs.iter().copied().filter(passed) {
+        let has_aggressor = run.tenants.iter().any(|t| is_aggressor(t) && t.ops > 0);
+        let alone = rows.iter().filter(passed).filter(|row| is_silent(row) && row.seed == run.seed);
+        let like = |row: &&RunRow| {
+            let names = ["flush_policy", "stall_policy", "layout"];
+            names.iter().filter(|name| row.params.get(**name) != run.params.get(**name)).count()
+        };
+        let (true, Some(alone)) = (has_aggressor, alone.min_by_key(like)) else { continue };
+        let by_name: BTreeMap<&str, u64> =
+            alone.tenants.iter().map(|t| (t.name.as_str(), t.p99_ns)).collect();
+        let ratio =
+            |with: u64, without: u64| Thousandths::ratio(u128::from(with), u128::from(without)).0;
+        let mut ratios: Vec<u64> = run
+            .tenants
+            .iter()
+            .filter(|tenant| !is_aggressor(tenant) && tenant.ops > 0)
+            .filter_map(|t| Some((t.p99_ns, *by_name.get(t.name.as_str())?)))
+            .filter(|(_, without)| *without > 0)
+            .map(|(with, without)| ratio(with, without))
+            .collect();
+        ratios.sort_unstable();
+        let class = |row: &RunRow| {
+            row.classes.iter().find(|class| class.class == "warm").map_or(0, |class| class.p99_ns)
+        };
+        let worst = ratios.last().copied().unwrap_or(0);
+        found.push([ratio(class(run), class(alone)), median(ratios), worst]);
+    }
+    let [all, of_median, worst] =
+        [0, 1, 2].map(|at| found.iter().filter_map(|three| three.get(at)).copied().collect());
+    (!found.is_empty()).then(|| Inflation {
+        all: Thousandths(median(all)),
+        median: Thousandths(median(of_median)),
+        worst: Thousandths(median(worst)),
+    })
+}
+
+fn is_aggressor(tenant: &TenantRow) -> bool {
+    tenant.name.ends_with("-aggressor")
 }
 
 /// Differences of `arm` from `baseline` in what `metric` takes from a row, over the seeds that both
@@ -159,12 +279,39 @@ fn summary(arm: &str, runs: &[&RunRow]) -> ArmSummary {
             p1: median(&|row| row.table_bytes.p1),
             p50: median(&|row| row.table_bytes.p50),
             p99: median(&|row| row.table_bytes.p99),
+            count: median(&|row| row.table_bytes.count),
+            under_mib_count: median(&|row| row.table_bytes.under_mib_count),
+            tiny_count: median(&|row| row.table_bytes.tiny_count),
         },
         write_amplification: Thousandths(median(&|row| write_amplification(row).0)),
         wal_retained_bytes_max: median(&|row| row.wal_retained_bytes_max),
         memtable_bytes_max_seen: median(&|row| row.memtable_bytes_max_seen),
         stranded_bytes: median(&|row| row.stranded_bytes),
         jain: Thousandths(median(&|row| row.jain.0)),
+        min_max_share: Thousandths(median(&|row| row.min_max_share.0)),
+        memory_mean_ratio: Thousandths(median(&|row| row.memory.mean_ratio.0)),
+        memory_peak_ratio: Thousandths(median(&|row| row.memory.peak_ratio.0)),
+        range: range(&passed),
+        inflation: None,
+        workload: runs.first().map(|row| workload(row)).unwrap_or_default(),
+        silent: runs.first().is_some_and(|row| is_silent(row)),
+    }
+}
+
+fn range(passed: &[&RunRow]) -> Range {
+    let of = |number: &dyn Fn(&RunRow) -> u64| {
+        let numbers = || passed.iter().map(|row| number(row));
+        (numbers().min().unwrap_or(0), numbers().max().unwrap_or(0))
+    };
+    Range {
+        ops_per_s: of(&|row| row.ops_per_s.0),
+        p99_ns: of(&|row| row.write_latency_ns.p99),
+        p999_ns: of(&|row| row.write_latency_ns.p999),
+        stall_ns: of(&|row| row.stall_ns.total()),
+        flush_count: of(&|row| row.flush_count),
+        table_p50_bytes: of(&|row| row.table_bytes.p50),
+        write_amplification: of(&|row| write_amplification(row).0),
+        wal_retained_bytes_max: of(&|row| row.wal_retained_bytes_max),
     }
 }
 
@@ -178,6 +325,7 @@ pub(super) fn median(mut values: Vec<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::ClassRow;
 
     fn row(arm: &str, seed: u64, ops: u64, outcome: Outcome) -> RunRow {
         RunRow {
@@ -204,6 +352,43 @@ mod tests {
         assert_eq!((arms[0].runs, arms[0].passed, arms[0].ops_per_s), (3, 2, Thousandths(15)));
         assert_eq!(arms[2].passed, 0);
         assert_eq!(arms[2].rank(&arms[0]), Ordering::Greater);
+    }
+
+    #[test]
+    fn several_seeds_have_a_range_around_their_median() {
+        let rows = [("a", 0, 30), ("a", 1, 10), ("a", 2, 20)]
+            .map(|(arm, seed, ops)| row(arm, seed, ops, Outcome::Pass));
+        let arm = &summaries(&rows)[0];
+        assert_eq!((arm.ops_per_s, arm.range.ops_per_s), (Thousandths(20), (10, 30)));
+    }
+
+    #[test]
+    fn victims_are_compared_with_themselves_alone() {
+        let tenant = |name: &str, p99_ns: u64| TenantRow {
+            name: name.to_owned(),
+            ops: 1,
+            p99_ns,
+            ..TenantRow::default()
+        };
+        let class = |p99_ns| ClassRow { class: "warm".to_owned(), p99_ns, ..ClassRow::default() };
+        let make = |arm: &str, seed, share, tenants: Vec<TenantRow>, p99_ns| RunRow {
+            params: [("workload.aggressor_share_count".to_owned(), Param::Integer(share))].into(),
+            tenants,
+            classes: vec![class(p99_ns)],
+            ..row(arm, seed, 1, Outcome::Pass)
+        };
+        let silent = TenantRow { ops: 0, ..tenant("c-aggressor", 0) };
+        let alone = vec![tenant("a", 10), tenant("b", 20), silent];
+        let noisy = vec![tenant("a", 30), tenant("b", 200), tenant("c-aggressor", 999)];
+        let rows = [make("alone", 0, 0, alone, 20), make("noisy", 0, 9, noisy.clone(), 100)];
+        let arms = summaries(&rows);
+        assert!(arms[0].silent && arms[0].inflation.is_none() && !arms[1].silent);
+        let inflation = arms[1].inflation.unwrap();
+        assert_eq!((inflation.all, inflation.worst), (Thousandths(5_000), Thousandths(10_000)));
+        assert_eq!(inflation.median, Thousandths(6_500));
+        // Another seed asks something else.
+        let rows = [rows[0].clone(), make("noisy", 1, 9, noisy, 100)];
+        assert_eq!(summaries(&rows)[1].inflation, None);
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! No line is wider than [`WIDTH`] columns, whatever an arm is called, so that the table survives a
 //! narrow terminal, a CI log and a mail.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use forebay_engine::types::to_u64;
 
-use crate::number::{bytes, count, digits, duration, seconds, thousands, to_f64};
+use crate::number::{Thousandths, bytes, count, digits, duration, seconds, thousands, to_f64};
 use crate::record::{Outcome, RunRow};
 use crate::report::summary::{ArmSummary, summaries};
 
@@ -35,19 +37,40 @@ const HEADER: [&str; 9] = [
     "WAL\nretained",
 ];
 
-/// The table, a sentence on the best and the worst arm, and a line on runs that did not pass.
+/// What the second table says of an arm: its smallest and largest tables, its memory, who got what.
+const MORE: [&str; 9] = [
+    "arm",
+    "table\np1",
+    "table\np99",
+    "tiny\ntables",
+    "memory\nmean",
+    "memory\npeak",
+    "stranded",
+    "Jain",
+    "min/max\nserved",
+];
+
+/// Columns of the second table where there is an aggressor.
+const VICTIMS: [&str; 2] = ["victims'\np99", "worst\nvictim"];
+
+/// The tables, a sentence on the best and the worst arm, and a line on runs that did not pass.
 pub fn render(rows: &[RunRow]) -> String {
     let arms = summaries(rows);
     if arms.is_empty() {
         return "no runs\n".to_owned();
     }
     let mut text = String::new();
-    for line in table(&arms).lines() {
-        text.push_str(line.trim_end());
+    let second = more(&arms);
+    for table in [table(&HEADER, arms.iter().map(cells).collect()), second] {
+        for line in table.lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
         text.push('\n');
     }
-    text.push('\n');
-    text.push_str(&wrap(&verdict(&arms)));
+    for verdict in verdicts(&arms) {
+        text.push_str(&wrap(&verdict));
+    }
     for note in notes(rows) {
         text.push_str(&wrap(&note));
     }
@@ -67,6 +90,16 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
             thousands(to_u64(runs))
         ));
     }
+    let mut seeds: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in passed() {
+        *seeds.entry(&row.arm).or_default() += 1;
+    }
+    if let Some(most) = seeds.values().max().filter(|most| **most > 1) {
+        notes.push(format!(
+            "{most} seeds: numbers are medians (stalls: means); below each stands how far the lowest \
+             and the highest seed lie from it, which is no confidence interval."
+        ));
+    }
     let closed = passed().filter(|row| row.offered_ops_per_s.0 == 0).count();
     if closed > 0 {
         notes.push(format!(
@@ -77,8 +110,9 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
         ));
     }
     let behind = passed().filter(|row| {
-        let offered = row.offered_ops_per_s.to_f64();
-        row.ops_per_s.to_f64() < offered * SERVED_SHARE_MIN
+        let arrived =
+            Thousandths::per_second(row.ops.saturating_sub(row.flat_out_ops), row.elapsed_ns);
+        arrived.to_f64() < row.offered_ops_per_s.to_f64() * SERVED_SHARE_MIN
     });
     let behind = behind.count();
     if behind > 0 {
@@ -90,6 +124,29 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// A sentence for each scenario, since arms of different ones do not compare.
+pub fn verdicts(arms: &[ArmSummary]) -> Vec<String> {
+    let mut groups: Vec<(&str, Vec<ArmSummary>)> = Vec::new();
+    for arm in arms.iter().filter(|arm| !arm.silent) {
+        match groups.iter_mut().find(|(name, _)| *name == arm.workload) {
+            Some((_, group)) => group.push(arm.clone()),
+            None => groups.push((&arm.workload, vec![arm.clone()])),
+        }
+    }
+    if groups.len() < 2 {
+        return vec![verdict(groups.first().map_or(arms, |(_, group)| group))];
+    }
+    let word = |name: &str| name.split(' ').next().unwrap_or_default().to_owned();
+    let words: BTreeSet<String> = groups.iter().map(|(name, _)| word(name)).collect();
+    // Parameters are told where the scenarios alone do not tell the groups apart.
+    let short = words.len() == groups.len();
+    let label = |name: &str| if short { word(name) } else { name.to_owned() };
+    groups
+        .iter()
+        .map(|(name, arms)| format!("{}: {}", clean(&label(name)), verdict(arms)))
+        .collect()
 }
 
 /// One sentence that names the best and the worst arm, by [`ArmSummary::rank`], and why.
@@ -190,19 +247,50 @@ fn differs(
     (factor, format!("{lead} {}x {word} ({worst} against {best})", digits(factor)))
 }
 
-fn table(arms: &[ArmSummary]) -> String {
+/// The second table.
+fn more(arms: &[ArmSummary]) -> String {
+    let has_victims = arms.iter().any(|arm| arm.inflation.is_some());
+    let mut header = MORE.to_vec();
+    header.extend(VICTIMS.iter().filter(|_| has_victims));
+    let rows = arms.iter().map(|arm| {
+        let mut cells = vec![clean(&arm.arm)];
+        if arm.passed > 0 {
+            let percent = |ratio: Thousandths| format!("{:.0}%", ratio.to_f64() * 100.0);
+            let tables = &arm.table_bytes;
+            let tiny = Thousandths::ratio(u128::from(tables.tiny_count), u128::from(tables.count));
+            cells.extend([
+                bytes(tables.p1),
+                bytes(tables.p99),
+                percent(tiny),
+                percent(arm.memory_mean_ratio),
+                percent(arm.memory_peak_ratio),
+                bytes(arm.stranded_bytes),
+                format!("{:.3}", arm.jain.to_f64()),
+                format!("{:.3}", arm.min_max_share.to_f64()),
+            ]);
+            if let Some(inflation) = arm.inflation {
+                let times = |ratio: Thousandths| format!("x{}", digits(ratio.to_f64()));
+                cells.extend([times(inflation.all), times(inflation.worst)]);
+            }
+        }
+        cells.resize(header.len(), "-".to_owned());
+        cells
+    });
+    table(&header, rows.collect())
+}
+
+fn table(header: &[&str], mut rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.set_header(HEADER);
-    let mut rows: Vec<Vec<String>> = arms.iter().map(cells).collect();
-    let mut widths: Vec<usize> = HEADER.iter().map(|header| widest(header)).collect();
+    table.set_header(header);
+    let mut widths: Vec<usize> = header.iter().map(|header| widest(header)).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = widest(cell).max(*width);
         }
     }
-    let gaps = usize::from(GAP) * (HEADER.len() - 1);
+    let gaps = usize::from(GAP) * header.len().saturating_sub(1);
     let numbers: usize = widths.iter().skip(1).sum::<usize>() + gaps;
     let left = usize::from(WIDTH).saturating_sub(numbers).max(ARM_WIDTH_MIN);
     if let Some(width) = widths.first_mut() {
@@ -216,7 +304,7 @@ fn table(arms: &[ArmSummary]) -> String {
         table.add_row(core::mem::take(row));
     }
     for (number, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if number + 1 == HEADER.len() { 0 } else { GAP }));
+        column.set_padding((0, if number + 1 == header.len() { 0 } else { GAP }));
         if number > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -230,21 +318,53 @@ fn cells(arm: &ArmSummary) -> Vec<String> {
         cells.extend(HEADER.iter().skip(1).map(|_| "-".to_owned()));
         return cells;
     }
+    let range = &arm.range;
     cells.extend([
-        format!("{}/s", count(arm.ops_per_s.to_f64())),
-        duration(arm.write_latency_ns.p99),
-        duration(arm.write_latency_ns.p999),
-        seconds(arm.stall_ns.total()),
-        if arm.flush_count < 1_000_000 {
-            thousands(arm.flush_count)
-        } else {
-            count(to_f64(arm.flush_count))
-        },
-        bytes(arm.table_bytes.p50),
-        digits(arm.write_amplification.to_f64()),
-        bytes(arm.wal_retained_bytes_max),
+        spread(
+            arm,
+            format!("{}/s", count(arm.ops_per_s.to_f64())),
+            arm.ops_per_s.0,
+            range.ops_per_s,
+        ),
+        spread(arm, duration(arm.write_latency_ns.p99), arm.write_latency_ns.p99, range.p99_ns),
+        spread(arm, duration(arm.write_latency_ns.p999), arm.write_latency_ns.p999, range.p999_ns),
+        spread(arm, seconds(arm.stall_ns.total()), arm.stall_ns.total(), range.stall_ns),
+        spread(
+            arm,
+            if arm.flush_count < 1_000_000 {
+                thousands(arm.flush_count)
+            } else {
+                count(to_f64(arm.flush_count))
+            },
+            arm.flush_count,
+            range.flush_count,
+        ),
+        spread(arm, bytes(arm.table_bytes.p50), arm.table_bytes.p50, range.table_p50_bytes),
+        spread(
+            arm,
+            digits(arm.write_amplification.to_f64()),
+            arm.write_amplification.0,
+            range.write_amplification,
+        ),
+        spread(
+            arm,
+            bytes(arm.wal_retained_bytes_max),
+            arm.wal_retained_bytes_max,
+            range.wal_retained_bytes_max,
+        ),
     ]);
     cells
+}
+
+/// A number and, below it, how far the seeds lie from it: `-8+12%`.
+fn spread(arm: &ArmSummary, text: String, middle: u64, (low, high): (u64, u64)) -> String {
+    if arm.passed < 2 || middle == 0 {
+        return text;
+    }
+    let percent = |from: u64, to: u64| to_f64(to.saturating_sub(from)) / to_f64(middle) * 100.0;
+    let (below, above) = (percent(low, middle), percent(middle, high));
+    let above = if above < 1_000.0 { format!("{above:.0}%") } else { "..".to_owned() };
+    format!("{text}\n-{below:.0}+{above}")
 }
 
 /// Text as a terminal may show it: no control characters, whatever an experiment calls its arms.
@@ -302,7 +422,6 @@ pub(super) fn wrap(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::number::Thousandths;
     use crate::report::mock;
 
     #[test]
@@ -335,6 +454,24 @@ mod tests {
         let text = render(&rows);
         assert!(text.contains("\ngrouped-16/round-robin/stop=4 "), "{text}");
         assert!(text.contains("\nper-tenant/above-mean-oldest/ "), "{text}");
+    }
+
+    #[test]
+    fn each_scenario_has_its_own_best_and_seeds_their_spread() {
+        let mut rows = mock::rows(3);
+        let names = ["steady-zipf", "rotating-burst"];
+        for (number, row) in rows.iter_mut().enumerate() {
+            let name = names[usize::from(number >= 27)].to_owned();
+            row.params.insert("workload".to_owned(), crate::record::Param::Text(name));
+        }
+        let text = render(&rows);
+        for name in names {
+            assert!(text.contains(&format!("\n{name}: Best is ")), "{text}");
+        }
+        assert!(text.contains("3 seeds: numbers are medians"), "{text}");
+        let spread: Vec<&str> = text.lines().filter(|line| line.contains("+0%")).collect();
+        assert!(!spread.is_empty() && widest(&text) <= 100, "{text}");
+        assert!(!render(&mock::rows(1)).contains("seeds: numbers"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A [`WorkloadSpec`] names a scenario of the [`library`], a number of tenants, a budget and a
 //! seed. [`Workload::new`] makes the tenants, [`Workload::load_ops`] yields every key once,
-//! [`Workload::stream`] yields operations for ever. Samplers use integers, the basic operations of
+//! [`Workload::stream`] yields operations for ever; [`Workload::flat_out`] and [`Workload::churn`] say
+//! what goes on beside it. Samplers use integers, the basic operations of
 //! `f64` and `libm`; maps have an order; nothing reads a clock.
 //!
 //! ```
@@ -19,6 +20,7 @@
 
 pub mod archetype;
 pub mod arrival;
+pub mod churn;
 pub mod error;
 pub mod keys;
 pub mod library;
@@ -32,11 +34,12 @@ pub mod values;
 pub mod zipf;
 
 pub use arrival::{Arrival, OnOff, Pacing};
+pub use churn::Churn;
 pub use error::SpecError;
 pub use keys::KeyChoice;
 pub use library::{ParamInfo, Unit, WorkloadInfo, list};
 pub use op::{Op, OpKind};
-pub use spec::{LoadOps, Workload, WorkloadSpec};
+pub use spec::{FlatOut, LoadOps, Workload, WorkloadSpec};
 pub use stream::Stream;
 pub use tenants::{Class, TenantProfile};
 pub use values::{ValueOrigin, fill_value};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
+use crate::churn::Churn;
 use crate::error::{SpecError, check_bounds};
 use crate::keys::{self, KeyChoice};
 use crate::library::{self, Setup};
@@ -98,6 +99,15 @@ impl WorkloadSpec {
     }
 }
 
+/// A tenant that asks in a closed loop of its own beside the arrivals of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlatOut {
+    /// The tenant.
+    pub tenant: u32,
+    /// Its clients: each asks, waits for the answer and asks again.
+    pub client_count: u32,
+}
+
 /// What a set of tenants asks for, ready to be drawn.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -164,6 +174,21 @@ impl Workload {
     /// Operations for ever, from the beginning. Every stream of a workload yields the same ones.
     pub fn stream(&self) -> Stream {
         Stream::new(&self.spec, &self.setup)
+    }
+
+    /// Who asks flat out beside the stream, where the scenario has one who does.
+    pub fn flat_out(&self) -> Option<FlatOut> {
+        self.setup.flat_out
+    }
+
+    /// Operations of the tenant that asks flat out, for ever and without times.
+    pub fn flat_out_stream(&self) -> Option<Stream> {
+        self.setup.flat_out.map(|who| Stream::flat_out(&self.spec, &self.setup, who.tenant))
+    }
+
+    /// The visitors beside the stream, where the scenario has any.
+    pub fn churn(&self) -> Option<Churn> {
+        self.setup.churn
     }
 
     /// Replaces `out` by the bytes of one key of one tenant; empties it where there is no such

@@ -3,7 +3,7 @@
 //! Who asks, what is asked, for which key and when are drawn from four named streams, so that, say,
 //! another arrival process leaves tenants, kinds and keys as they were.
 
-use crate::arrival::Clock;
+use crate::arrival::{Arrival, Clock};
 use crate::keys::Keys;
 use crate::library::{Mix, Picker, Setup};
 use crate::op::{Op, OpKind};
@@ -32,20 +32,37 @@ struct Asker {
 
 impl Stream {
     pub(crate) fn new(spec: &WorkloadSpec, setup: &Setup) -> Self {
+        let names = ["tenant", "kind", "key", "arrival"];
+        Self::drawn(spec, setup, (setup.picker.clone(), spec.arrival), names)
+    }
+
+    /// Operations of one tenant, without times. Its draws are its own: the others' operations are
+    /// the same whether it asks or not.
+    pub(crate) fn flat_out(spec: &WorkloadSpec, setup: &Setup, tenant: u32) -> Self {
+        let names = ["flat-out tenant", "flat-out kind", "flat-out key", "flat-out arrival"];
+        Self::drawn(spec, setup, (Picker::One(tenant), Arrival::Closed), names)
+    }
+
+    fn drawn(
+        spec: &WorkloadSpec,
+        setup: &Setup,
+        (picker, arrival): (Picker, Arrival),
+        [tenant, kind, key, when]: [&str; 4],
+    ) -> Self {
         let order_seed = Rng::new(spec.seed, "key order").next_u64();
         let asker = |(number, tenant): (u64, &crate::tenants::TenantProfile)| Asker {
             write_fraction: tenant.write_fraction,
             keys: Keys::new(spec.keys, tenant.key_count, tenant.alpha, mix(order_seed ^ number)),
         };
         Self {
-            picker: setup.picker.clone(),
+            picker,
             mix: setup.mix,
-            clock: Clock::new(spec.arrival),
+            clock: Clock::new(arrival),
             tenants: (0..).zip(&setup.tenants).map(asker).collect(),
-            tenant_rng: Rng::new(spec.seed, "tenant"),
-            kind_rng: Rng::new(spec.seed, "kind"),
-            key_rng: Rng::new(spec.seed, "key"),
-            arrival_rng: Rng::new(spec.seed, "arrival"),
+            tenant_rng: Rng::new(spec.seed, tenant),
+            kind_rng: Rng::new(spec.seed, kind),
+            key_rng: Rng::new(spec.seed, key),
+            arrival_rng: Rng::new(spec.seed, when),
         }
     }
 

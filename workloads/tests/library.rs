@@ -48,12 +48,13 @@ fn golden_spec(name: &str, seed: u64) -> WorkloadSpec {
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_as_ever() {
-    let golden: [(&str, u64, u64); 5] = [
+    let golden: [(&str, u64, u64); 6] = [
         ("twitter-53", 2_331_800_837_171_072_243, 128_536_016_006_639_594),
         ("steady-zipf", 7_696_306_562_391_383_125, 10_840_928_217_744_604_679),
         ("rotating-burst", 5_783_707_707_039_675_545, 10_840_928_217_744_604_679),
         ("noisy-neighbour", 2_471_191_577_146_898_615, 10_840_928_217_744_604_679),
         ("thundering-hour", 15_945_995_866_211_351_515, 10_840_928_217_744_604_679),
+        ("come-and-go", 7_696_306_562_391_383_125, 10_840_928_217_744_604_679),
     ];
     assert_eq!(golden.map(|g| g.0).to_vec(), list().iter().map(|i| i.name).collect::<Vec<_>>());
     let found = golden.map(|(name, ..)| {
@@ -210,6 +211,52 @@ fn the_aggressor_asks_c_times_as_often_as_a_neighbour() {
 }
 
 #[test]
+fn an_aggressor_flat_out_leaves_the_others_as_they_were() {
+    let silent = [("aggressor_share_count", 0.0)];
+    let alone = with_params("noisy-neighbour", 100, &silent);
+    let noisy = with_params("noisy-neighbour", 100, &[("aggressor_client_count", 4.0)]);
+    let who = noisy.flat_out().unwrap();
+    assert_eq!(who.client_count, 4);
+    let victims: Vec<Op> = noisy.stream().take(5_000).collect();
+    assert!(victims.iter().all(|op| op.tenant != who.tenant));
+    assert_eq!(victims, alone.stream().take(5_000).collect::<Vec<_>>());
+    let own: Vec<Op> = noisy.flat_out_stream().unwrap().take(1_000).collect();
+    assert!(own.iter().all(|op| op.tenant == who.tenant && op.is_write() && op.at_ns == 0));
+    assert_eq!(noisy.tenants()[who.tenant as usize].class, Class::Hot);
+    assert_eq!(alone.tenants()[who.tenant as usize].class, Class::Cold);
+    assert!(alone.flat_out().is_none() && alone.flat_out_stream().is_none());
+    assert_eq!(with_params("noisy-neighbour", 1, &silent).stream().take(9).count(), 9);
+}
+
+#[test]
+fn a_storm_takes_the_bytes_and_the_time_asked_for() {
+    let params = [
+        ("storm_tenants_ratio", 0.5),
+        ("storm_bytes", 11_600.0),
+        ("storm_ms", 250.0),
+        ("storm_ops_ratio", 0.25),
+    ];
+    let params = params.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+    let arrival = Arrival::Open { ops_per_s: 2_000, pacing: Pacing::Regular, on_off: None };
+    let spec = WorkloadSpec {
+        tenant_count: 20,
+        arrival,
+        params,
+        ..WorkloadSpec::named("thundering-hour")
+    };
+    // Ten members with a hundred puts each, and three times as many operations between storms.
+    let workload = Workload::new(spec).unwrap();
+    let ops: Vec<Op> = workload.stream().take(8_000).collect();
+    for period in ops.chunks(4_000) {
+        let took = |ops: &[Op]| ops.last().unwrap().at_ns - ops.first().unwrap().at_ns;
+        let storm = &period[3_000..];
+        assert!(storm.iter().all(Op::is_write));
+        assert!(took(storm).abs_diff(250_000_000) < 1_000_000, "{}", took(storm));
+        assert!(took(period).abs_diff(2_000_000_000) < 2_000_000, "{}", took(period));
+    }
+}
+
+#[test]
 fn few_tenants_burst_at_a_time_and_all_in_turn() {
     let params = [("burst_share_ratio", 0.01), ("background_ratio", 0.1)];
     let workload = with_params("rotating-burst", 100, &params);
@@ -300,7 +347,7 @@ fn an_error_names_the_key_and_what_is_allowed() {
     assert_eq!(
         error(WorkloadSpec::named("nope")),
         "no workload \"nope\"; allowed: twitter-53, steady-zipf, rotating-burst, noisy-neighbour, \
-         thundering-hour"
+         thundering-hour, come-and-go"
     );
     let mut spec = WorkloadSpec::named("twitter-53");
     spec.params.insert("alpha".to_owned(), 1.0);

@@ -1,5 +1,6 @@
 //! The named scenarios. To add one: a file here with `INFO` and `build`, and a line in the list.
 
+mod come_and_go;
 mod noisy_neighbour;
 mod params;
 mod rotating_burst;
@@ -11,10 +12,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::churn::Churn;
 use crate::error::{SpecError, check_bounds};
 use crate::keys::key_len;
 use crate::rng::{Rng, floor_u64, to_f64};
-use crate::spec::WorkloadSpec;
+use crate::spec::{FlatOut, WorkloadSpec};
 use crate::tenants::{AliasTable, Class, TenantProfile};
 use params::Params;
 use rotating_burst::RotatingBurst;
@@ -50,7 +52,7 @@ pub struct ParamInfo {
     pub about: &'static str,
 }
 
-/// What a parameter's number counts. Bytes and counts are whole.
+/// What a parameter's number counts. All but ratios are whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
@@ -58,26 +60,30 @@ pub enum Unit {
     Bytes,
     /// A number of things.
     Count,
+    /// Milliseconds.
+    Millis,
     /// A share, a factor or an exponent.
     Ratio,
 }
 
 type Build = fn(&WorkloadSpec, &Params) -> Result<Setup, SpecError>;
 
-const LIST: [WorkloadInfo; 5] = [
+const LIST: [WorkloadInfo; 6] = [
     twitter_53::INFO,
     steady_zipf::INFO,
     rotating_burst::INFO,
     noisy_neighbour::INFO,
     thundering_hour::INFO,
+    come_and_go::INFO,
 ];
 
-const BUILDS: [Build; 5] = [
+const BUILDS: [Build; 6] = [
     twitter_53::build,
     steady_zipf::build,
     |spec, params| Ok(rotating_burst::build(spec, params)),
     noisy_neighbour::build,
     |spec, params| Ok(thundering_hour::build(spec, params)),
+    come_and_go::build,
 ];
 
 /// Every scenario there is.
@@ -126,6 +132,15 @@ pub(crate) struct Setup {
     pub(crate) tenants: Vec<TenantProfile>,
     pub(crate) picker: Picker,
     pub(crate) mix: Mix,
+    pub(crate) flat_out: Option<FlatOut>,
+    pub(crate) churn: Option<Churn>,
+}
+
+impl Setup {
+    /// All there is to a scenario whose tenants take turns in one stream.
+    fn new(tenants: Vec<TenantProfile>, picker: Picker, mix: Mix) -> Self {
+        Self { tenants, picker, mix, flat_out: None, churn: None }
+    }
 }
 
 /// Which operations stand for a write and for a read.
@@ -155,6 +170,8 @@ impl Pick {
 /// Draws who asks next.
 #[derive(Clone, Debug)]
 pub(crate) enum Picker {
+    /// One tenant alone.
+    One(u32),
     Weighted(AliasTable),
     RotatingBurst(RotatingBurst),
     ThunderingHour(ThunderingHour),
@@ -163,6 +180,7 @@ pub(crate) enum Picker {
 impl Picker {
     pub(crate) fn next(&mut self, rng: &mut Rng) -> Pick {
         match self {
+            Self::One(tenant) => Pick::steady(*tenant),
             Self::Weighted(table) => Pick::steady(table.sample(rng)),
             Self::RotatingBurst(burst) => burst.next(rng),
             Self::ThunderingHour(hour) => hour.next(rng),

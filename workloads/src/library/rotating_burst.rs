@@ -104,7 +104,7 @@ pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Setup {
         active: vec![false; to_usize(u64::from(spec.tenant_count))],
     };
     let picker = Picker::RotatingBurst(burst.opened(active_count));
-    Setup { tenants, picker, mix: params.mix() }
+    Setup::new(tenants, picker, params.mix())
 }
 
 /// Who is active, and for how much longer.

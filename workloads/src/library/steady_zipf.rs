@@ -11,7 +11,7 @@ use crate::rng::{Rng, floor_u64, to_f64};
 use crate::spec::WorkloadSpec;
 use crate::tenants::{TenantProfile, classify, zipf_weights};
 
-const TENANT_ALPHA: ParamInfo = ParamInfo {
+pub(super) const TENANT_ALPHA: ParamInfo = ParamInfo {
     name: "tenant_alpha",
     unit: Unit::Ratio,
     min: 0.0,
@@ -71,5 +71,5 @@ pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Result<Setup, SpecE
         .collect();
     classify(&mut tenants, |_, tenant| tenant.write_bytes());
     let picker = Picker::weighted(&tenants)?;
-    Ok(Setup { tenants, picker, mix: params.mix() })
+    Ok(Setup::new(tenants, picker, params.mix()))
 }

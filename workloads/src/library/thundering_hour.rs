@@ -4,13 +4,15 @@
 //! A period is a calm stretch and a storm. In the calm every tenant asks alike. In the storm only
 //! its members ask, all puts, until each has written its bytes on average. Both are counted in
 //! operations: the closed loop has storms too. In an open loop operations arrive faster in the
-//! storm, and slower in the calm, so that the mean rate stays the one asked for.
+//! storm, by a factor or so that a storm takes its time, and slower in the calm, so that the mean
+//! rate stays the one asked for.
 
 use super::params::{
     DATA_SHARE_RATIO, DELETE_RATIO, KEY_ALPHA, KEY_BYTES, Params, SCAN_LIMIT_COUNT, SCAN_RATIO,
     VALUE_BYTES, WRITE_RATIO,
 };
 use super::{ParamInfo, Pick, Picker, Setup, Unit, WorkloadInfo, even_share_bytes};
+use crate::arrival::Arrival;
 use crate::permutation::Permutation;
 use crate::rng::{Rng, floor_u64, to_f64, to_u32, to_u64, to_usize};
 use crate::spec::WorkloadSpec;
@@ -22,7 +24,7 @@ const STORM_TENANTS_RATIO: ParamInfo = ParamInfo {
     min: 0.0,
     max: 1.0,
     default: 0.1,
-    about: "share of the tenants that take part in every storm; at least one tenant",
+    about: "x: share of the tenants that take part in every storm; at least one tenant",
 };
 
 const STORM_SHARE_RATIO: ParamInfo = ParamInfo {
@@ -32,6 +34,24 @@ const STORM_SHARE_RATIO: ParamInfo = ParamInfo {
     max: 1_000.0,
     default: 4.0,
     about: "bytes that a member writes in a storm over budget_bytes / tenant_count",
+};
+
+const STORM_BYTES: ParamInfo = ParamInfo {
+    name: "storm_bytes",
+    unit: Unit::Bytes,
+    min: 0.0,
+    max: 1_073_741_824.0,
+    default: 0.0,
+    about: "b: bytes that a member writes in a storm; 0 = by storm_share_ratio",
+};
+
+const STORM_MS: ParamInfo = ParamInfo {
+    name: "storm_ms",
+    unit: Unit::Millis,
+    min: 0.0,
+    max: 86_400_000.0,
+    default: 0.0,
+    about: "d, open loop: time of a storm, at most as at the mean rate; 0 = by storm_rate_ratio",
 };
 
 const STORM_OPS_RATIO: ParamInfo = ParamInfo {
@@ -59,8 +79,10 @@ pub(super) const INFO: WorkloadInfo = WorkloadInfo {
     params: &[
         STORM_TENANTS_RATIO,
         STORM_SHARE_RATIO,
+        STORM_BYTES,
         STORM_OPS_RATIO,
         STORM_RATE_RATIO,
+        STORM_MS,
         KEY_BYTES,
         VALUE_BYTES,
         WRITE_RATIO,
@@ -104,21 +126,32 @@ pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Setup {
     });
 
     let entry_bytes = tenants.first().map_or(1.0, |t| to_f64(t.entry_bytes()));
-    let member_ops = params.get(&STORM_SHARE_RATIO) * even_share_bytes(spec) / entry_bytes;
+    let member_bytes = match params.get(&STORM_BYTES) {
+        bytes if bytes > 0.0 => bytes,
+        _ => params.get(&STORM_SHARE_RATIO) * even_share_bytes(spec),
+    };
+    let member_ops = member_bytes / entry_bytes;
     let storm_ops = floor_u64(member_ops.max(1.0) * to_f64(member_count) + 0.5);
     let calm_ops = floor_u64(to_f64(storm_ops) * (1.0 - storm_ratio) / storm_ratio + 0.5).max(1);
-    let rate_ratio = params.get(&STORM_RATE_RATIO);
+    let (calm_pace, storm_pace) = paces(spec, params, (calm_ops, storm_ops));
+    let hour =
+        ThunderingHour { tenant_count, members, calm_ops, storm_ops, calm_pace, storm_pace, at: 0 };
+    Setup::new(tenants, Picker::ThunderingHour(hour), params.mix())
+}
+
+/// What stretches the gaps of the calm and of the storm; over a period their mean is 1.
+fn paces(spec: &WorkloadSpec, params: &Params, (calm_ops, storm_ops): (u64, u64)) -> (f64, f64) {
+    let (calm, storm) = (to_f64(calm_ops), to_f64(storm_ops));
+    let storm_s = params.get(&STORM_MS) / 1_000.0;
+    if let Arrival::Open { ops_per_s, .. } = spec.arrival
+        && storm_s > 0.0
+    {
+        let storm_pace = (to_f64(ops_per_s) * storm_s / storm).min(1.0);
+        return ((calm + storm * (1.0 - storm_pace)) / calm, storm_pace);
+    }
+    let (storm_ratio, rate_ratio) = (params.get(&STORM_OPS_RATIO), params.get(&STORM_RATE_RATIO));
     let calm_pace = 1.0 / (storm_ratio / rate_ratio + (1.0 - storm_ratio));
-    let hour = ThunderingHour {
-        tenant_count,
-        members,
-        calm_ops,
-        storm_ops,
-        calm_pace,
-        storm_pace: calm_pace / rate_ratio,
-        at: 0,
-    };
-    Setup { tenants, picker: Picker::ThunderingHour(hour), mix: params.mix() }
+    (calm_pace, calm_pace / rate_ratio)
 }
 
 /// Where in the period the workload is.

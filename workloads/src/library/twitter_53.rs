@@ -27,7 +27,7 @@ pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Result<Setup, SpecE
         .collect();
     classify(&mut tenants, |_, tenant| tenant.write_bytes());
     let picker = Picker::weighted(&tenants)?;
-    Ok(Setup { tenants, picker, mix: params.mix() })
+    Ok(Setup::new(tenants, picker, params.mix()))
 }
 
 fn tenant(spec: &WorkloadSpec, rules: &Rules, number: u32, cluster: &Cluster) -> TenantProfile {
