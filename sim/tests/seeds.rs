@@ -29,6 +29,7 @@ fn the_first_seeds_pass_and_ask_every_rule() {
         "paths-compared",
         "compact-range",
         "extractor-changed",
+        "packed-flush",
         "snapshot-reread",
         "verified",
         "repair-asked",

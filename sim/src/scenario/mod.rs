@@ -495,7 +495,7 @@ impl Draw {
     /// Half of all seeds flush many trees into one file, of sizes that the smallest budget allows.
     fn packed_options(&mut self) -> Vec<(String, String)> {
         let packed = self.percent(50);
-        let bytes: u64 = self.pick(&[0, 1024, 2048, 4096], 0);
+        let bytes: u64 = self.pick(&[0, 2048, 4096, 4096], 0);
         let options = [("packed_flush", packed.to_string()), ("pack_bytes", bytes.to_string())];
         options.map(|(key, value)| (key.to_owned(), value)).to_vec()
     }
