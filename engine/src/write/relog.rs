@@ -44,8 +44,18 @@ const ENTRY_BYTES: u64 = 24;
 pub(super) struct Step {
     /// A record for each memtable that has entries in closed segments.
     pub(super) records: Vec<Vec<u8>>,
-    /// The memtables, each with its entries in its record and the bytes of their keys and values.
-    moved: Vec<(Arc<Tree>, Arc<Memtable>, (u64, u64))>,
+    moved: Vec<Moved>,
+}
+
+/// A memtable of a step.
+#[derive(Debug)]
+struct Moved {
+    tree: Arc<Tree>,
+    memtable: Arc<Memtable>,
+    /// Entries in its record.
+    entries: u64,
+    /// Bytes of their keys and values.
+    bytes: u64,
 }
 
 fn log_bytes(memtable: &Memtable) -> u64 {
@@ -71,15 +81,15 @@ pub(crate) fn plan<E: Env>(shared: &Shared<E>) {
 
 /// The smallest of these trees that together are within some bytes.
 fn choose(trees: &[Arc<Tree>], bytes_max: u64) -> BTreeSet<TreeId> {
-    let of_tree = |tree: &Arc<Tree>| Some((tree.with_memtable(log_bytes)?, tree.id));
-    let mut sizes: Vec<(u64, TreeId)> = trees.iter().filter_map(of_tree).collect();
-    sizes.sort_unstable();
+    let weigh = |tree: &Arc<Tree>| Some((tree.with_memtable(log_bytes)?, tree.id));
+    let mut weighed: Vec<(u64, TreeId)> = trees.iter().filter_map(weigh).collect();
+    weighed.sort_unstable();
     let mut sum = 0;
     let within = |(bytes, _): &(u64, TreeId)| {
         sum += *bytes;
         *bytes <= STEP_BYTES_MAX && sum <= bytes_max
     };
-    sizes.into_iter().take_while(within).map(|(_, id)| id).collect()
+    weighed.into_iter().take_while(within).map(|(_, id)| id).collect()
 }
 
 /// Re-logs the trees that were chosen. Not from the commit queue: each step is an entry of it.
@@ -112,11 +122,11 @@ pub(super) fn gather<E: Env>(shared: &Shared<E>, writer: &SegmentWriter<E>) -> S
         };
         let Some(rest) = left.checked_sub(log_bytes(&memtable)) else { break };
         left = rest;
-        let (count, bytes) = encode(&origins, &tree, (&memtable, writer.begun_seq()), &mut step);
-        for _ in 0..count {
+        let (entries, bytes) = encode(&origins, &tree, (&memtable, writer.begun_seq()), &mut step);
+        for _ in 0..entries {
             shared.env.charge(Work::WriteEntry);
         }
-        step.moved.push((tree, memtable, (count, bytes)));
+        step.moved.push(Moved { tree, memtable, entries, bytes });
     }
     step
 }
@@ -146,7 +156,7 @@ fn encode(
 /// The records of a step are durable in this segment: older ones are not needed for its memtables.
 /// Only the queue's leader may call this.
 pub(super) fn release<E: Env>(shared: &Shared<E>, step: &Step, segment: u64) {
-    for (tree, memtable, (entries, bytes)) in &step.moved {
+    for Moved { tree, memtable, entries, bytes } in &step.moved {
         let from = memtable.anchor_segment();
         memtable.move_anchor(segment);
         shared.log.move_pin(from, segment);
@@ -154,5 +164,40 @@ pub(super) fn release<E: Env>(shared: &Shared<E>, step: &Step, segment: u64) {
         shared.counters.relog_count.add(1);
         let (tree, entries, bytes) = (tree.id, *entries, *bytes);
         shared.emit(&Event::Relogged { tree, entries, bytes, from, to: segment });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::types::Kind;
+
+    fn tree(id: u64, entries: &[usize]) -> Arc<Tree> {
+        let tree = Arc::new(Tree::new(TreeId(id)));
+        let memtable = Memtable::new(0, 1);
+        for (seq, len) in (1..).zip(entries) {
+            memtable.insert(Bytes::from(vec![7; 1 + len]), 1, seq, Kind::Put);
+        }
+        tree.change(|view| view.memtable = Some(Arc::new(memtable)));
+        tree
+    }
+
+    #[test]
+    fn the_smallest_trees_within_the_bytes_are_chosen_and_none_that_a_step_cannot_hold() {
+        let step = usize::try_from(STEP_BYTES_MAX).unwrap();
+        // 1 + 24 bytes an entry beyond its value.
+        let trees = [tree(1, &[75]), tree(2, &[25; 2]), tree(3, &[75; 3]), tree(4, &[step])];
+        let ids = |bytes_max| {
+            let chosen = choose(&trees, bytes_max);
+            chosen.into_iter().map(|id| id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(99), []);
+        assert_eq!(ids(100), [1]);
+        assert_eq!((ids(199), ids(200)), (vec![1], vec![1, 2]));
+        assert_eq!((ids(499), ids(500)), (vec![1, 2], vec![1, 2, 3]));
+        assert_eq!(ids(u64::MAX), [1, 2, 3]);
+        assert!(choose(&[Arc::new(Tree::new(TreeId(5)))], u64::MAX).is_empty(), "no memtable");
     }
 }
