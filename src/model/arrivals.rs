@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::driver::write_bytes_per_s;
 
 /// What the log adds to a write's key and value: a frame, a batch's head, an entry's head.
-const LOG_OVERHEAD_BYTES: u64 = 24;
+const LOG_OVERHEAD_BYTES: u64 = 27;
 
 /// Steps that draw a fill of the budget, where nothing else is asked for.
 const STEPS_PER_FILL_LOG2: u32 = 21;
