@@ -147,7 +147,7 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
         wal: after.wal_bytes.saturating_sub(before.wal_bytes),
         flush: after.flush_bytes.saturating_sub(before.flush_bytes),
         compaction: after.compaction_bytes.saturating_sub(before.compaction_bytes),
-        relog: 0,
+        ..WrittenBytes::default()
     };
     row.wal_retained_bytes_max = after.wal_retained_bytes_max;
     row.memtable_bytes_max_seen = after.memtable_bytes_max_seen;

@@ -158,15 +158,21 @@ pub struct TableBytes {
 /// Bytes given to the device, by who wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenBytes {
-    /// The write-ahead log.
+    /// The write-ahead log, but for what it held before.
     pub wal: u64,
+    /// Entries that the write-ahead log held before.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub relog: u64,
     /// Flushes.
     pub flush: u64,
     /// Compactions.
     pub compaction: u64,
-    /// Entries carried on in the log so that an old segment can go; part of `wal` in no row.
-    #[serde(default)]
-    pub relog: u64,
+}
+
+/// Rows of builds that did not know these bytes have the same bytes as rows without any.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl WrittenBytes {

@@ -163,10 +163,9 @@ fn under_load_a_drop_leaves_nothing_behind() {
             let device = DeviceSpec::preset("nvme").unwrap().scaled(500);
             let sim = Sim::new(&SimConfig::experiment(seed, device));
             let env = sim.env();
-            match sim.run(async move { come_and_go(env, layout).await }) {
-                RunEnd::Done(flushes) => assert!(flushes > 10, "{layout} {seed}: {flushes}"),
-                end => panic!("{layout} {seed}: {end:?}"),
-            }
+            let end = sim.run(async move { come_and_go(env, layout).await });
+            let RunEnd::Done(flushes) = end else { panic!("{layout} {seed}: {end:?}") };
+            assert!(flushes > 10, "{layout} {seed}: {flushes}");
         }
     }
 }

@@ -106,9 +106,9 @@ fn row((layout, flush, stop): (usize, usize, u64), seed: u64) -> RunRow {
         user_bytes,
         written_bytes: WrittenBytes {
             wal: user_bytes + user_bytes / 20,
+            relog: 0,
             flush: user_bytes,
             compaction: user_bytes * (6 - l) + draw.below(1 << 20),
-            relog: 0,
         },
         wal_retained_bytes_max: (900 << 20) >> f,
         memtable_bytes_max_seen: 63 << 20,
