@@ -90,7 +90,7 @@ fn a_place_in_a_shared_tree_is_given_back_by_its_next_flush_and_compaction() {
     assert_eq!(memtable_bytes(&db), 0);
     stays.compact().unwrap();
     let left = table_bytes(folder.path());
-    assert!(left <= alone.0 + alone.0 / 4, "{left} bytes, {alone:?} before the other came");
+    assert!(left * 4 <= alone.0 * 5, "{left} bytes, {alone:?} before the other came");
     assert_eq!(stays.get(&7_u32.to_be_bytes()).unwrap().map(|value| value.len()), Some(100));
     db.close().unwrap();
 }
@@ -163,10 +163,9 @@ fn under_load_a_drop_leaves_nothing_behind() {
             let device = DeviceSpec::preset("nvme").unwrap().scaled(500);
             let sim = Sim::new(&SimConfig::experiment(seed, device));
             let env = sim.env();
-            match sim.run(async move { come_and_go(env, layout).await }) {
-                RunEnd::Done(flushes) => assert!(flushes > 10, "{layout} {seed}: {flushes}"),
-                end => panic!("{layout} {seed}: {end:?}"),
-            }
+            let end = sim.run(async move { come_and_go(env, layout).await });
+            let RunEnd::Done(flushes) = end else { panic!("{layout} {seed}: {end:?}") };
+            assert!(flushes > 10, "{layout} {seed}: {flushes}");
         }
     }
 }

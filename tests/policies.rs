@@ -133,7 +133,7 @@ fn an_aggressor_flat_out_writes_beside_its_neighbours() {
     assert!(busiest.ops > others, "{} beside {others}", busiest.ops);
     // Its neighbours arrive as they do without it: at the rate offered.
     let arrived = noisy.tenants.iter().map(|tally| tally.issued).sum::<u64>() - busiest.issued;
-    let expected = 1500 * noisy.elapsed_ns / 1_000_000_000;
+    let expected = (1500 * noisy.elapsed_ns).div_euclid(1_000_000_000);
     assert!(arrived.abs_diff(expected) * 4 < expected + 80, "{arrived} of {expected}");
 }
 

@@ -74,18 +74,19 @@ fn write(
     for ask in 0_u64.. {
         view.now_ns = *now;
         view.draw = view.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(ask | 1);
-        let by_known = |cause, by: TreeId| {
-            let own = matches!(cause, StallCause::Budget | StallCause::Wal) || by == view.tree;
+        let own_tree = view.tree;
+        let by_known = |policy: &dyn StallPolicy, cause, by: TreeId| {
+            let own = matches!(cause, StallCause::Budget | StallCause::Wal) || by == own_tree;
             assert!(own || known.contains(&by.0), "{policy:?} names {by}");
         };
         match policy.decide(&view) {
             Admission::Admit => return,
             Admission::Stop { cause, by } => {
-                by_known(cause, by);
+                by_known(policy, cause, by);
                 return;
             }
             Admission::Delay { delay_ns, cause, by } => {
-                by_known(cause, by);
+                by_known(policy, cause, by);
                 assert!(delay_ns > 0);
                 *now += delay_ns;
                 view.delayed_ns += delay_ns;

@@ -148,7 +148,7 @@ mod tests {
         watch.memory(40, 0);
         let gauges = watch.finish();
         assert_eq!(gauges.overshoot_byte_ns, 30 * 5);
-        assert_eq!(gauges.memtable_bytes_mean, (50 * 10 + 130 * 5 + 80 * 15) / 30);
+        assert_eq!(gauges.memtable_bytes_mean, (50_u64 * 10 + 130 * 5 + 80 * 15).div_euclid(30));
         assert_eq!(Watch::default().finish(), Gauges::default());
     }
 

@@ -68,7 +68,7 @@ pub fn render(rows: &[RunRow]) -> String {
         }
         text.push('\n');
     }
-    for verdict in verdicts(&arms) {
+    for verdict in verdicts(&arms).into_iter().chain(over_budget(&arms)) {
         text.push_str(&wrap(&verdict));
     }
     for note in notes(rows) {
@@ -126,10 +126,29 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
     notes
 }
 
+/// Whether an arm took so much more memory than it may that comparing it with others is unfair.
+fn is_over_budget(arm: &ArmSummary) -> bool {
+    arm.memory_peak_ratio > Thousandths(1_050)
+}
+
+/// The arms that are left out of [`verdicts`] for their memory.
+fn over_budget(arms: &[ArmSummary]) -> Option<String> {
+    let over: Vec<&ArmSummary> = arms.iter().filter(|arm| is_over_budget(arm)).collect();
+    let most = over.iter().max_by_key(|arm| arm.memory_peak_ratio)?;
+    Some(format!(
+        "{} of {} arms exceeded the memory budget and are not compared; most: {}, {:.0} % of it.",
+        thousands(to_u64(over.len())),
+        thousands(to_u64(arms.len())),
+        clean(&most.arm),
+        most.memory_peak_ratio.to_f64() * 100.0
+    ))
+}
+
 /// A sentence for each scenario, since arms of different ones do not compare.
 pub fn verdicts(arms: &[ArmSummary]) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<ArmSummary>)> = Vec::new();
-    for arm in arms.iter().filter(|arm| !arm.silent) {
+    let fair = |arm: &&ArmSummary| !arm.silent && !is_over_budget(arm);
+    for arm in arms.iter().filter(fair) {
         match groups.iter_mut().find(|(name, _)| *name == arm.workload) {
             Some((_, group)) => group.push(arm.clone()),
             None => groups.push((&arm.workload, vec![arm.clone()])),
@@ -454,6 +473,21 @@ mod tests {
         let text = render(&rows);
         assert!(text.contains("\ngrouped-16/round-robin/stop=4 "), "{text}");
         assert!(text.contains("\nper-tenant/above-mean-oldest/ "), "{text}");
+    }
+
+    #[test]
+    fn who_exceeds_the_budget_is_not_the_best() {
+        let mut rows = mock::rows(1);
+        rows.truncate(3);
+        let rank =
+            |rows: &[RunRow]| render(rows).lines().any(|line| line.starts_with("Best is over"));
+        rows[0].arm = "over".to_owned();
+        rows[0].stall_ns = crate::record::ByCause::default();
+        assert!(rank(&rows));
+        rows[0].memory.peak_ratio = Thousandths(9_280);
+        let text = render(&rows);
+        assert!(!rank(&rows) && text.contains("1 of 3 arms exceeded"), "{text}");
+        assert!(text.contains("most: over, 928 % of it"), "{text}");
     }
 
     #[test]
