@@ -20,6 +20,7 @@ pub struct Budget {
     mutable: AtomicU64,
     immutable: AtomicU64,
     history: AtomicU64,
+    spooled: AtomicU64,
     wished: AtomicU64,
     waiters: Waiters,
 }
@@ -142,6 +143,22 @@ impl Budget {
     /// Bytes in flushed memtables that are kept.
     pub fn history_bytes(&self) -> u64 {
         self.history.load(Ordering::Relaxed)
+    }
+
+    /// Of the immutable bytes, those that running flushes have written to their tables.
+    pub fn spooled_bytes(&self) -> u64 {
+        self.spooled.load(Ordering::Relaxed)
+    }
+
+    /// A flush wrote this many of the immutable bytes to a table.
+    pub fn spool(&self, bytes: u64) {
+        self.spooled.fetch_add(bytes, Ordering::Relaxed);
+        self.wake_first();
+    }
+
+    /// A flush that had written this many bytes ended, well or not.
+    pub fn end_spool(&self, bytes: u64) {
+        self.spooled.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Takes bytes for an admitted write; whether it may is the stall policy's business.

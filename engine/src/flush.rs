@@ -17,8 +17,8 @@ use crate::events::Event;
 use crate::gc;
 use crate::jobs::FlushJob;
 use crate::layout::branch_of;
-use crate::memtable::Memtable;
 use crate::memtable::iter::MemtableIter;
+use crate::memtable::{self, Memtable};
 use crate::options::Layout;
 use crate::policy::view::ChangeKind;
 use crate::retain::{Retention, Verdict};
@@ -31,6 +31,38 @@ use crate::version::tree::Tree;
 use crate::write::{queue, stalls};
 
 const CHUNK_BYTES: u64 = 128 * 1024;
+
+/// What a flush has written counts as spooled until it ended.
+struct Spool<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+    /// Written and not told yet.
+    pending: u64,
+}
+
+impl<'a> Spool<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        Self { budget, bytes: 0, pending: 0 }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        self.pending += memtable::charge(entry.key.len(), entry.value.len());
+        if self.pending >= CHUNK_BYTES {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.bytes += self.pending;
+        self.budget.spool(core::mem::take(&mut self.pending));
+    }
+}
+
+impl Drop for Spool<'_> {
+    fn drop(&mut self) {
+        self.budget.end_spool(self.bytes);
+    }
+}
 
 /// A file on its way to disk, to hold one table or several, written in chunks.
 pub(crate) struct TableFile<E: Env> {
@@ -203,7 +235,8 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, job: &FlushJob) -> Resu
     }
     queue::sync_through(shared, last_seq).await?;
     let mut begun = Vec::new();
-    let pack = match write_tables(shared, &mut parts, &mut begun).await {
+    let mut spool = Spool::new(&shared.budget);
+    let pack = match write_tables(shared, &mut parts, (&mut begun, &mut spool)).await {
         Ok(pack) => pack,
         Err(error) => {
             remove_begun(shared, &begun).await;
@@ -239,7 +272,7 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, job: &FlushJob) -> Resu
     for (part, installed) in parts.iter().zip(installed) {
         settle(shared, part, installed, (pack.is_some(), start_ns));
     }
-    drop(parts);
+    drop((parts, spool));
     queue::seal_victims(shared).await;
     gc::reclaim_log(shared).await;
     queue::seal_pinning(shared).await;
@@ -345,11 +378,11 @@ pub(crate) fn check_count(dir: &Path, what: &str, (said, met): (u64, u64)) -> Re
 async fn write_tables<E: Env>(
     shared: &Shared<E>,
     parts: &mut [Part],
-    begun: &mut Vec<FileNumber>,
+    (begun, spool): (&mut Vec<FileNumber>, &mut Spool<'_>),
 ) -> Result<Option<(FileNumber, u64)>> {
     let mut file = None;
     for part in parts.iter_mut() {
-        (part.table, file) = write_table(shared, part, file, begun).await?;
+        (part.table, file) = write_table(shared, part, file, (begun, spool)).await?;
     }
     let Some(file) = file else { return Ok(None) };
     let place = (file.number, file.bytes);
@@ -365,7 +398,7 @@ async fn write_table<E: Env>(
     shared: &Shared<E>,
     part: &Part,
     mut file: Option<TableFile<E>>,
-    begun: &mut Vec<FileNumber>,
+    (begun, spool): (&mut Vec<FileNumber>, &mut Spool<'_>),
 ) -> Result<(Option<TableMeta>, Option<TableFile<E>>)> {
     let Part { tree, memtable, .. } = part;
     let mut retention = Retention::new(shared.snapshot_seqs());
@@ -387,8 +420,10 @@ async fn write_table<E: Env>(
             }
         };
         writer.add(&entry).await?;
+        spool.add(&entry);
         written += 1;
     }
+    spool.tell();
     check_count(&shared.dir, "a memtable", (memtable.entries(), read))?;
     let Some(writer) = writer else { return Ok((None, file)) };
     let (table, file) = writer.end().await?;

@@ -253,6 +253,7 @@ impl Pressure {
         state.view.mutable_bytes = budget.mutable_bytes();
         state.view.immutable_bytes = budget.immutable_bytes();
         state.view.history_bytes = budget.history_bytes();
+        state.view.spooled_bytes = budget.spooled_bytes().min(state.view.immutable_bytes);
         state.view.stopped_bytes = budget.wished_bytes();
         (state.view.wal_bytes, state.view.wal_oldest_segment) = wal;
         state.view.draw = mix(state.draw);
@@ -316,8 +317,8 @@ impl Pressure {
             budget_bytes: budget.limit_bytes(),
             used_bytes: budget.used_bytes(),
             mutable_bytes: budget.mutable_bytes(),
-            spooled_bytes: state.view.spooled_bytes,
-            history_bytes: state.view.history_bytes,
+            spooled_bytes: budget.spooled_bytes(),
+            history_bytes: budget.history_bytes(),
             immutable_count: u32::try_from(of_tree.immutables.len()).unwrap_or(u32::MAX),
             l0_count: of_tree.version.l0_count(),
             pending_compaction_bytes: state.pending_of(tree),
@@ -357,8 +358,8 @@ impl Pressure {
             now_ns,
             budget_bytes: budget.limit_bytes(),
             used_bytes: budget.used_bytes(),
-            spooled_bytes: state.view.spooled_bytes,
-            history_bytes: state.view.history_bytes,
+            spooled_bytes: budget.spooled_bytes(),
+            history_bytes: budget.history_bytes(),
             pending_compaction_sum_bytes: state.pending_sum,
         }
     }
