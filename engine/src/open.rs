@@ -145,12 +145,17 @@ pub(crate) async fn shared<E: Env>(
         options,
         env,
     });
-    for tree in shared.set.trees() {
-        shared.schedule_compaction(&tree, 0);
-        stalls::observe(&shared, &tree, ChangeKind::Opened);
-    }
+    tell_policies(&shared);
     space::ask(&shared).await;
     Ok(shared)
+}
+
+/// The trees as they are, to the policies of compactions and stalls.
+fn tell_policies<E: Env>(shared: &Shared<E>) {
+    for tree in shared.set.trees() {
+        shared.schedule_compaction(&tree, 0);
+        stalls::observe(shared, &tree, ChangeKind::Opened);
+    }
 }
 
 /// Begins a new manifest, so that nothing is appended behind a torn tail. Returns whether that was

@@ -1,8 +1,9 @@
 //! Strategy: random trees, changes and writes told to every stall policy; a writer does as it is
 //! told and asks again.
 //!
-//! Invariants: a writer that no stop holds gets through in bounded time; delays are above 0; another
-//! tree is named only as long as the policy was told of it and not of its end; nothing overflows.
+//! Invariants: a writer that no stop holds gets through in bounded time; delays are above 0;
+//! another tree is named only as long as the policy was told of it and not of its end; nothing
+//! overflows.
 #![cfg(test)]
 
 use std::collections::BTreeSet;
@@ -74,19 +75,18 @@ fn write(
     for ask in 0_u64.. {
         view.now_ns = *now;
         view.draw = view.draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(ask | 1);
-        let own_tree = view.tree;
-        let by_known = |policy: &dyn StallPolicy, cause, by: TreeId| {
-            let own = matches!(cause, StallCause::Budget | StallCause::Wal) || by == own_tree;
-            assert!(own || known.contains(&by.0), "{policy:?} names {by}");
+        let by_known = |cause, by: TreeId| {
+            let own = matches!(cause, StallCause::Budget | StallCause::Wal) || by == view.tree;
+            assert!(own || known.contains(&by.0), "{by} is named, of {known:?}");
         };
         match policy.decide(&view) {
             Admission::Admit => return,
             Admission::Stop { cause, by } => {
-                by_known(policy, cause, by);
+                by_known(cause, by);
                 return;
             }
             Admission::Delay { delay_ns, cause, by } => {
-                by_known(policy, cause, by);
+                by_known(cause, by);
                 assert!(delay_ns > 0);
                 *now += delay_ns;
                 view.delayed_ns += delay_ns;

@@ -137,8 +137,8 @@ pub(crate) fn share_device<E: Env>(shared: &Shared<E>) {
         return;
     }
     let view = shared.pressure.load_view(now, &shared.budget);
-    let shares = shared.stall_policy.lock().shares(&view);
-    if let Some(shares) = shares {
-        shared.env.set_io_shares(shares.flush, shares.compaction);
+    let wished = shared.stall_policy.lock().shares(&view);
+    if let Some(wished) = wished {
+        shared.env.set_io_shares(wished.flush, wished.compaction);
     }
 }

@@ -1,4 +1,4 @@
-//! CockroachDB's admission control: tokens for bytes, and the tenant that used least goes first.
+//! `CockroachDB`'s admission control: tokens for bytes, and who used least goes first.
 //!
 //! Every interval it is reckoned how many bytes of writes the store can take: what compactions took
 //! out of L0, the fuller L0 is the smaller a part of it, and what flushes can write at their peak.
@@ -7,11 +7,11 @@
 //!
 //! # Source
 //!
-//! `ioLoadListener` in cockroachdb/cockroach `pkg/util/admission/io_load_listener.go` and the tenant
-//! heap of `work_queue.go`. Departures: there is one LSM tree there, so that its L0 score is that
-//! of the fullest tree here, with `l0_slowdown_count` as the threshold of sublevels; tenants weigh
-//! the same; tokens never run dry, lest a store whose compactions are idle stop for ever; nobody
-//! yields for longer than an interval; the stops of `hard` hold.
+//! `ioLoadListener` in cockroachdb/cockroach `pkg/util/admission/io_load_listener.go` and the
+//! tenant heap of `work_queue.go`. Departures: there is one LSM tree there, so that its L0 score is
+//! that of the fullest tree here, with `l0_slowdown_count` as the threshold of sublevels; tenants
+//! weigh the same; tokens never run dry, lest a store whose compactions are idle stop for ever;
+//! nobody yields for longer than an interval; the stops of `hard` hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,8 +10,8 @@
 //! `GetWriteStallConditionAndCause`, `SetupDelay` and `RecalculateWriteStallConditions` in
 //! facebook/rocksdb `db/column_family.cc`, `WriteController` in `db/write_controller.cc` (commit
 //! 1dfa729). Departures: the soft limit on memtables is an option whose default is RocksDB's rule,
-//! one below the stop; min_write_buffer_number_to_merge is 1; the stops of `hard` on WAL and budget
-//! hold, and come before a delay; times are nanoseconds; ratios are integers.
+//! one below the stop; `min_write_buffer_number_to_merge` is 1; the stops of `hard` on WAL and
+//! budget hold, and come before a delay; times are nanoseconds; ratios are integers.
 
 use std::collections::BTreeMap;
 
@@ -77,9 +77,8 @@ impl Facts {
             (limits.pending_compaction_slowdown_bytes, limits.pending_compaction_stop_bytes);
         if self.immutable_count >= limits.memtable_stop_count {
             Condition::Stop(StallCause::Memtables)
-        } else if self.l0_count >= limits.l0_stop_count {
-            Condition::Stop(StallCause::L0)
-        } else if hard > 0 && self.pending_bytes >= hard {
+        } else if self.l0_count >= limits.l0_stop_count || (hard > 0 && self.pending_bytes >= hard)
+        {
             Condition::Stop(StallCause::L0)
         } else if limits.memtable_stop_count > 3
             && self.immutable_count >= limits.memtable_slowdown_count.max(2)

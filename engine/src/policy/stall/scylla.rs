@@ -1,4 +1,4 @@
-//! ScyllaDB's controllers: background work gets the share of the device that its backlog asks for.
+//! `ScyllaDB`'s controllers: background work gets the share of the device that its backlog needs.
 //!
 //! Writers are never delayed. Flushes get more shares the more of the memory for dirty data is
 //! unspooled, compactions the larger their backlog is, both along lines between fixed points, so
