@@ -115,7 +115,9 @@ fn a_wedge_breaks_l1_and_says_who_holds_what_and_ends_without_what_makes_it() {
     assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));
     let line = "L1 stuck: 28 writers wait for budget, and nothing can end it";
     assert!(shown.lines().any(|l| l.starts_with("fail  wbm-creation") && l.ends_with(line)));
-    for what in ["waits for budget since vt ", "flushes 0, compactions 0", "budget M 676864", "tree "] {
+    for what in
+        ["waits for budget since vt ", "flushes 0, compactions 0", "budget M 676864", "tree "]
+    {
         assert!(shown.contains(what), "{shown} lacks {what}");
     }
     let fits = |line: &str| line.starts_with("Reproduce:") || line.chars().count() <= 100;

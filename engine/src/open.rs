@@ -141,9 +141,7 @@ pub(crate) async fn shared<E: Env>(
         options,
         env,
     });
-    for tree in shared.set.trees() {
-        shared.schedule_compaction(&tree, 0);
-    }
+    shared.set.trees().iter().for_each(|tree| shared.schedule_compaction(tree, 0));
     space::ask(&shared).await;
     Ok(shared)
 }
