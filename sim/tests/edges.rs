@@ -83,8 +83,7 @@ fn run(settings: &[(&str, &str)], trees: usize, writes: usize, tree: fn(usize) -
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tenants = db.create_tenants(&names).await.unwrap();
         let mut clients = Vec::new();
-        for at in 0..trees {
-            let (tenant, env) = (tenants[at].clone(), env);
+        for (at, tenant) in tenants.into_iter().enumerate() {
             clients.push(env.spawn("client", move || async move {
                 for n in (0..writes).filter(|n| tree(*n) == at) {
                     let key = format!("key{:04}", n % 5000);
