@@ -1,5 +1,5 @@
-//! Whatever the policy: a table that lies in a file of which less than half is live is written anew,
-//! so that such a file goes and disk space is bounded by twice what is live.
+//! Whatever the policy: a table in a file of which less than half is live is written anew, so that
+//! such a file goes and disk space is bounded by twice what is live.
 //!
 //! The policy's own plans come first. A table below L0 is rewritten in its level; one in L0 goes
 //! down with all that is older there. A table does not change its level within such a file.
