@@ -87,23 +87,16 @@ impl LogSpace {
         self.unpin(from);
     }
 
-    /// The last segment that has to go, lest more than this many bytes are needed, with the bytes
-    /// of all needed ones up to it. The newest never goes.
+    /// Where more than this many bytes are needed: the oldest needed segment, with its bytes. The
+    /// newest never goes.
     pub(crate) fn excess(&self, bytes_max: u64) -> Option<(u64, u64)> {
         let floor = self.floor();
         let state = self.state.lock();
         let newest = state.segments.keys().next_back().copied().filter(|newest| *newest > floor)?;
         let needed: u64 = state.segments.range(floor..).map(|(_, bytes)| *bytes).sum();
         let over = needed.saturating_sub(bytes_max);
-        let (mut last, mut freed) = (None, 0);
-        for (segment, bytes) in state.segments.range(floor..newest) {
-            if freed >= over {
-                break;
-            }
-            freed += bytes;
-            last = Some((*segment, freed));
-        }
-        last
+        let oldest = state.segments.range(floor..newest).next().filter(|_| over > 0);
+        oldest.map(|(segment, bytes)| (*segment, *bytes))
     }
 
     /// The oldest segment that is needed: pinned, or the newest.
@@ -195,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_excess_is_the_fewest_old_segments_that_bring_the_log_below_its_limit() {
+    fn the_excess_of_a_log_above_its_limit_is_its_oldest_needed_segment() {
         let space = LogSpace::default();
         for segment in [3, 5, 6] {
             space.add_segment(segment, 10);
@@ -204,7 +197,7 @@ mod tests {
         space.pin(3);
         let excess = |bytes| space.excess(bytes);
         assert_eq!((excess(30), excess(29), excess(20)), (None, Some((3, 10)), Some((3, 10))));
-        assert_eq!((excess(19), excess(0)), (Some((5, 20)), Some((5, 20))));
+        assert_eq!(excess(0), Some((3, 10)));
         space.move_pin(3, 5);
         assert_eq!((excess(20), excess(19)), (None, Some((5, 10))), "the first one is about to go");
     }

@@ -195,7 +195,9 @@ impl<E: Env> Leader<'_, E> {
         // Nothing of it is void where this leader is dropped: it says what was there before.
         let mut taken = Taken { shared, writer: shared.wal.lock().take(), unpublished: None };
         let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
-        if writer.has_ended() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
+        // A full one takes what little there is: else re-logging would fill the log by itself, roll
+        // it, and so find more to re-log without end.
+        if writer.has_ended() {
             self.roll(writer).await?;
         }
         let step = relog::gather(shared, writer);

@@ -14,8 +14,8 @@
 //! at most once while the log is written from end to end.
 //!
 //! A tree is re-logged in place of a flush where that pays: the smallest memtables first, as long
-//! as they come to at most half of the bytes that go. So a log that only shrinks by re-logging
-//! still gains a byte for each that it copies. A tree of more than [`STEP_BYTES_MAX`] is flushed:
+//! as they come to at most half of the oldest segment. Trees are chosen once a segment, when one is
+//! full, so that of what is logged at most a third are copies, whatever the log's limit. A tree of more than [`STEP_BYTES_MAX`] is flushed:
 //! its table is not tiny.
 
 use std::collections::BTreeSet;
