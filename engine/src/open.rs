@@ -27,7 +27,7 @@ use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::space;
 use crate::table::TableSpace;
-use crate::types::FileNumber;
+use crate::types::{FileNumber, Nanos};
 use crate::version::edit::Edit;
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
@@ -85,10 +85,7 @@ pub(crate) async fn shared<E: Env>(
     let budget = Arc::new(Budget::new(options.budget_bytes));
     let log = LogSpace::default();
     let now = env.now();
-    for tree in set.trees() {
-        let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
-        pressure.add_tree(&tree, cap, now);
-    }
+    show_trees::<E>(&set, &pressure, (&options, now));
     let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now };
     let replayed = replay::replay(&env, dir, &recovered.names, &to).await?;
     let counters = Arc::new(Counters::default());
@@ -148,6 +145,14 @@ pub(crate) async fn shared<E: Env>(
     tell_policies(&shared);
     space::ask(&shared).await;
     Ok(shared)
+}
+
+/// The trees, to the flush policy.
+fn show_trees<E: Env>(set: &VersionSet, pressure: &Pressure, (options, now): (&Options, Nanos)) {
+    for tree in set.trees() {
+        let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
+        pressure.add_tree(&tree, cap, now);
+    }
 }
 
 /// The trees as they are, to the policies of compactions and stalls.

@@ -44,7 +44,7 @@ fn options(relog: bool, layout: Layout) -> Options {
 /// What a write changes: a key of the hot tenant, and now and then one of a cold tenant.
 fn changes(n: u32) -> Vec<(&'static str, u32, Option<usize>)> {
     let mut out = vec![("hot", n % KEYS, Some(1200))];
-    if n < 12 || n % 29 == 0 {
+    if n < 12 || n.is_multiple_of(29) {
         let cold = TENANTS[1 + usize::try_from(n % 4).unwrap()];
         let value = if n % 5 == 4 { None } else { Some(100) };
         out.push((cold, n % 3, value));
@@ -118,7 +118,7 @@ async fn judge(env: SimEnv, layout: Layout) -> (u64, [State; 2]) {
     let found = inspect::inspect(&env, Path::new(DIR), look).await.ok().flatten();
     let records = found.iter().flat_map(|found| &found.records);
     let copies = records.filter(|r| r.kind == "relogged").map(|r| r.entries).sum();
-    let db = Db::open(env.clone(), Path::new(DIR), options(true, layout)).await.unwrap();
+    let db = Db::open(env, Path::new(DIR), options(true, layout)).await.unwrap();
     let first = held(&db).await;
     for name in TENANTS {
         if let Some(tenant) = db.tenant(name) {

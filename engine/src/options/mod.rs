@@ -121,7 +121,6 @@ impl FromStr for Compression {
 /// **Seal rule.** The engine seals a tree's memtable by itself at
 /// [`memtable_cap_bytes`](Self::memtable_cap_bytes): `memtable_bytes_max` for each tenant that the
 /// layout maps to the tree, but at most a quarter of the budget, lest one tree hold it all.
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that users know by its name")]
 pub struct Options {

@@ -53,6 +53,9 @@ pub struct Damage {
     pub bytes: (u64, u64),
 }
 
+/// A table in a file, its first byte and the one behind its last; and its tree.
+type Owned = ((u64, u64), u64);
+
 /// All damage of a world, and whose it turned out to be.
 #[derive(Clone, Debug, Default)]
 pub struct Atlas {
@@ -60,7 +63,7 @@ pub struct Atlas {
     files: BTreeSet<String>,
     /// The trees of a file's tables, each with the table's first byte and the one behind its last, as
     /// the engine said when it made them, or as the first error told.
-    owners: BTreeMap<String, Vec<((u64, u64), u64)>>,
+    owners: BTreeMap<String, Vec<Owned>>,
 }
 
 impl Atlas {
