@@ -53,6 +53,9 @@ pub struct Damage {
     pub bytes: (u64, u64),
 }
 
+/// Bytes of a file, first and behind the last, and the tree whose table they are.
+type Owned = ((u64, u64), u64);
+
 /// All damage of a world, and whose it turned out to be.
 #[derive(Clone, Debug, Default)]
 pub struct Atlas {
@@ -60,7 +63,7 @@ pub struct Atlas {
     files: BTreeSet<String>,
     /// The trees of a file's tables, each with the table's first byte and the one behind its last, as
     /// the engine said when it made them, or as the first error told.
-    owners: BTreeMap<String, Vec<((u64, u64), u64)>>,
+    owners: BTreeMap<String, Vec<Owned>>,
 }
 
 impl Atlas {
@@ -129,8 +132,7 @@ impl Atlas {
         }
         let mut hits = self.damage.iter().filter(|damage| damage.path == path).peekable();
         let is_own = |(from, to): (u64, u64)| {
-            let touched =
-                |((start, end), of): &((u64, u64), u64)| *of == tree && *start < to && from < *end;
+            let touched = |((start, end), of): &Owned| *of == tree && *start < to && from < *end;
             owners.iter().any(touched)
         };
         if hits.peek().is_none() {
