@@ -77,7 +77,7 @@ fn put_all(tenants: &[BlockingTenant<OsEnv>], (zipf, puts): (Zipf, u64)) -> Dura
     for n in 0..puts {
         let tenant = usize::try_from(zipf.sample(&mut rng)).unwrap();
         let key = (u128::from(rng.next_u64()) << 64 | u128::from(n)).to_be_bytes();
-        tenants[tenant].put(&key, &VALUE, WriteOptions::default()).unwrap();
+        tenants.get(tenant).unwrap().put(&key, &VALUE, WriteOptions::default()).unwrap();
         let now = Instant::now();
         longest = longest.max(now - before);
         before = now;
@@ -113,8 +113,9 @@ fn run(arm: &Arm, puts: u64) -> f64 {
     let open = start.elapsed();
     db.close().unwrap();
     let rate = puts as f64 / elapsed.as_secs_f64();
+    let mut out = std::io::stdout();
     writeln!(
-        std::io::stdout(),
+        out,
         "{:<15} {rate:>9.0} puts/s, longest {:>6.3} s, memory {:>4.0} MiB, close {:>5.2} s, open \
          {:>5.2} s; {} memtables in {} flushes, {} compactions, stalled {:.2} s",
         arm.name,
@@ -140,9 +141,10 @@ fn main() {
     let is_named = |arm: &Arm| args.iter().any(|arg| arg == arm.name);
     let some_are = ARMS.iter().any(is_named);
     let mut one = None;
+    let mut out = std::io::stdout();
     for arm in ARMS.iter().filter(|arm| !some_are || is_named(arm)) {
         let rate = run(arm, puts);
         let of_one = rate / *one.get_or_insert(rate);
-        writeln!(std::io::stdout(), "{:<15} {of_one:.2} of {}", "", ARMS[0].name).unwrap();
+        writeln!(out, "{:<15} {of_one:.2} of {}", "", ARMS[0].name).unwrap();
     }
 }
