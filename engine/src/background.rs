@@ -192,8 +192,12 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
         }
         let policy_at = shared.pressure.wake_at().filter(|at| *at > now);
         gc::collect(shared).await;
-        relog::run(shared).await;
+        let relogged = relog::run(shared).await;
         gc::reclaim_log(shared).await;
+        if relogged {
+            // The next segment's turn.
+            queue::seal_pinning(shared).await;
+        }
         // Where the reclaim failed, it is tried again: writers may wait for it.
         let lagging = shared.log.floor() > shared.log.oldest();
         let retry_at = lagging.then(|| shared.env.now() + RETRY_NS);

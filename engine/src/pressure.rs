@@ -31,6 +31,8 @@ struct State {
     slot_of: BTreeMap<TreeId, usize>,
     /// Trees whose entries are appended to the log again, in place of a flush.
     relogging: BTreeSet<TreeId>,
+    /// The newest segment for which trees were chosen.
+    relog_planned: u64,
     /// By slot: the decision before which the tree last took a write.
     written_at: Vec<u64>,
     decision: u64,
@@ -98,6 +100,7 @@ impl Pressure {
             free: Vec::new(),
             slot_of: BTreeMap::new(),
             relogging: BTreeSet::new(),
+            relog_planned: 0,
             written_at: Vec::new(),
             decision: 1,
             policy,
@@ -387,15 +390,19 @@ impl Pressure {
     }
 
     /// Of the trees whose memtable pins this segment or an older one, `choose` says which are to be
-    /// re-logged, in place of those of which it was said before. Returns whether there are any.
+    /// re-logged, in place of those of which it was said before; once for each segment. Returns
+    /// whether there are any.
     pub fn plan_relog(
         &self,
         segment: u64,
         choose: impl FnOnce(Vec<Arc<Tree>>) -> BTreeSet<TreeId>,
     ) -> bool {
         let mut state = self.state.lock();
-        let pinning = state.pinning(segment).map(Arc::clone).collect();
-        state.relogging = choose(pinning);
+        if state.relog_planned < segment {
+            state.relog_planned = segment;
+            let pinning = state.pinning(segment).map(Arc::clone).collect();
+            state.relogging = choose(pinning);
+        }
         !state.relogging.is_empty()
     }
 

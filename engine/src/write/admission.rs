@@ -22,7 +22,7 @@ use crate::types::{BranchId, Nanos, TreeId};
 use crate::version::tree::{Branch, Tree};
 
 use super::stalls::{self, Stall};
-use super::{log_limit, queue, relog};
+use super::{log_limit, queue};
 
 /// What the policy said, and whose tree causes it.
 enum Answer {
@@ -248,10 +248,7 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
             }
             shared.pressure.override_victim().into_iter().collect()
         }
-        StallCause::Wal => {
-            relog::plan(shared);
-            log_limit::overridden(shared)
-        }
+        StallCause::Wal => log_limit::overridden(shared),
         StallCause::Memtables | StallCause::L0 => return,
     };
     // Where the queue refuses, the database closes or is read-only, and the writer is told.

@@ -329,7 +329,6 @@ impl<E: Env> Leader<'_, E> {
         } else {
             segments::begin_next(shared, writer).await?;
         }
-        relog::plan(shared);
         seal(shared, &log_limit::victims(shared, true), false);
         Ok(())
     }

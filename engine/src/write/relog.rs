@@ -14,9 +14,9 @@
 //! at most once while the log is written from end to end.
 //!
 //! A tree is re-logged in place of a flush where that pays: the smallest memtables first, as long
-//! as they come to at most half of the oldest segment. Trees are chosen once a segment, when one is
-//! full, so that of what is logged at most a third are copies, whatever the log's limit. A tree of more than [`STEP_BYTES_MAX`] is flushed:
-//! its table is not tiny.
+//! as they come to at most half of the oldest segment. Trees are chosen once for each segment that
+//! has to go, so that of what is logged at most a third are copies, whatever the log's limit. A
+//! tree of more than [`STEP_BYTES_MAX`] is flushed: its table is not tiny.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,21 +62,20 @@ fn log_bytes(memtable: &Memtable) -> u64 {
     memtable.data_bytes().saturating_add(memtable.entries().saturating_mul(ENTRY_BYTES))
 }
 
-/// Chooses the trees to re-log so that the log comes below its limit: all others that pin its
-/// oldest segments are flushed.
-pub(crate) fn plan<E: Env>(shared: &Shared<E>) {
-    if !shared.options.relog {
-        return;
-    }
-    let excess = shared.log.excess(shared.options.wal_limit_bytes());
-    // On a full disk the next segment may not be had, and a flush may use the reserve.
-    let Some((segment, bytes)) = excess.filter(|_| !shared.disk.is_full()) else {
+/// Where the log is above its limit: the oldest segment that is needed, which is to go. Chooses the
+/// trees to re-log for that; all others that pin it are flushed.
+pub(crate) fn plan<E: Env>(shared: &Shared<E>) -> Option<u64> {
+    let Some((segment, bytes)) = shared.log.excess(shared.options.wal_limit_bytes()) else {
         shared.pressure.forget_relog();
-        return;
+        return None;
     };
-    if shared.pressure.plan_relog(segment, |pinning| choose(&pinning, bytes >> 1)) {
+    if shared.disk.is_full() {
+        // The next segment may not be had, and a flush may use the reserve.
+        shared.pressure.forget_relog();
+    } else if shared.pressure.plan_relog(segment, |pinning| choose(&pinning, bytes >> 1)) {
         shared.tick.raise();
     }
+    Some(segment)
 }
 
 /// The smallest of these trees that together are within some bytes.
@@ -92,18 +91,22 @@ fn choose(trees: &[Arc<Tree>], bytes_max: u64) -> BTreeSet<TreeId> {
     weighed.into_iter().take_while(within).map(|(_, id)| id).collect()
 }
 
-/// Re-logs the trees that were chosen. Not from the commit queue: each step is an entry of it.
-pub(crate) async fn run<E: Env>(shared: &Shared<E>) {
+/// Re-logs the trees that were chosen; whether there were any. Not from the commit queue: each step
+/// is an entry of it.
+pub(crate) async fn run<E: Env>(shared: &Shared<E>) -> bool {
+    let mut any = false;
     // No more steps than trees: while it runs, more may be chosen, and the log is to be reclaimed.
     for _ in 0..shared.pressure.relogging().len() {
         if shared.pressure.relogging().is_empty() {
-            return;
+            break;
         }
+        any = true;
         if queue::submit(shared, Request::Relog).await.is_err() {
             // Whoever asks next flushes them, or chooses again.
             shared.pressure.forget_relog();
         }
     }
+    any
 }
 
 /// The records of the next trees to re-log, for the newest segment. Only the queue's leader may

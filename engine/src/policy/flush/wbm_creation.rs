@@ -12,8 +12,9 @@
 //!
 //! `WriteBufferManager::ShouldFlush` and `DBImpl::HandleWriteBufferManagerFlush` in
 //! facebook/rocksdb (1dfa729). Departures: bytes reserved by admitted writes count as used, as an
-//! arena's do; so do those of a stopped write, which RocksDB admits, to stop the one after it; the engine's stall policy has the part of `allow_stall`; where flushes are packed, a
-//! decision names memtables enough to fill one.
+//! arena's do; so do those of a stopped write, which `RocksDB` admits, to stop the one after it; the
+//! engine's stall policy has the part of `allow_stall`; where flushes are packed, a decision names
+//! memtables enough to fill one.
 
 use super::shortage::{IDLE_FLUSH_NS, SCOPE_WRITER, Shortage, name, scope, used_bytes};
 use super::{Entry, FlushPolicy};
