@@ -86,7 +86,12 @@ fn put_all(tenants: &[BlockingTenant<OsEnv>], (zipf, puts): (Zipf, u64)) -> Dura
 }
 
 fn options(arm: &Arm) -> Options {
-    Options { budget_bytes: BUDGET_BYTES, packed_flush: arm.packed, ..Options::default() }
+    Options {
+        budget_bytes: BUDGET_BYTES,
+        packed_flush: arm.packed,
+        flush_on_close: arm.packed,
+        ..Options::default()
+    }
 }
 
 /// Puts of an arm per second.

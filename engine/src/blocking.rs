@@ -188,6 +188,15 @@ impl<E: BlockingEnv> BlockingDb<E> {
         self.env.block_on(self.db.verify(progress))
     }
 
+    /// As [`Db::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn flush(&self) -> Result<()> {
+        self.env.block_on(self.db.flush())
+    }
+
     /// As [`Db::close`].
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
 use crate::verify::{self, VerifyReport};
 use crate::version::edit::Edit;
-use crate::version::tree::Branch;
+use crate::version::tree::{Branch, Tree};
 use crate::waiting::Watch;
 use crate::wal::segment_path;
 use crate::write::{WriteOptions, admission, queue};
@@ -136,6 +136,10 @@ impl<E: Env> Db<E> {
     /// The world's, from the last sync. The database is closed all the same.
     pub async fn close(&self) -> Result<()> {
         let shared = self.shared();
+        if shared.options.flush_on_close {
+            // Where that fails, or a job does meanwhile, the log has it all.
+            drop(self.flush_or_fail(shared.counters.job_failed_count.get()).await);
+        }
         let first = !shared.closing.load(Ordering::Acquire);
         self.owner.signal_end();
         if !first {
@@ -334,6 +338,40 @@ impl<E: Env> Db<E> {
             let listener = shared.job_ended.listen();
             shared.check_writable()?;
             if shared.jobs.is_idle() {
+                return Ok(());
+            }
+            listener.await;
+        }
+    }
+
+    /// Flushes every memtable, all into one file, and waits until what was written before is in
+    /// tables. Trees whose flush failed for good are left out.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `ReadOnly`; memtables that are not flushed by then stay in the log.
+    pub async fn flush(&self) -> Result<()> {
+        self.flush_or_fail(u64::MAX).await
+    }
+
+    /// As [`flush`](Self::flush), but ends as well once more than this many jobs failed.
+    async fn flush_or_fail(&self, failed_max: u64) -> Result<()> {
+        let shared = self.shared();
+        let upto = shared.visible_seq();
+        let trees = shared.set.trees();
+        queue::submit(
+            shared,
+            Request::Seal { trees: trees.clone(), overridden: false, pack: true },
+        )
+        .await?;
+        let is_flushed = |tree: &Arc<Tree>| {
+            tree.failure().is_some() || tree.view().immutables.iter().all(|m| m.min_seq() > upto)
+        };
+        loop {
+            let listener = shared.job_ended.listen();
+            shared.check_writable()?;
+            let failed = shared.counters.job_failed_count.get() > failed_max;
+            if failed || trees.iter().all(is_flushed) {
                 return Ok(());
             }
             listener.await;

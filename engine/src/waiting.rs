@@ -60,7 +60,8 @@ pub struct Waiting {
     pub busy_count: u64,
     /// Whether the commit queue does something: a seal, a write, a sync.
     pub commits_run: bool,
-    /// Whether a WAL segment that nothing needs is still there; the ticker comes back to it.
+    /// Whether a WAL segment that nothing needs is still there, or trees are about to be re-logged
+    /// so that one can go; the ticker comes back to both.
     pub log_lags: bool,
     /// Bytes that all memtables may hold together.
     pub budget_bytes: u64,
@@ -184,7 +185,8 @@ impl<E: Env> Watch<E> {
             compaction_count: to_u64(shared.jobs.compaction_count()),
             busy_count: shared.waiting.busy.load(Ordering::Relaxed),
             commits_run: shared.commits.is_led(),
-            log_lags: shared.log.floor() > shared.log.oldest(),
+            log_lags: shared.log.floor() > shared.log.oldest()
+                || !shared.pressure.relogging().is_empty(),
             budget_bytes: budget.limit_bytes(),
             reserved_bytes: budget.reserved_bytes(),
             mutable_bytes: budget.mutable_bytes(),

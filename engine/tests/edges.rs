@@ -132,7 +132,7 @@ fn a_log_that_many_trees_pin_stays_below_its_limit_and_two_segments() {
         let (db, tenants) = open(&settings, 40);
         for round in 0..3000 {
             // Every tree pins the log, and a few take most writes.
-            let tenant = if round % 4 == 0 { round / 4 % 40 } else { round % 3 };
+            let tenant = if round % 4 == 0 { (round >> 2) % 40 } else { round % 3 };
             put(&tenants[tenant], round, 300);
         }
         let metrics = db.db().metrics();

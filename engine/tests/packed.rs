@@ -184,6 +184,33 @@ fn without_the_option_each_file_holds_one_table() {
 }
 
 #[test]
+fn a_close_may_flush_everything_into_one_file_and_ends_where_that_fails() {
+    for fails in [false, true] {
+        let (mem, env) = world();
+        let closing = options(&[("packed_flush", "false"), ("flush_on_close", "true")]);
+        mem.block_on(async {
+            let mut model = Model::new();
+            let world = Opened::open(&env, closing.clone()).await.unwrap();
+            world.fill(&mut model, (3, 7)).await.unwrap();
+            if fails {
+                let rule =
+                    Rule { op: "", path: ".sst", pass: 0, fail: u64::MAX, effect: Effect::Nothing };
+                env.rule(rule);
+            }
+            world.db.close().await.unwrap();
+            let files = world.flushed();
+            let tables: usize = files.values().map(Vec::len).sum();
+            assert_eq!((files.len(), tables), if fails { (0, 0) } else { (1, TENANTS) });
+            env.heal();
+            let again = Opened::open(&env, closing.clone()).await.unwrap();
+            assert_eq!(again.db.metrics().mutable_bytes > 0, fails, "what is left to replay");
+            again.check(&model).await;
+            again.db.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_file_goes_with_the_last_tenant_in_it_and_not_before() {
     let (mem, env) = world();
     mem.block_on(async {

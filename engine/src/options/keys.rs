@@ -126,6 +126,11 @@ pub const KEYS: &[OptionInfo] = &[
     },
     bytes("pack_bytes", "0", (0, TIB), |o| &mut o.pack_bytes,
         "memtable bytes of a packed flush; 0 = a sixteenth of the budget"),
+    OptionInfo {
+        name: "flush_on_close", unit: "bool", default: "false",
+        slot: Slot::Flag(|o| &mut o.flush_on_close),
+        about: "a close flushes every memtable, so that the next open has little to replay",
+    },
     bytes("batch_bytes_max", "0", (0, TIB), |o| &mut o.batch_bytes_max,
         "what one batch may charge; 0 = an eighth of the budget, at most 16 MiB"),
     bytes("space_reserve_bytes", "0", (0, PIB), |o| &mut o.space_reserve_bytes,

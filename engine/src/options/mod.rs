@@ -182,6 +182,9 @@ pub struct Options {
     /// Memtable bytes of a packed flush, up to 1 TiB; 0 = a sixteenth of the budget. At most a
     /// quarter of the budget.
     pub pack_bytes: u64,
+    /// Whether `Db::close` flushes every memtable, all into one file, so that the next open has
+    /// little to replay; false.
+    pub flush_on_close: bool,
     /// Bytes that one batch may charge to the budget, up to 1 TiB; 0 = an eighth of the budget, at
     /// most 16 MiB. At most a quarter of the budget.
     pub batch_bytes_max: u64,
@@ -272,6 +275,7 @@ impl Default for Options {
             relog: false,
             packed_flush: false,
             pack_bytes: 0,
+            flush_on_close: false,
             batch_bytes_max: 0,
             space_reserve_bytes: 0,
             block_cache_bytes: 64 * MIB,

@@ -496,7 +496,12 @@ impl Draw {
     fn packed_options(&mut self) -> Vec<(String, String)> {
         let packed = self.percent(50);
         let bytes: u64 = self.pick(&[0, 2048, 4096, 4096], 0);
-        let options = [("packed_flush", packed.to_string()), ("pack_bytes", bytes.to_string())];
+        let on_close = self.percent(30);
+        let options = [
+            ("packed_flush", packed.to_string()),
+            ("pack_bytes", bytes.to_string()),
+            ("flush_on_close", on_close.to_string()),
+        ];
         options.map(|(key, value)| (key.to_owned(), value)).to_vec()
     }
 

@@ -12,7 +12,7 @@
 //!
 //! `WriteBufferManager::ShouldFlush` and `DBImpl::HandleWriteBufferManagerFlush` in
 //! facebook/rocksdb (1dfa729). Departures: bytes reserved by admitted writes count as used, as an
-//! arena's do; so do those of a stopped write, which `RocksDB` admits, to stop the one after it; the
+//! arena's do; so do those of a stopped write, which RocksDB admits, to stop the one after it; the
 //! engine's stall policy has the part of `allow_stall`; where flushes are packed, a decision names
 //! memtables enough to fill one.
 
