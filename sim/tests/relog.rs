@@ -175,6 +175,34 @@ fn old_segments_go_without_a_flush_of_the_trees_that_pin_them() {
     }
 }
 
+/// Cold tenants hold more than the log may: what is copied must not bring copies about.
+async fn crowded(env: SimEnv) -> Metrics {
+    let db = Db::open(env, Path::new(DIR), options(true, Layout::PerTenant)).await.unwrap();
+    let names: Vec<String> = (0..60).map(|n| format!("cold{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let cold = db.create_tenants(&names).await.unwrap();
+    let hot = db.create_tenants(&["hot"]).await.unwrap();
+    for tenant in &cold {
+        tenant.put(b"key", &[7; 1500], WriteOptions::default()).await.unwrap();
+    }
+    for n in 0..400_u32 {
+        hot[0].put(&(n % 8).to_be_bytes(), &[8; 1200], WriteOptions::default()).await.unwrap();
+    }
+    for tenant in &cold {
+        assert_eq!(tenant.get(b"key").await.unwrap().as_deref(), Some(&[7; 1500][..]));
+    }
+    db.metrics()
+}
+
+#[test]
+fn copies_stay_a_small_part_of_the_log_where_cold_trees_hold_more_than_it_may() {
+    let sim = Sim::new(&SimConfig::fuzz(78));
+    let metrics = sim.run(crowded(sim.env())).done().expect("it ends");
+    assert!(metrics.relog_count > 0, "{metrics:?}");
+    assert!(metrics.relog_bytes * 3 <= metrics.wal_bytes, "{metrics:?}");
+    assert!(metrics.wal_retained_bytes <= 4 * (32 << 10), "{metrics:?}");
+}
+
 #[test]
 fn a_crash_at_any_point_of_a_life_with_relogging_loses_nothing() {
     for (layout, power) in [
