@@ -27,7 +27,7 @@ const UNIT_BYTES_MAX: u64 = 1 << 30;
 /// Flags of `model`.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// The experiment; the machine of its [full] table where it has one
+    /// The experiment; the machine of its `full` table where it has one
     pub file: PathBuf,
     /// What `run` takes too.
     #[command(flatten)]
