@@ -2,8 +2,8 @@
 //!
 //! A [`WorkloadSpec`] names a scenario of the [`library`], a number of tenants, a budget and a
 //! seed. [`Workload::new`] makes the tenants, [`Workload::load_ops`] yields every key once,
-//! [`Workload::stream`] yields operations for ever; [`Workload::flat_out`] and [`Workload::churn`] say
-//! what goes on beside it. Samplers use integers, the basic operations of
+//! [`Workload::stream`] yields operations for ever; [`Workload::flat_out`] and [`Workload::churn`]
+//! say what goes on beside it. Samplers use integers, the basic operations of
 //! `f64` and `libm`; maps have an order; nothing reads a clock.
 //!
 //! ```
