@@ -161,6 +161,25 @@ impl<E: BlockingEnv> BlockingDb<E> {
         self.db.tenant(name).map(|t| self.wrap(t))
     }
 
+    /// As [`Db::branch`].
+    pub fn branch(&self, full_name: &str) -> Option<BlockingTenant<E>> {
+        self.db.branch(full_name).map(|t| self.wrap(t))
+    }
+
+    /// As [`Db::branches`].
+    pub fn branches(&self, tenant: &str) -> Vec<BlockingTenant<E>> {
+        self.db.branches(tenant).into_iter().map(|t| self.wrap(t)).collect()
+    }
+
+    /// As [`Db::drop_branch`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn drop_branch(&self, full_name: &str) -> Result<()> {
+        self.env.block_on(self.db.drop_branch(full_name))
+    }
+
     /// As [`Db::drop_tenant`].
     ///
     /// # Errors
@@ -211,6 +230,16 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     /// The same tenant for callers that await; batches are filled through it.
     pub fn tenant(&self) -> &Tenant<E> {
         &self.tenant
+    }
+
+    /// As [`Tenant::fork`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fork(&self, name: &str) -> Result<Self> {
+        let tenant = self.env.block_on(self.tenant.fork(name))?;
+        Ok(Self { env: self.env.clone(), tenant })
     }
 
     /// As [`Tenant::put`].

@@ -218,7 +218,7 @@ impl<E: Env> Db<E> {
         }
         // First the claim, then the look: whoever claimed before has installed, or failed.
         let claim = Claim::new(shared, names)?;
-        if let Some(name) = names.iter().find(|n| shared.set.tenant(n).is_some()) {
+        if let Some(name) = names.iter().find(|n| !shared.set.branches_of(n).is_empty()) {
             return Err(Error::TenantExists((*name).to_owned()));
         }
         let first = shared.set.take_ids(to_u64(names.len()));
@@ -240,8 +240,9 @@ impl<E: Env> Db<E> {
         Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
-    /// Drops a tenant: its handles get [`Error::Dropped`] from now on, scans that run finish, its
-    /// memory is free at once and its files when nothing reads them any more.
+    /// Drops a tenant with all its branches, in one durable edit: their handles get
+    /// [`Error::Dropped`] from then on, scans that run finish, their memory is free at once and
+    /// their files when nothing reads them any more.
     ///
     /// # Errors
     ///
@@ -250,22 +251,39 @@ impl<E: Env> Db<E> {
     pub async fn drop_tenant(&self, name: &str) -> Result<()> {
         let shared = self.shared();
         shared.check_writable()?;
-        let unknown = || Error::UnknownTenant(name.to_owned());
-        let branch = shared.set.tenant(name).ok_or_else(unknown)?;
-        queue::submit(shared, Request::Drop(Arc::clone(&branch))).await?;
-        let undo = tenancy::UndoDrop::new(shared, &branch);
-        let edit = Edit::DropTenant { branch: branch.id };
-        let install = tenancy::install_drop(shared, &edit, &branch);
-        shared.manifest.commit(vec![edit], Some(install)).await?;
+        let branches = shared.set.branches_of(name);
+        if branches.is_empty() {
+            return Err(Error::UnknownTenant(name.to_owned()));
+        }
+        self.drop_branches(branches).await
+    }
+
+    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. The branches
+    /// forked from it stay whole, and files go when no branch has their tables any more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`drop_tenant`](Self::drop_tenant).
+    pub async fn drop_branch(&self, full_name: &str) -> Result<()> {
+        let shared = self.shared();
+        shared.check_writable()?;
+        let unknown = || Error::UnknownTenant(full_name.to_owned());
+        let branch = shared.set.named(full_name).ok_or_else(unknown)?;
+        self.drop_branches(vec![branch]).await
+    }
+
+    async fn drop_branches(&self, branches: Vec<Arc<Branch>>) -> Result<()> {
+        let shared = self.shared();
+        let mut undo = Vec::new();
+        for branch in &branches {
+            queue::submit(shared, Request::Drop(Arc::clone(branch))).await?;
+            undo.push(tenancy::UndoDrop::new(shared, branch));
+        }
+        let edits = branches.iter().map(|b| Edit::DropTenant { branch: b.id }).collect();
+        let install = tenancy::install_drop(shared, &branches);
+        shared.manifest.commit(edits, Some(install)).await?;
         drop(undo);
-        // The queue's leader gives the memory back; where it refuses, the database is closed.
-        drop(
-            queue::submit(
-                shared,
-                Request::Seal { trees: Vec::new(), overridden: false, pack: false },
-            )
-            .await,
-        );
+        tenancy::settle_dropped(shared).await;
         // Writers of the tenant that wait in line are told.
         shared.budget.wake_all();
         gc::collect_or_later(shared).await;
@@ -274,15 +292,26 @@ impl<E: Env> Db<E> {
         Ok(())
     }
 
-    /// The tenant of this name, if there is one.
-    pub fn tenant(&self, name: &str) -> Option<Tenant<E>> {
-        let branch = self.shared().set.tenant(name)?;
+    /// The branch of this full name: `TENANT@BRANCH`, or `TENANT` for its `main`.
+    pub fn branch(&self, full_name: &str) -> Option<Tenant<E>> {
+        let branch = self.shared().set.named(full_name)?;
         Some(Tenant { db: self.clone(), branch })
     }
 
-    /// The names of all tenants, in the order of their creation.
+    /// The branches of a tenant: `main` first, if it is there, then the others by name.
+    pub fn branches(&self, tenant: &str) -> Vec<Tenant<E>> {
+        let branches = self.shared().set.branches_of(tenant).into_iter();
+        branches.map(|branch| Tenant { db: self.clone(), branch }).collect()
+    }
+
+    /// The branch `main` of the tenant of this name, if it is there.
+    pub fn tenant(&self, name: &str) -> Option<Tenant<E>> {
+        self.branch(name)
+    }
+
+    /// The full names of all branches, in the order of their creation.
     pub fn tenants(&self) -> Vec<String> {
-        self.shared().set.branches().iter().map(|b| b.tenant.clone()).collect()
+        self.shared().set.branches().iter().map(|b| b.full_name()).collect()
     }
 
     /// Writes a batch: all of it becomes visible, and survives a crash, or none. Returns the number
@@ -385,7 +414,7 @@ impl<E: Env> Db<E> {
     ///
     /// As for a scan.
     pub async fn entries(&self, tenant: &str) -> Result<Vec<Entry>> {
-        let branch = self.shared().set.tenant(tenant);
+        let branch = self.shared().set.named(tenant);
         let branch = branch.ok_or_else(|| Error::UnknownTenant(tenant.to_owned()))?;
         read::entries(self.shared(), &branch).await
     }

@@ -114,6 +114,19 @@ pub enum Event {
         /// The segment that it pins.
         to: u64,
     },
+    /// A branch was forked and is durable.
+    Forked {
+        /// The new branch.
+        branch: BranchId,
+        /// The branch it was forked from.
+        parent: BranchId,
+        /// It began with the parent's entries up to this number.
+        fork_seq: SeqNo,
+        /// Bytes that were copied for it.
+        copied_bytes: u64,
+        /// How long it took.
+        elapsed_ns: Nanos,
+    },
     /// An append or a sync of the log failed, and the next segment carries what was published.
     SegmentLeft {
         /// The segment that failed.

@@ -26,8 +26,9 @@ use crate::shared::Shared;
 use crate::table::{TableBuilder, TableMeta, table_path};
 use crate::types::{Entry, FileNumber, Nanos, TableId, to_u64};
 use crate::version::edit::Edit;
-use crate::version::manifest::Install;
-use crate::version::tree::Tree;
+use crate::version::manifest::{Commit, Complete, Install};
+use crate::version::set::{VersionSet, change_together};
+use crate::version::tree::{Tree, TreeView};
 use crate::write::{queue, stalls};
 
 const CHUNK_BYTES: u64 = 128 * 1024;
@@ -208,7 +209,9 @@ fn parts_of(job: &FlushJob) -> Vec<Part> {
     let mut parts = Vec::new();
     for (tree, count) in job.members().filter(|(tree, _)| tree.failure().is_none()) {
         let view = tree.view();
-        parts.extend(view.immutables.iter().rev().take(count).map(|memtable| Part {
+        // Of those that another tree has to flush there may be some behind one that was released.
+        let own = view.immutables.iter().rev().take_while(|m| m.home == tree.id);
+        parts.extend(own.take(count).map(|memtable| Part {
             tree: Arc::clone(tree),
             memtable: Arc::clone(memtable),
             table: None,
@@ -259,7 +262,8 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, job: &FlushJob) -> Resu
     let installed = Arc::new(Mutex::new(Vec::new()));
     let history = (Arc::clone(&shared.budget), shared.options.memtable_history_bytes);
     let install = install(&parts, &installed, history);
-    if let Err(error) = shared.manifest.commit(edits, Some(install)).await {
+    let commit = Commit::new(edits, Some(install)).completed_by(name_owners(&parts));
+    if let Err(error) = shared.manifest.submit(commit).await {
         if let Some((file, _)) = pack {
             shared.set.packs().forget(file);
         }
@@ -277,6 +281,19 @@ pub(crate) async fn run<E: Env>(shared: &Arc<Shared<E>>, job: &FlushJob) -> Resu
     gc::reclaim_log(shared).await;
     queue::seal_pinning(shared).await;
     Ok(())
+}
+
+/// Names the owners of each memtable when the edits are written: a fork that comes before them in
+/// the order of edits has made its tree an owner by then.
+fn name_owners(parts: &Arc<Vec<Part>>) -> Complete {
+    let parts = Arc::clone(parts);
+    Box::new(move |edits| {
+        for (edit, part) in edits.iter_mut().zip(parts.iter()) {
+            if let Edit::Flush { owners, .. } = edit {
+                *owners = part.memtable.owners();
+            }
+        }
+    })
 }
 
 /// Gives back what a memtable held, now that its table is installed, and tells of it.
@@ -307,23 +324,31 @@ fn settle<E: Env>(
     let elapsed_ns = shared.env.now().saturating_sub(start_ns);
     let table = table.as_ref().map(|t| (t.id, t.bytes));
     shared.emit(&Event::FlushEnd { tree: tree.id, table, elapsed_ns });
-    shared.schedule_compaction(tree, 0);
     let change = ChangeKind::Flushed { bytes: memtable.bytes(), table_bytes: bytes, elapsed_ns };
-    stalls::observe(shared, tree, change);
-    // Who is woken asks a policy that knows of it.
-    tree.released.raise();
+    let forks = installed.trees.iter().filter(|other| other.id != tree.id);
+    let forks = forks.map(|fork| (fork, ChangeKind::Opened));
+    for (tree, change) in core::iter::once((tree, change)).chain(forks) {
+        // Of a tree that only has one table more, no flush and no memtable was spent.
+        shared.pressure.on_compacted(tree);
+        shared.schedule_compaction(tree, 0);
+        stalls::observe(shared, tree, change);
+        // Who is woken asks a policy that knows of it.
+        tree.released.raise();
+    }
 }
 
 /// What installing a flush came to.
 #[derive(Debug, Default)]
 struct Installed {
-    /// The memtable left the tree by this; a tree that was dropped has released it already.
+    /// The memtable left its trees by this; it was released already where all were dropped.
     released: bool,
     /// Its bytes count as history by now.
     kept: bool,
     /// Bytes of memtables that were kept before, and are not any more.
     trimmed_bytes: u64,
-    /// The table, where the tree was dropped before: nobody reads it.
+    /// The trees that have the table.
+    trees: Vec<Arc<Tree>>,
+    /// The table, where all of them were dropped before: nobody reads it.
     orphan: Option<Arc<TableMeta>>,
 }
 
@@ -334,34 +359,36 @@ fn install(
     (budget, history_max): (Arc<Budget>, u64),
 ) -> Install {
     let (parts, installed) = (Arc::clone(parts), Arc::clone(installed));
-    let one = move |part: &Part| install_one(part, (&budget, history_max));
-    Box::new(move |_set| installed.lock().extend(parts.iter().map(one)))
+    Box::new(move |set| {
+        let one = |part: &Part| install_one(set, part, (&budget, history_max));
+        installed.lock().extend(parts.iter().map(one));
+    })
 }
 
-fn install_one(part: &Part, (budget, history_max): (&Budget, u64)) -> Installed {
-    let Part { tree, memtable, table } = part;
+fn install_one(set: &VersionSet, part: &Part, (budget, history_max): (&Budget, u64)) -> Installed {
+    let Part { tree: home, memtable, table } = part;
     let table = table.clone().map(Arc::new);
-    // Drops are installed by the same leader, so this does not change in between.
-    if tree.is_dropped() {
-        return Installed { orphan: table, ..Installed::default() };
-    }
-    let mut installed = Installed::default();
-    tree.raise_flushed_upto(memtable.max_seq());
-    tree.change(|view| {
-        let before = view.immutables.len();
-        view.immutables.retain(|m| !Arc::ptr_eq(m, memtable));
-        installed.released = view.immutables.len() < before;
-        if installed.released && history_max > 0 {
+    let owners = memtable.take_owners();
+    let (trees, beside) = set.owners(&owners);
+    let mut installed = Installed { released: !owners.is_empty(), ..Installed::default() };
+    let forget = |view: &mut TreeView| view.immutables.retain(|m| !Arc::ptr_eq(m, memtable));
+    change_together(&trees, memtable.max_seq(), table.as_ref(), |tree, view| {
+        forget(view);
+        if history_max > 0 && tree.id == home.id {
             // Charged before anybody can see it, and release it.
             budget.keep(memtable.bytes());
             view.history.insert(0, Arc::clone(memtable));
             installed.kept = true;
             installed.trimmed_bytes = view.trim_history(history_max);
         }
-        if let Some(table) = &table {
-            view.version = Arc::new(view.version.with_flushed(Arc::clone(table)));
-        }
     });
+    for tree in beside {
+        // A fork whose edit comes later begins with the table, and a dropped tree needs none.
+        tree.change(forget);
+        set.leave_beside(&tree);
+    }
+    installed.orphan = table.filter(|_| trees.is_empty());
+    installed.trees = trees;
     installed
 }
 

@@ -52,6 +52,7 @@ struct State<T, R> {
     leading: bool,
 }
 
+#[derive(Debug)]
 enum Entered<T, R> {
     Leading(T),
     Waiting(Arc<Ticket<T, R>>),
@@ -61,6 +62,38 @@ enum Entered<T, R> {
 #[derive(Debug)]
 pub struct GroupQueue<T, R> {
     state: Mutex<State<T, R>>,
+}
+
+/// A request's place in a queue. Dropped, the request is not done, unless another's leader has
+/// begun to.
+#[derive(Debug)]
+pub struct Place<T: Send, R: Send> {
+    queue: Arc<GroupQueue<T, R>>,
+    entered: Option<Entered<T, R>>,
+}
+
+impl<T: Send, R: Send> Place<T, R> {
+    /// Waits for the request's turn and returns its answer; leads when it is the first.
+    pub async fn finish<W: Work<Item = T, Reply = R>>(mut self, work: &W) -> R {
+        match self.entered.take() {
+            Some(Entered::Leading(item)) => self.queue.lead(item, work).await,
+            Some(Entered::Waiting(ticket)) => self.queue.wait(ticket, work).await,
+            None => work.abandoned(),
+        }
+    }
+}
+
+impl<T: Send, R: Send> Drop for Place<T, R> {
+    fn drop(&mut self) {
+        match self.entered.take() {
+            Some(Entered::Leading(item)) => {
+                self.queue.hand_on();
+                drop(item);
+            }
+            Some(Entered::Waiting(ticket)) => drop(Waiter { queue: &*self.queue, ticket }),
+            None => {}
+        }
+    }
 }
 
 impl<T, R> Default for GroupQueue<T, R> {
@@ -88,10 +121,19 @@ impl<T: Send, R: Send> GroupQueue<T, R> {
     /// Queues a request and returns its answer; leads when nobody does. Not cancel-safe: dropping
     /// the future leaves open whether the request was done.
     pub async fn submit<W: Work<Item = T, Reply = R>>(&self, item: T, work: &W) -> R {
-        let ticket = match self.enter(item) {
-            Entered::Leading(item) => return self.lead(item, work).await,
-            Entered::Waiting(ticket) => ticket,
-        };
+        match self.enter(item) {
+            Entered::Leading(item) => self.lead(item, work).await,
+            Entered::Waiting(ticket) => self.wait(ticket, work).await,
+        }
+    }
+
+    /// Queues a request without waiting for anything: what is submitted from here on comes behind
+    /// it. Nothing behind it is done before its place is finished or dropped.
+    pub fn reserve(self: &Arc<Self>, item: T) -> Place<T, R> {
+        Place { queue: Arc::clone(self), entered: Some(self.enter(item)) }
+    }
+
+    async fn wait<W: Work<Item = T, Reply = R>>(&self, ticket: Arc<Ticket<T, R>>, work: &W) -> R {
         let waiter = Waiter { queue: self, ticket };
         loop {
             let listener = waiter.ticket.event.listen();
@@ -319,6 +361,23 @@ mod tests {
         drop(first);
         work.open.store(true, core::sync::atomic::Ordering::SeqCst);
         assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Some(2)));
+    }
+
+    #[test]
+    fn a_place_is_taken_at_once_and_given_up_when_it_is_dropped() {
+        let (queue, work) = (Arc::new(GroupQueue::default()), sum());
+        work.open.store(true, core::sync::atomic::Ordering::SeqCst);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (first, second) = (queue.reserve(1_u64), queue.reserve(2));
+        let mut third = pin!(queue.submit(4, &work));
+        assert!(third.as_mut().poll(&mut cx).is_pending(), "nobody passes a place");
+        let mut second = pin!(second.finish(&work));
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        drop(first);
+        assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Some(6)));
+        assert_eq!(third.as_mut().poll(&mut cx), Poll::Ready(Some(6)));
+        drop(queue.reserve(8));
+        assert!(!queue.is_led() && queue.is_empty());
     }
 
     #[test]

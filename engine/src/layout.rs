@@ -102,7 +102,24 @@ pub fn sole_branch_of(layout: Layout, tree: TreeId) -> Option<BranchId> {
     }
 }
 
-/// Refuses names that no tenant may have.
+/// Between a tenant's name and that of its branch, where the branch is not `main`. No name holds
+/// it.
+pub const BRANCH_MARK: char = '@';
+
+/// The branch that a tenant begins with.
+pub const MAIN: &str = "main";
+
+/// A branch's name with its tenant's: `TENANT@BRANCH`, and `TENANT` alone for its `main`.
+pub fn full_name(tenant: &str, branch: &str) -> String {
+    if branch == MAIN { tenant.to_owned() } else { format!("{tenant}{BRANCH_MARK}{branch}") }
+}
+
+/// Tenant and branch of a full name; the branch is `main` where it names none.
+pub fn split_name(full_name: &str) -> (&str, &str) {
+    full_name.split_once(BRANCH_MARK).unwrap_or((full_name, MAIN))
+}
+
+/// Refuses names that no tenant and no branch may have.
 ///
 /// # Errors
 ///
@@ -124,7 +141,7 @@ pub fn check_name(name: &str) -> crate::Result<()> {
     let shown: String = name.chars().take(40).collect();
     let bytes = to_u64(name.len());
     Err(crate::Error::InvalidArgument(format!(
-        "tenant name {shown:?} ({bytes} bytes) {fault}; allowed are 1 to 255 bytes without \
+        "name {shown:?} ({bytes} bytes) {fault}; allowed are 1 to 255 bytes without \
          / \\ @ and control characters"
     )))
 }
@@ -142,6 +159,12 @@ mod tests {
         assert!(key < place.end().unwrap());
         assert!(place.end().unwrap() <= Place::new(Layout::Shared, BranchId(8)).key(b""));
         assert_eq!(Place::new(Layout::Shared, BranchId(u64::MAX)).end(), None);
+    }
+
+    #[test]
+    fn a_full_name_says_tenant_and_branch() {
+        assert_eq!((full_name("t", "main"), full_name("t", "b")), ("t".into(), "t@b".into()));
+        assert_eq!([split_name("t"), split_name("t@b")], [("t", "main"), ("t", "b")]);
     }
 
     #[test]

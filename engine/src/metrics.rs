@@ -40,6 +40,10 @@ pub struct Counters {
     pub relog_bytes: Counter,
     /// Memtables re-logged.
     pub relog_count: Counter,
+    /// Branches forked.
+    pub fork_count: Counter,
+    /// Bytes that forks copied: of entries in memory, and of tables where branches share trees.
+    pub fork_copied_bytes: Counter,
     /// Bytes of tables that flushes wrote.
     pub flush_bytes: Counter,
     /// Bytes of tables that compactions wrote.
@@ -160,6 +164,10 @@ pub struct Metrics {
     pub relog_bytes: u64,
     /// Memtables re-logged: a flush less each, and an old segment that can go.
     pub relog_count: u64,
+    /// Branches forked.
+    pub fork_count: u64,
+    /// Bytes that forks copied: of entries in memory, and of tables where branches share trees.
+    pub fork_copied_bytes: u64,
     /// Bytes of tables that flushes wrote.
     pub flush_bytes: u64,
     /// Bytes of tables that compactions wrote.
@@ -226,6 +234,8 @@ impl Counters {
             wal_bytes: self.wal_bytes.get(),
             relog_bytes: self.relog_bytes.get(),
             relog_count: self.relog_count.get(),
+            fork_count: self.fork_count.get(),
+            fork_copied_bytes: self.fork_copied_bytes.get(),
             flush_bytes: self.flush_bytes.get(),
             compaction_bytes: self.compaction_bytes.get(),
             manifest_bytes: self.manifest_bytes.get(),

@@ -142,6 +142,7 @@ pub(crate) async fn shared<E: Env>(
         options,
         env,
     });
+    shared.jobs.add_flushes(&replayed.to_flush, false);
     tell_policies(&shared);
     space::ask(&shared).await;
     Ok(shared)

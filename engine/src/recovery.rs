@@ -109,12 +109,15 @@ pub(crate) fn mention(edit: &Edit, files: &mut BTreeSet<FileNumber>) {
             files.extend(removed.iter().map(|id| id.file));
             files.extend(added.iter().map(|(_, t)| t.id.file));
         }
-        Edit::TreeState { tables, .. } => files.extend(tables.iter().map(|(_, t)| t.id.file)),
+        Edit::TreeState { tables, .. }
+        | Edit::SharedState { tables, .. }
+        | Edit::Fork { tables, .. } => files.extend(tables.iter().map(|(_, t)| t.id.file)),
         Edit::Begin { .. }
         | Edit::CreateTrees { .. }
         | Edit::CreateTenants { .. }
         | Edit::TenantExtractor { .. }
         | Edit::DropTenant { .. }
+        | Edit::Ancestry { .. }
         | Edit::WalFloor { .. }
         | Edit::Pack { .. } => {}
     }

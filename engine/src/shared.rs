@@ -30,6 +30,27 @@ use crate::version::tree::{Branch, Tree};
 use crate::waiting::WaitingRoom;
 use crate::wal::writer::{SegmentWriter, Spare};
 
+/// What runs between two groups of the commit queue, with all numbers given published, and never
+/// waits.
+pub(crate) struct Barrier(Box<dyn FnOnce() -> Result<SeqNo> + Send>);
+
+impl Barrier {
+    pub(crate) fn new(run: impl FnOnce() -> Result<SeqNo> + Send + 'static) -> Self {
+        Self(Box::new(run))
+    }
+
+    /// Runs it. Only the queue's leader may call this.
+    pub(crate) fn run(self) -> Result<SeqNo> {
+        (self.0)()
+    }
+}
+
+impl core::fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Barrier").finish()
+    }
+}
+
 /// An entry of the commit queue. Nothing in it ever waits for a flush, a compaction or space.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -42,6 +63,8 @@ pub(crate) enum Request {
     Relog,
     /// Everything acknowledged so far becomes durable.
     Sync,
+    /// Something at one place in the order of writes, such as a fork.
+    Barrier(Barrier),
     /// A branch takes no writes any more.
     Drop(Arc<Branch>),
     /// Everything acknowledged becomes durable, and the log takes nothing more.
@@ -85,7 +108,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
-    /// Trees whose drop is durable and whose memory the queue's next leader gives back.
+    /// Trees whose drop is durable, or whose fork came to nothing, and whose memory the queue's next
+    /// leader gives back.
     pub(crate) dropped: Mutex<Vec<Arc<Tree>>>,
     /// Tenant names on their way into the manifest.
     pub(crate) creating: Mutex<BTreeSet<String>>,

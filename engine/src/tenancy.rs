@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::policy::view::ChangeKind;
-use crate::shared::Shared;
+use crate::shared::{Request, Shared};
 use crate::version::edit::Edit;
 use crate::version::manifest::Install;
+use crate::version::set::VersionSet;
 use crate::version::tree::Branch;
-use crate::write::stalls;
+use crate::write::{queue, stalls};
 
 /// Names that are being created, lest two calls write one name into the manifest. It lives exactly
 /// as long as its edit may still be written, whether the caller waits for that or not.
@@ -48,7 +49,7 @@ impl<E: Env> Drop for Claim<E> {
 }
 
 /// Makes a branch's tree known to the policies, with the cap that its tenants now give it.
-fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
+pub(crate) fn register<E: Env>(shared: &Shared<E>, branch: &Branch) {
     for (tree, _) in &branch.places {
         let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
         if tree.slot.load(Ordering::Relaxed) == usize::MAX {
@@ -77,6 +78,13 @@ pub(crate) fn install_create<E: Env>(
     })
 }
 
+/// Lets the queue's next leader give back what trees held that are gone. Where the queue refuses,
+/// the database is closed, or read-only.
+pub(crate) async fn settle_dropped<E: Env>(shared: &Shared<E>) {
+    let seal = Request::Seal { trees: Vec::new(), overridden: false, pack: false };
+    drop(queue::submit(shared, seal).await);
+}
+
 /// Makes a tenant writable again whose drop failed, or was not waited for.
 #[derive(Debug)]
 pub(crate) struct UndoDrop<E: Env> {
@@ -103,24 +111,28 @@ impl<E: Env> Drop for UndoDrop<E> {
     }
 }
 
-/// A tenant is gone from here on; the commit queue's next leader gives its memory back.
-pub(crate) fn install_drop<E: Env>(
-    shared: &Arc<Shared<E>>,
-    edit: &Edit,
-    branch: &Arc<Branch>,
-) -> Install {
-    let (shared, edit, branch) = (Arc::clone(shared), edit.clone(), Arc::clone(branch));
+/// Branches are gone from here on; the commit queue's next leader gives their memory back.
+pub(crate) fn install_drop<E: Env>(shared: &Arc<Shared<E>>, branches: &[Arc<Branch>]) -> Install {
+    let (shared, branches) = (Arc::clone(shared), branches.to_vec());
     Box::new(move |set| {
-        let Ok(applied) = set.apply(&edit) else { return };
+        for branch in &branches {
+            install_drop_of(&shared, set, branch);
+        }
+    })
+}
+
+fn install_drop_of<E: Env>(shared: &Shared<E>, set: &VersionSet, branch: &Branch) {
+    {
+        let Ok(applied) = set.apply(&Edit::DropTenant { branch: branch.id }) else { return };
         for (tree, _) in branch.places.iter().filter(|(tree, _)| !tree.is_dropped()) {
             let cap = shared.options.memtable_cap_bytes(Shared::<E>::tenants_of(tree));
             shared.pressure.set_memtable_cap(tree, cap);
         }
         shared.counters.stalls.drop_branch(branch.id);
         for tree in &applied.dropped_trees {
-            stalls::observe(&shared, tree, ChangeKind::Dropped);
+            stalls::observe(shared, tree, ChangeKind::Dropped);
         }
         shared.dropped.lock().extend(applied.dropped_trees);
         shared.garbage.lock().extend(applied.removed_tables);
-    })
+    }
 }

@@ -10,21 +10,33 @@ use crate::db::Db;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::layout::Place;
-use crate::options::{Layout, TenantOptions};
+use crate::options::{ForkMemtable, Layout, TenantOptions};
 use crate::prefix::PrefixExtractor;
 use crate::read::{self, Scan};
 use crate::shared::{Request, Shared};
 use crate::table::ReadStats;
 use crate::types::{BranchId, Kind, Nanos, SeqNo, TreeId};
 use crate::version::edit::Edit;
-use crate::version::tree::Branch;
-use crate::write::{WriteOptions, queue};
+use crate::version::tree::{Branch, ForkPoint};
+use crate::write::{WriteOptions, fork, queue};
 
-/// One tenant's branch `main`.
+/// One branch of a tenant: its `main`, or a fork.
 #[derive(Debug)]
 pub struct Tenant<E: Env> {
     pub(crate) db: Db<E>,
     pub(crate) branch: Arc<Branch>,
+}
+
+/// A fork, and what it cost.
+#[derive(Debug)]
+pub struct Forked<E: Env> {
+    /// The new branch.
+    pub tenant: Tenant<E>,
+    /// It began with the parent's entries up to this number.
+    pub seq: SeqNo,
+    /// Bytes that were copied for it: of entries in memory, and of tables where branches share
+    /// trees.
+    pub copied_bytes: u64,
 }
 
 impl<E: Env> Clone for Tenant<E> {
@@ -112,6 +124,49 @@ impl<E: Env> Tenant<E> {
     /// The tenant's name.
     pub fn name(&self) -> &str {
         &self.branch.tenant
+    }
+
+    /// The branch's name: `main` where it was not forked.
+    pub fn branch_name(&self) -> &str {
+        &self.branch.name
+    }
+
+    /// The branch's name with its tenant's: `TENANT@BRANCH`, and `TENANT` alone for its `main`.
+    pub fn full_name(&self) -> String {
+        self.branch.full_name()
+    }
+
+    /// Where the branch began, if it was forked.
+    pub fn fork_point(&self) -> Option<ForkPoint> {
+        self.branch.fork
+    }
+
+    /// Makes a branch of the same tenant that begins with all that this one holds now, and is
+    /// independent of it from there on: nothing that is done to one shows in the other. It is
+    /// durable, with everything written before it, when this returns. No table is copied: the cost
+    /// does not depend on the size of the data.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a bad name, `TenantExists` for one that is taken, `TreeFailed`,
+    /// `Dropped`, `DiskFull`, `Closed` or `ReadOnly`: nothing changed. The world's: there is no such
+    /// branch, but it may be there at the next open.
+    pub async fn fork(&self, name: &str) -> Result<Self> {
+        let memtable = self.db.shared().options.fork_memtable;
+        Ok(self.fork_with(name, memtable).await?.tenant)
+    }
+
+    /// As [`fork`](Self::fork), with a say in what happens to entries that are in no table yet, and
+    /// with what it cost.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn fork_with(&self, name: &str, memtable: ForkMemtable) -> Result<Forked<E>> {
+        let shared = self.db.shared();
+        let forked = fork::run(shared, &self.branch, (name, memtable)).await?;
+        let tenant = Self { db: self.db.clone(), branch: forked.branch };
+        Ok(Forked { tenant, seq: forked.seq, copied_bytes: forked.copied_bytes })
     }
 
     /// The id of its branch, as events name it.

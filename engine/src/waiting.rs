@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::env::Env;
+use crate::memtable::Memtable;
 use crate::policy::view::StallCause;
 use crate::shared::Shared;
 use crate::types::{BranchId, Nanos, TreeId, to_u64};
@@ -141,7 +142,7 @@ impl WaitingRoom {
         let line = self.line.lock();
         let writer = |(branch, tree, cause, since): &(Arc<Branch>, TreeId, StallCause, Nanos)| {
             WaitingWriter {
-                tenant: branch.tenant.clone(),
+                tenant: branch.full_name(),
                 branch: branch.id,
                 tree: *tree,
                 cause: *cause,
@@ -197,7 +198,7 @@ impl<E: Env> Watch<E> {
     }
 
     /// Memtable bytes counted anew from what each tree holds, by tree; trees without any are left
-    /// out. While jobs or commits run the sums may be ahead of the budget's, or behind.
+    /// out. What forks share is counted once. While jobs or commits run the sums may be ahead of the budget's, or behind.
     pub fn memory(&self) -> Vec<TreeMemory> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let trees = shared.set.trees();
@@ -206,7 +207,10 @@ impl<E: Env> Watch<E> {
             TreeMemory {
                 tree: tree.id,
                 mutable_bytes: view.memtable.iter().map(|m| m.bytes()).sum(),
-                immutable_bytes: view.immutables.iter().map(|m| m.bytes()).sum(),
+                immutable_bytes: {
+                    let counts = |m: &&Arc<Memtable>| shared.set.is_first_owner(tree.id, m);
+                    view.immutables.iter().filter(counts).map(|m| m.bytes()).sum()
+                },
                 history_bytes: view.history.iter().map(|m| m.bytes()).sum(),
             }
         };

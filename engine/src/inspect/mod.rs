@@ -169,7 +169,7 @@ pub async fn inspect<E: Env>(env: &E, dir: &Path, look: Look<'_>) -> Result<Opti
     }
     list_trees(&set, &mut out);
     let wish = look.key.and_then(|(tenant, key)| {
-        let branch = set.tenant(tenant);
+        let branch = set.named(tenant);
         if branch.is_none() {
             out.errors.push(Error::UnknownTenant(tenant.to_owned()));
         }
@@ -226,7 +226,7 @@ fn list_trees(set: &VersionSet, out: &mut Inspection) {
         };
         out.trees.push(TreeReport {
             tree: tree.id,
-            branches: branches.iter().filter(lives).map(|b| b.tenant.clone()).collect(),
+            branches: branches.iter().filter(lives).map(|b| b.full_name()).collect(),
             levels: version
                 .levels
                 .iter()

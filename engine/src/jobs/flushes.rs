@@ -106,7 +106,8 @@ impl FlushQueue {
             self.later.pop_first();
             self.ready.insert((order, id));
         }
-        let Some((_, first)) = self.ready.first().copied() else {
+        let first = self.ready.iter().map(|(_, id)| *id).find(|id| !self.is_held_up(*id));
+        let Some(first) = first else {
             return Next::Wait(self.later.first().map(|(at, _, _)| *at));
         };
         let pack = self.head(first).map_or(0, |token| token.pack);
@@ -203,6 +204,14 @@ impl FlushQueue {
         }
     }
 
+    /// Whether another tree has to flush a memtable that they share before one of this tree's own
+    /// can be flushed: a tree's memtables are flushed oldest first. That flush wakes who skipped
+    /// this tree.
+    fn is_held_up(&self, id: TreeId) -> bool {
+        let Some(flushes) = self.trees.get(&id) else { return false };
+        flushes.tree.oldest_immutable().is_some_and(|m| m.home != id)
+    }
+
     fn head(&self, id: TreeId) -> Option<&Token> {
         self.trees.get(&id)?.waiting.front()
     }
@@ -246,6 +255,9 @@ impl FlushQueue {
         let (mut trees, mut bytes) = (Vec::new(), 0_u64);
         for (_, id) in &self.ready {
             let Some(token) = self.head(*id) else { continue };
+            if self.is_held_up(*id) {
+                continue;
+            }
             let is_alone = token.pack > 0 || self.failures.contains_key(id);
             if trees.is_empty() || !is_alone {
                 trees.push(*id);
@@ -261,7 +273,7 @@ impl FlushQueue {
     /// The place of a tree in a pack that is about to be flushed. One that cannot take part, since
     /// a flush of it runs or failed, is flushed by itself later.
     fn leave_or_join(&mut self, id: TreeId, pack: u64) -> Option<i64> {
-        let has_failed = self.failures.contains_key(&id);
+        let has_failed = self.failures.contains_key(&id) || self.is_held_up(id);
         let flushes = self.trees.get_mut(&id)?;
         let token = flushes.waiting.iter_mut().find(|token| token.pack == pack)?;
         let order = token.order;

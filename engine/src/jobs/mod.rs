@@ -251,10 +251,13 @@ impl Jobs {
             && state.compacting.is_empty()
     }
 
-    /// A tree is gone: nothing of it waits any more.
-    pub(crate) fn remove_tree(&self, tree: TreeId) {
+    /// A tree is gone: nothing of it waits any more, but flushes of what others share with it where
+    /// it keeps them.
+    pub(crate) fn remove_tree(&self, tree: TreeId, keeps_flushes: bool) {
         let mut state = self.state.lock();
-        state.flushes.forget(tree);
+        if !keeps_flushes {
+            state.flushes.forget(tree);
+        }
         state.unindex_compaction(tree);
         state.compactions.remove(&tree);
         state.remove_wake(tree);
@@ -331,7 +334,7 @@ mod tests {
         jobs.compaction_done(TreeId(2));
         jobs.set_wake(&trees[0], None);
         assert!(matches!(jobs.next_compaction(39), Next::Wait(Some(40))));
-        jobs.remove_tree(TreeId(3));
+        jobs.remove_tree(TreeId(3), false);
         assert!(matches!(jobs.next_compaction(100), Next::Wait(None)));
     }
 
@@ -430,7 +433,7 @@ mod tests {
         assert_eq!(members, [(4, 1)]);
         jobs.add_flushes(&sealed(&[1, 0, 3, 2]), true);
         assert_eq!(jobs.flush_job_count(0), Some(3));
-        jobs.remove_tree(TreeId(3));
+        jobs.remove_tree(TreeId(3), false);
         let (old, members) = picked(&jobs, 0, 0);
         assert_eq!(members, [(2, 1)]);
         let (pack, members) = picked(&jobs, 0, 0);

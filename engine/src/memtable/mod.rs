@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use parking_lot::Mutex;
 
-use crate::types::{BranchId, Entry, Kind, Nanos, SeqNo, to_u64, to_usize};
+use crate::types::{BranchId, Entry, Kind, Nanos, SeqNo, TreeId, to_u64, to_usize};
 
 /// What an entry is charged beyond its key and value: the skip list's node and the allocations.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 112;
@@ -124,6 +124,26 @@ impl PartialEq for MemKey {
 
 impl Eq for MemKey {}
 
+/// A tree that has the memtable in its view.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    tree: TreeId,
+    /// False once the tree was dropped: it keeps the memtable for those that share it.
+    live: bool,
+}
+
+/// What became of a memtable when a tree that owns it was dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Other trees need it still.
+    Needed,
+    /// Nobody needs it any more: who hears this releases it. The dropped trees that have it in
+    /// their view.
+    Unneeded(Vec<TreeId>),
+    /// It was released before: its table is installed.
+    Released,
+}
+
 /// A memtable. Writers are the one leader of the commit queue; readers are anybody.
 pub struct Memtable {
     map: SkipMap<MemKey, ()>,
@@ -135,6 +155,11 @@ pub struct Memtable {
     by_branch: Mutex<BTreeMap<BranchId, u64>>,
     /// When it was made.
     pub created_ns: Nanos,
+    /// The tree under which the log holds its entries.
+    pub origin: TreeId,
+    /// The tree that flushes it.
+    pub home: TreeId,
+    owners: Mutex<Vec<Owner>>,
     anchor_segment: AtomicU64,
 }
 
@@ -160,8 +185,67 @@ impl Memtable {
             max_seq: AtomicU64::new(0),
             by_branch: Mutex::new(BTreeMap::new()),
             created_ns,
+            origin: TreeId::default(),
+            home: TreeId::default(),
+            owners: Mutex::new(Vec::new()),
             anchor_segment: AtomicU64::new(anchor_segment),
         }
+    }
+
+    /// The same, of a tree that flushes it and whose records hold its entries.
+    #[must_use]
+    pub fn of_tree(self, tree: TreeId) -> Self {
+        self.of_trees(tree, &[tree])
+    }
+
+    /// The same, read by trees of which the first flushes it, with entries that the log holds under
+    /// `origin`.
+    #[must_use]
+    pub fn of_trees(self, origin: TreeId, owners: &[TreeId]) -> Self {
+        let home = owners.first().copied().unwrap_or(origin);
+        let owners = owners.iter().map(|tree| Owner { tree: *tree, live: true }).collect();
+        Self { origin, home, owners: Mutex::new(owners), ..self }
+    }
+
+    /// The trees that have it in their view, dropped ones included; none once it is released.
+    pub fn owners(&self) -> Vec<TreeId> {
+        self.owners.lock().iter().map(|owner| owner.tree).collect()
+    }
+
+    /// Whether a tree beside its home has it in its view.
+    pub fn is_shared(&self) -> bool {
+        self.owners.lock().iter().any(|owner| owner.tree != self.home)
+    }
+
+    /// Another tree reads it from here on; `false` where it was released before.
+    pub fn add_owner(&self, tree: TreeId) -> bool {
+        let mut owners = self.owners.lock();
+        let is_held = !owners.is_empty();
+        if is_held {
+            owners.push(Owner { tree, live: true });
+        }
+        is_held
+    }
+
+    /// A tree that owns it was dropped.
+    pub fn leave(&self, tree: TreeId) -> Left {
+        let mut owners = self.owners.lock();
+        if owners.is_empty() {
+            return Left::Released;
+        }
+        for owner in owners.iter_mut().filter(|owner| owner.tree == tree) {
+            owner.live = false;
+        }
+        if owners.iter().any(|owner| owner.live) {
+            return Left::Needed;
+        }
+        Left::Unneeded(owners.drain(..).map(|owner| owner.tree).collect())
+    }
+
+    /// Its table is installed, or none is needed: the trees that have it in their view. Who gets
+    /// any releases it.
+    pub fn take_owners(&self) -> Vec<TreeId> {
+        self.owners.lock().drain(..).map(|owner| owner.tree).collect()
     }
 
     /// Adds an entry whose key is the first `key_bytes` bytes of `data` and whose value is the
@@ -303,6 +387,21 @@ mod tests {
         assert_eq!(m.get(b"ab", 9).unwrap().value, "x");
         assert_eq!(m.get(b"b", 9), None);
         assert_eq!((m.entries(), m.min_seq(), m.max_seq()), (4, 1, 5));
+    }
+
+    #[test]
+    fn it_is_released_once_when_its_last_tree_leaves_or_its_table_is_installed() {
+        let ids = |ids: &[u64]| ids.iter().map(|id| TreeId(*id)).collect::<Vec<_>>();
+        let m = Memtable::new(0, 1).of_tree(TreeId(1));
+        assert!(!m.is_shared() && m.add_owner(TreeId(2)) && m.is_shared());
+        assert_eq!(m.leave(TreeId(1)), Left::Needed);
+        assert_eq!(m.owners(), ids(&[1, 2]), "its home keeps it for the other");
+        assert_eq!(m.leave(TreeId(2)), Left::Unneeded(ids(&[1, 2])));
+        assert_eq!((m.leave(TreeId(2)), m.take_owners()), (Left::Released, Vec::new()));
+        assert!(!m.add_owner(TreeId(3)));
+        let m = Memtable::new(0, 1).of_trees(TreeId(9), &ids(&[1, 2]));
+        assert_eq!((m.origin, m.home, m.take_owners()), (TreeId(9), TreeId(1), ids(&[1, 2])));
+        assert_eq!(m.leave(TreeId(1)), Left::Released);
     }
 
     #[test]

@@ -39,6 +39,7 @@ enum Slot {
     Layout,
     PrefixExtractor,
     Compression,
+    ForkMemtable,
 }
 
 const fn bytes(
@@ -118,6 +119,10 @@ pub const KEYS: &[OptionInfo] = &[
     OptionInfo {
         name: "relog", unit: "bool", default: "false", slot: Slot::Flag(|o| &mut o.relog),
         about: "a cold tree's few entries are appended to the log again, so that old segments go",
+    },
+    OptionInfo {
+        name: "fork_memtable", unit: "name", default: "auto", slot: Slot::ForkMemtable,
+        about: "what a fork does with the parent's memtable: share, copy, auto",
     },
     OptionInfo {
         name: "packed_flush", unit: "bool", default: "false",
@@ -216,6 +221,7 @@ impl Options {
                 self.prefix_extractor = if value == NONE { None } else { Some(value.parse()?) };
             }
             Slot::Compression => self.compression = value.parse()?,
+            Slot::ForkMemtable => self.fork_memtable = value.parse()?,
         }
         Ok(())
     }
@@ -237,6 +243,7 @@ impl Options {
                 self.prefix_extractor.map_or_else(|| NONE.to_owned(), |e| e.to_string())
             }
             Slot::Compression => self.compression.to_string(),
+            Slot::ForkMemtable => self.fork_memtable.to_string(),
         })
     }
 
@@ -253,7 +260,8 @@ impl Options {
                 | Slot::Policy(_)
                 | Slot::Layout
                 | Slot::PrefixExtractor
-                | Slot::Compression => continue,
+                | Slot::Compression
+                | Slot::ForkMemtable => continue,
             };
             if !(bounds.0..=bounds.1).contains(&value) {
                 return Err(out_of_bounds(info, &value.to_string(), bounds));

@@ -116,6 +116,45 @@ impl FromStr for Compression {
     }
 }
 
+/// What a fork does about entries that are in no table yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForkMemtable {
+    /// The parent's memtable is sealed, and parent and child read the same one until it is flushed
+    /// into one table of both. Nothing is copied; the table may be small.
+    Share,
+    /// The parent's memtable stays, and its entries are copied into one of the child's. Shared where
+    /// the budget has no room for the copy.
+    Copy,
+    /// Copied up to 64 KiB, shared above.
+    #[default]
+    Auto,
+}
+
+impl fmt::Display for ForkMemtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Share => "share",
+            Self::Copy => "copy",
+            Self::Auto => "auto",
+        })
+    }
+}
+
+impl FromStr for ForkMemtable {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "share" => Ok(Self::Share),
+            "copy" => Ok(Self::Copy),
+            "auto" => Ok(Self::Auto),
+            _ => Err(Error::InvalidArgument(format!(
+                "fork_memtable {text:?} does not exist; allowed: share, copy, auto"
+            ))),
+        }
+    }
+}
+
 /// How a database behaves. Fixed while it is open.
 ///
 /// **Seal rule.** The engine seals a tree's memtable by itself at
@@ -177,6 +216,9 @@ pub struct Options {
     /// Whether a cold tree's few entries in an old segment are appended to the log again, so that
     /// the segment can go without a flush of them; false.
     pub relog: bool,
+    /// What a fork does about entries that are in no table yet, where branches have trees of their
+    /// own; `auto`.
+    pub fork_memtable: ForkMemtable,
     /// Whether memtables of many trees are flushed into one file; false.
     pub packed_flush: bool,
     /// Memtable bytes of a packed flush, up to 1 TiB; 0 = a sixteenth of the budget. At most a
@@ -273,6 +315,7 @@ impl Default for Options {
             wal_bytes_stop: 0,
             wal_seal_serial: true,
             relog: false,
+            fork_memtable: ForkMemtable::Auto,
             packed_flush: false,
             pack_bytes: 0,
             flush_on_close: false,

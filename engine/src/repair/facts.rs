@@ -203,6 +203,11 @@ fn highest_seq(edit: &Edit) -> SeqNo {
         Edit::TreeState { flushed_upto, tables, .. } => {
             tables.iter().map(|(_, t)| t.max_seq).max().unwrap_or(0).max(*flushed_upto)
         }
+        Edit::SharedState { trees, tables } => {
+            let tables = tables.iter().map(|(_, t)| t.max_seq).max().unwrap_or(0);
+            trees.iter().map(|(_, upto)| *upto).max().unwrap_or(0).max(tables)
+        }
+        Edit::Fork { fork_seq, .. } | Edit::Ancestry { fork_seq, .. } => *fork_seq,
         Edit::Compact { added, .. } => added.iter().map(|(_, t)| t.max_seq).max().unwrap_or(0),
         Edit::Begin { .. }
         | Edit::CreateTrees { .. }
@@ -222,6 +227,9 @@ fn take_names(edits: &[PlacedEdit], said: &mut Said) {
                     said.names.entry(*branch).or_insert_with(|| name.clone());
                 }
             }
+            Edit::Fork { name, branch, .. } => {
+                said.names.entry(*branch).or_insert_with(|| name.clone());
+            }
             Edit::DropTenant { branch } => {
                 said.dropped.insert(*branch);
             }
@@ -232,6 +240,8 @@ fn take_names(edits: &[PlacedEdit], said: &mut Said) {
             | Edit::TenantExtractor { .. }
             | Edit::WalFloor { .. }
             | Edit::Pack { .. }
+            | Edit::Ancestry { .. }
+            | Edit::SharedState { .. }
             | Edit::TreeState { .. } => {}
         }
     }

@@ -244,7 +244,7 @@ impl Plan {
             return;
         }
         let mut taken: BTreeSet<String> =
-            self.said.set.branches().iter().map(|b| b.tenant.clone()).collect();
+            self.said.set.branches().iter().map(|b| b.full_name()).collect();
         let seen: BTreeSet<(TreeId, BranchId)> =
             self.tables.seen.union(&self.log.owners).copied().collect();
         for (tree, branch) in seen {
@@ -334,7 +334,10 @@ impl Plan {
         apply(&Edit::Begin { layout: self.layout, next_id: self.next_id(), wal_floor })?;
         for edit in self.said.set.edits() {
             // These are written anew; whatever else a manifest holds stays as it is.
-            if !matches!(edit, Edit::Begin { .. } | Edit::TreeState { .. }) {
+            if !matches!(
+                edit,
+                Edit::Begin { .. } | Edit::TreeState { .. } | Edit::SharedState { .. }
+            ) {
                 apply(&edit)?;
             }
         }

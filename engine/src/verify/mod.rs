@@ -95,7 +95,7 @@ impl Owners {
             owners.tree = Some(home.id);
             owners.tenant_count += 1;
             if owners.tenants.len() < NAMES_MAX {
-                owners.tenants.push(branch.tenant.clone());
+                owners.tenants.push(branch.full_name());
             }
         }
         out

@@ -42,6 +42,35 @@ pub enum Edit {
         /// Its branch.
         branch: BranchId,
     },
+    /// A branch forked from another: it begins with the parent's tables and `flushed_upto` at this
+    /// edit's place in the manifest. Where the parent is gone at that place, nothing comes to be.
+    Fork {
+        /// The branch with its tenant, as `TENANT@BRANCH`.
+        name: String,
+        /// Its id; in layout per-tenant its tree has the same.
+        branch: BranchId,
+        /// The branch it was forked from.
+        parent: BranchId,
+        /// It sees the parent's entries up to this number.
+        fork_seq: SeqNo,
+        /// In layouts in which branches share trees: the copies of the parent's entries, with their
+        /// level.
+        tables: Vec<(u32, TableMeta)>,
+    },
+    /// Where a branch came from, when a manifest is begun; before the edit that creates it.
+    Ancestry {
+        /// The branch.
+        branch: BranchId,
+        /// The branch it was forked from.
+        parent: BranchId,
+        /// It saw the parent's entries up to this number.
+        fork_seq: SeqNo,
+        /// The first tree of those it shares tables with.
+        family: TreeId,
+        /// Trees whose entries in the log may still be its own, nearest first, each with the
+        /// highest number that is.
+        ancestors: Vec<(TreeId, SeqNo)>,
+    },
     /// A memtable became a table of every tree that owns it.
     Flush {
         /// The trees.
@@ -81,6 +110,13 @@ pub enum Edit {
         /// Its tables with their level, L0 newest first.
         tables: Vec<(u32, TableMeta)>,
     },
+    /// The state of trees that have the same tables, when a manifest is begun.
+    SharedState {
+        /// The trees, each with its `flushed_upto`.
+        trees: Vec<(TreeId, SeqNo)>,
+        /// As in `TreeState`.
+        tables: Vec<(u32, TableMeta)>,
+    },
 }
 
 const BEGIN: u8 = 1;
@@ -93,6 +129,9 @@ const WAL_FLOOR: u8 = 7;
 const TREE_STATE: u8 = 8;
 const TENANT_EXTRACTOR: u8 = 9;
 const PACK: u8 = 10;
+const FORK: u8 = 11;
+const ANCESTRY: u8 = 12;
+const SHARED_STATE: u8 = 13;
 
 impl Edit {
     /// The name of its kind, for people.
@@ -108,6 +147,9 @@ impl Edit {
             Self::WalFloor { .. } => "wal-floor",
             Self::Pack { .. } => "pack",
             Self::TreeState { .. } => "tree-state",
+            Self::Fork { .. } => "fork",
+            Self::Ancestry { .. } => "ancestry",
+            Self::SharedState { .. } => "shared-state",
         }
     }
 
@@ -116,11 +158,14 @@ impl Edit {
         match self {
             Self::Flush { owners, .. } => owners.first().copied(),
             Self::Compact { tree, .. } | Self::TreeState { tree, .. } => Some(*tree),
+            Self::SharedState { trees, .. } => trees.first().map(|(tree, _)| *tree),
             Self::Begin { .. }
             | Self::CreateTrees { .. }
             | Self::CreateTenants { .. }
             | Self::TenantExtractor { .. }
             | Self::DropTenant { .. }
+            | Self::Fork { .. }
+            | Self::Ancestry { .. }
             | Self::WalFloor { .. }
             | Self::Pack { .. } => None,
         }
@@ -192,6 +237,27 @@ impl Edit {
                 put_varint(out, *flushed_upto);
                 encode_tables(out, tables);
             }
+            Self::Fork { name, branch, parent, fork_seq, tables } => {
+                out.push(FORK);
+                put_bytes(out, name.as_bytes());
+                put_varint(out, branch.0);
+                put_varint(out, parent.0);
+                put_varint(out, *fork_seq);
+                encode_tables(out, tables);
+            }
+            Self::Ancestry { branch, parent, fork_seq, family, ancestors } => {
+                out.push(ANCESTRY);
+                put_varint(out, branch.0);
+                put_varint(out, parent.0);
+                put_varint(out, *fork_seq);
+                put_varint(out, family.0);
+                encode_numbered(out, ancestors);
+            }
+            Self::SharedState { trees, tables } => {
+                out.push(SHARED_STATE);
+                encode_numbered(out, trees);
+                encode_tables(out, tables);
+            }
         }
     }
 
@@ -241,6 +307,23 @@ impl Edit {
                 let flushed_upto = d.varint().filter(|seq| *seq <= SEQ_MAX)?;
                 Self::TreeState { tree, flushed_upto, tables: decode_tables(d)? }
             }
+            FORK => Self::Fork {
+                name: core::str::from_utf8(d.bytes()?).ok()?.to_owned(),
+                branch: BranchId(d.varint()?),
+                parent: BranchId(d.varint()?),
+                fork_seq: d.varint().filter(|seq| *seq <= SEQ_MAX)?,
+                tables: decode_tables(d)?,
+            },
+            ANCESTRY => Self::Ancestry {
+                branch: BranchId(d.varint()?),
+                parent: BranchId(d.varint()?),
+                fork_seq: d.varint().filter(|seq| *seq <= SEQ_MAX)?,
+                family: TreeId(d.varint()?),
+                ancestors: decode_numbered(d)?,
+            },
+            SHARED_STATE => {
+                Self::SharedState { trees: decode_numbered(d)?, tables: decode_tables(d)? }
+            }
             _ => return None,
         })
     }
@@ -258,6 +341,23 @@ fn decode_trees(d: &mut Decoder<'_>) -> Option<Vec<TreeId>> {
     let mut trees = Vec::new();
     for _ in 0..count {
         trees.push(TreeId(d.varint()?));
+    }
+    Some(trees)
+}
+
+fn encode_numbered(out: &mut Vec<u8>, trees: &[(TreeId, SeqNo)]) {
+    put_varint(out, to_u64(trees.len()));
+    for (tree, seq) in trees {
+        put_varint(out, tree.0);
+        put_varint(out, *seq);
+    }
+}
+
+fn decode_numbered(d: &mut Decoder<'_>) -> Option<Vec<(TreeId, SeqNo)>> {
+    let count = d.varint()?;
+    let mut trees = Vec::new();
+    for _ in 0..count {
+        trees.push((TreeId(d.varint()?), d.varint().filter(|seq| *seq <= SEQ_MAX)?));
     }
     Some(trees)
 }
@@ -305,6 +405,29 @@ mod tests {
         assert_eq!(bytes, [10, 7, 0xac, 0x02]);
         assert_eq!(decoded(&bytes), Some(edit));
         assert_eq!(decoded(&bytes[..3]), None);
+    }
+
+    #[test]
+    fn edits_of_forks_are_these_bytes() {
+        let (branch, parent, fork_seq) = (BranchId(7), BranchId(3), 300);
+        let fork = Edit::Fork { name: "a@b".to_owned(), branch, parent, fork_seq, tables: vec![] };
+        let ancestors = vec![(TreeId(3), 300), (TreeId(2), 5)];
+        let family = TreeId(2);
+        let ancestry = Edit::Ancestry { branch, parent, fork_seq, family, ancestors };
+        let trees = vec![(TreeId(2), 5), (TreeId(7), 6)];
+        let shared = Edit::SharedState { trees, tables: vec![] };
+        let expected: [(Edit, &[u8]); 3] = [
+            (fork, &[11, 3, b'a', b'@', b'b', 7, 3, 0xac, 0x02, 0]),
+            (ancestry, &[12, 7, 3, 0xac, 0x02, 2, 2, 3, 0xac, 0x02, 2, 5]),
+            (shared, &[13, 2, 2, 5, 7, 6, 0]),
+        ];
+        for (edit, expected) in expected {
+            let mut bytes = Vec::new();
+            edit.encode(&mut bytes);
+            assert_eq!(bytes, expected);
+            assert_eq!(decoded(&bytes), Some(edit));
+            assert!((0..bytes.len()).all(|end| decoded(&bytes[..end]).is_none()));
+        }
     }
 
     #[test]

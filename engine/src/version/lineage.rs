@@ -21,6 +21,17 @@ impl Lineage {
         Self { ancestors: core::iter::once((parent, fork_seq)).chain(up).collect() }
     }
 
+    /// A lineage as a manifest names it.
+    pub fn of(ancestors: Vec<(TreeId, SeqNo)>) -> Self {
+        Self { ancestors }
+    }
+
+    /// The ancestors of whose entries a tree flushed up to a number may still take some.
+    pub fn above(&self, flushed_upto: SeqNo) -> Vec<(TreeId, SeqNo)> {
+        let ancestors = self.ancestors.iter().copied();
+        ancestors.filter(|(_, bound)| *bound > flushed_upto).collect()
+    }
+
     /// The ancestors, nearest first.
     pub fn ancestors(&self) -> &[(TreeId, SeqNo)] {
         &self.ancestors

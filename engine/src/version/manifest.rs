@@ -12,6 +12,7 @@
 //! nothing that it names may be deleted. A rename of CURRENT that failed is looked up: it was done
 //! or not done.
 
+use core::pin::Pin;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use super::set::VersionSet;
 use crate::coding::Decoder;
 use crate::env::{Env, File, IoClass};
 use crate::error::{Error, Result};
-use crate::group::{GroupQueue, Work};
+use crate::group::{GroupQueue, Place, Work};
 use crate::metrics::Counters;
 use crate::types::{FileNumber, to_u64, to_usize};
 
@@ -55,11 +56,51 @@ pub fn current_path(dir: &Path) -> PathBuf {
 /// Runs when an edit is durable, before the next one is installed.
 pub type Install = Box<dyn FnOnce(&VersionSet) + Send>;
 
+/// Completes the edits of a commit when they are written, behind all that was installed before.
+pub type Complete = Box<dyn FnOnce(&mut Vec<Edit>) + Send>;
+
+/// What must be durable before a commit may be written, such as the log up to some number.
+pub type Precondition = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
+
 /// A group of edits on its way into the manifest.
 pub struct Commit {
     edits: Vec<Edit>,
+    complete: Option<Complete>,
+    precondition: Option<Precondition>,
     install: Option<Install>,
 }
+
+impl Commit {
+    /// Edits that become durable together and are then installed, by `install` or by applying them.
+    pub fn new(edits: Vec<Edit>, install: Option<Install>) -> Self {
+        Self { edits, complete: None, precondition: None, install }
+    }
+
+    /// The same, with edits that are completed when they are written.
+    #[must_use]
+    pub fn completed_by(self, complete: Complete) -> Self {
+        Self { complete: Some(complete), ..self }
+    }
+
+    /// The same, not written before this is done; not at all where it fails.
+    #[must_use]
+    pub fn after(self, precondition: Precondition) -> Self {
+        Self { precondition: Some(precondition), ..self }
+    }
+
+    async fn prepare(&mut self) -> Result<()> {
+        if let Some(precondition) = self.precondition.take() {
+            precondition().await?;
+        }
+        if let Some(complete) = self.complete.take() {
+            complete(&mut self.edits);
+        }
+        Ok(())
+    }
+}
+
+/// A place in the order of edits.
+pub type CommitPlace = Place<Commit, Result<()>>;
 
 impl core::fmt::Debug for Commit {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -81,7 +122,7 @@ pub struct Manifest<E: Env> {
     set: Arc<VersionSet>,
     counters: Arc<Counters>,
     next_file: Arc<AtomicU64>,
-    queue: GroupQueue<Commit, Result<()>>,
+    queue: Arc<GroupQueue<Commit, Result<()>>>,
     /// Gone while a group is written, and after a failure: the next group then begins a new
     /// manifest.
     writer: Mutex<Option<Writer<E>>>,
@@ -114,7 +155,7 @@ impl<E: Env> Manifest<E> {
             set,
             counters,
             next_file,
-            queue: GroupQueue::default(),
+            queue: Arc::default(),
             writer: Mutex::new(None),
             ended: AtomicBool::new(false),
             replaced: Mutex::new(replaces.into_iter().collect()),
@@ -134,7 +175,31 @@ impl<E: Env> Manifest<E> {
     /// The world's. The edits are not installed, but may come back at the next open, until a later
     /// commit succeeds.
     pub async fn commit(&self, edits: Vec<Edit>, install: Option<Install>) -> Result<()> {
-        self.queue.submit(Commit { edits, install }, self).await
+        self.submit(Commit::new(edits, install)).await
+    }
+
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Errors
+    ///
+    /// As there; those of its precondition, and then nothing was written.
+    pub async fn submit(&self, commit: Commit) -> Result<()> {
+        self.queue.submit(commit, self).await
+    }
+
+    /// Takes a place in the order of edits, without waiting. Whatever is committed from here on
+    /// comes behind it, and waits until the place is [finished](Self::finish) or dropped.
+    pub fn reserve(&self, commit: Commit) -> CommitPlace {
+        self.queue.reserve(commit)
+    }
+
+    /// Commits what has a place.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit`](Self::submit).
+    pub async fn finish(&self, place: CommitPlace) -> Result<()> {
+        place.finish(self).await
     }
 
     /// Ends the log of edits: commits that wait are done, later ones get `Closed`.
@@ -244,6 +309,20 @@ impl<E: Env> Manifest<E> {
     }
 }
 
+impl<E: Env> Manifest<E> {
+    fn install(&self, commit: Commit) -> Result<()> {
+        match commit.install {
+            Some(install) => install(&self.set),
+            None => {
+                for edit in &commit.edits {
+                    self.set.apply(edit).map_err(Error::InvalidArgument)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<E: Env> Work for Manifest<E> {
     type Item = Commit;
     type Reply = Result<()>;
@@ -262,27 +341,24 @@ impl<E: Env> Work for Manifest<E> {
         if self.ended.load(Ordering::Acquire) {
             return items.iter().map(|_| Err(Error::Closed)).collect();
         }
-        let edits: Vec<Edit> = items.iter().flat_map(|c| c.edits.iter().cloned()).collect();
+        let mut prepared = Vec::with_capacity(items.len());
+        for commit in items.iter_mut() {
+            prepared.push(commit.prepare().await);
+        }
+        let good = items.iter().zip(&prepared).filter(|(_, outcome)| outcome.is_ok());
+        let edits: Vec<Edit> = good.flat_map(|(c, _)| c.edits.iter().cloned()).collect();
+        if edits.is_empty() {
+            return prepared;
+        }
         let writer = match self.write(&edits).await {
             Ok(writer) => writer,
-            Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => {
+                return prepared.into_iter().map(|p| p.and(Err(error.clone()))).collect();
+            }
         };
         // A leader dropped here is one dropped in the sync: durable, perhaps, and not installed.
         *self.writer.lock() = self.confirm(writer).await;
-        items
-            .drain(..)
-            .map(|commit| {
-                match commit.install {
-                    Some(install) => install(&self.set),
-                    None => {
-                        for edit in &commit.edits {
-                            self.set.apply(edit).map_err(Error::InvalidArgument)?;
-                        }
-                    }
-                }
-                Ok(())
-            })
-            .collect()
+        items.drain(..).zip(prepared).map(|(c, p)| p.and_then(|()| self.install(c))).collect()
     }
 
     fn abandoned(&self) -> Result<()> {

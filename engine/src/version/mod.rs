@@ -31,6 +31,18 @@ impl Version {
         self.levels.get(level).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a table is one of them.
+    pub fn holds(&self, table: &TableMeta) -> bool {
+        self.levels.iter().enumerate().any(|(level, tables)| {
+            if level == 0 {
+                return tables.iter().any(|t| t.id == table.id);
+            }
+            let at = tables.partition_point(|t| t.smallest < table.smallest);
+            let same = |t: &&Arc<TableMeta>| t.smallest == table.smallest;
+            tables.iter().skip(at).take_while(same).any(|t| t.id == table.id)
+        })
+    }
+
     /// Tables in L0.
     pub fn l0_count(&self) -> u32 {
         u32::try_from(self.level(0).len()).unwrap_or(u32::MAX)

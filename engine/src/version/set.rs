@@ -1,18 +1,21 @@
 //! Every tree and branch of a database, and the one place where edits change them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::Version;
 use super::edit::Edit;
+use super::lineage::Lineage;
 use super::packs::Packs;
-use super::tree::{Branch, Tree};
+use super::tree::{Branch, ForkPoint, Tree, TreeView};
 use crate::layout::{self, Place};
+use crate::memtable::Memtable;
 use crate::options::Layout;
 use crate::prefix::PrefixExtractor;
 use crate::table::TableMeta;
-use crate::types::{BranchId, TableId, TreeId};
+use crate::types::{BranchId, SeqNo, TableId, TreeId};
 
 #[derive(Debug)]
 struct State {
@@ -22,7 +25,26 @@ struct State {
     wal_floor: u64,
     trees: BTreeMap<TreeId, Arc<Tree>>,
     branches: BTreeMap<BranchId, Arc<Branch>>,
-    tenants: BTreeMap<String, BranchId>,
+    /// By full name.
+    names: BTreeMap<String, BranchId>,
+    /// Where branches came from whose creation is still to be read.
+    ancestry: BTreeMap<BranchId, Ancestry>,
+    /// Trees that are none of the set and have memtables of it in their view: those of forks whose
+    /// edit is not installed, and dropped ones that keep what others need.
+    beside: BTreeMap<TreeId, Arc<Tree>>,
+    /// Trees that were forked, by the first one of those they may share tables with.
+    families: BTreeMap<TreeId, BTreeSet<TreeId>>,
+    /// Tables that several trees may hold, while a manifest is read.
+    tables: BTreeMap<TableId, Weak<TableMeta>>,
+    /// The highest number at which a branch was forked.
+    fork_seq_max: SeqNo,
+}
+
+#[derive(Clone, Debug)]
+struct Ancestry {
+    point: ForkPoint,
+    family: TreeId,
+    lineage: Lineage,
 }
 
 /// Trees and branches by id, tenants by name.
@@ -57,7 +79,12 @@ impl VersionSet {
                 wal_floor: 0,
                 trees: BTreeMap::new(),
                 branches: BTreeMap::new(),
-                tenants: BTreeMap::new(),
+                names: BTreeMap::new(),
+                ancestry: BTreeMap::new(),
+                beside: BTreeMap::new(),
+                families: BTreeMap::new(),
+                tables: BTreeMap::new(),
+                fork_seq_max: 0,
             }),
             packs: Packs::default(),
         }
@@ -101,16 +128,11 @@ impl VersionSet {
             Edit::DropTenant { branch } => state.drop_tenant(*branch, &mut applied)?,
             Edit::Flush { owners, flushed_upto, table } => {
                 let table = table.clone().map(Arc::new);
-                for tree in owners {
-                    // A tree that was dropped while its flush ran takes nothing.
-                    let Some(tree) = state.trees.get(tree) else { continue };
-                    tree.raise_flushed_upto(*flushed_upto);
-                    if let Some(table) = &table {
-                        tree.change(|v| {
-                            v.version = Arc::new(v.version.with_flushed(Arc::clone(table)));
-                        });
-                    }
-                }
+                // A tree that was dropped while its flush ran takes nothing, and neither does a fork
+                // whose edit comes later: it begins with what its parent has by then.
+                let owners = owners.iter().filter_map(|id| state.trees.get(id).cloned());
+                let owners: Vec<Arc<Tree>> = owners.collect();
+                change_together(&owners, *flushed_upto, table.as_ref(), |_, _| {});
             }
             Edit::Compact { tree, removed, added } => {
                 if let Some(tree) = state.trees.get(tree) {
@@ -124,20 +146,29 @@ impl VersionSet {
                         .iter()
                         .map(|(l, t)| (*l, gone.remove(&t.id).unwrap_or_else(|| t.clone().into())))
                         .collect();
-                    applied.removed_tables.extend(gone.into_values());
                     tree.change(|v| {
                         v.version = Arc::new(v.version.with_compacted(removed, &added));
                     });
+                    let gone = gone.into_values().filter(|t| !state.reaches(tree.family, t));
+                    applied.removed_tables.extend(gone);
                 }
             }
             Edit::WalFloor { segment } => state.wal_floor = state.wal_floor.max(*segment),
             Edit::Pack { file, bytes } => self.packs.add(*file, *bytes, []),
             Edit::TreeState { tree, flushed_upto, tables } => {
-                let tree =
-                    state.trees.get(tree).ok_or_else(|| format!("tree {tree} is unknown"))?;
-                tree.raise_flushed_upto(*flushed_upto);
-                let added = super::edit::shared(tables.clone());
-                tree.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
+                state.set_tables(&[(*tree, *flushed_upto)], tables)?;
+            }
+            Edit::SharedState { trees, tables } => state.set_tables(trees, tables)?,
+            Edit::Fork { name, branch, parent, fork_seq, tables } => {
+                let fork = (*branch, ForkPoint { parent: *parent, seq: *fork_seq });
+                state.fork(name, fork, tables, &mut applied)?;
+            }
+            Edit::Ancestry { branch, parent, fork_seq, family, ancestors } => {
+                let point = ForkPoint { parent: *parent, seq: *fork_seq };
+                let lineage = Lineage::of(ancestors.clone());
+                let ancestry = Ancestry { point, family: *family, lineage };
+                state.fork_seq_max = state.fork_seq_max.max(*fork_seq);
+                state.ancestry.insert(*branch, ancestry);
             }
         }
         Ok(applied)
@@ -151,12 +182,13 @@ impl VersionSet {
             next_id: state.next_id,
             wal_floor: state.wal_floor,
         }];
+        edits.extend(state.branches.values().filter_map(|b| ancestry_of(b)));
         let trees = state.trees.keys().copied().collect();
         edits.push(Edit::CreateTrees { trees });
         let tenants = state
             .branches
             .values()
-            .filter_map(|b| Some((b.tenant.clone(), b.id, b.places.first()?.0.id)))
+            .filter_map(|b| Some((b.full_name(), b.id, b.places.first()?.0.id)))
             .collect();
         edits.push(Edit::CreateTenants { tenants });
         for branch in state.branches.values() {
@@ -166,14 +198,16 @@ impl VersionSet {
             }
         }
         let mut files = BTreeSet::new();
-        for tree in state.trees.values() {
-            let view = tree.view();
-            let tables: Vec<_> =
-                view.version.tables().map(|(l, t)| (l, TableMeta::clone(t))).collect();
-            if !tables.is_empty() || tree.flushed_upto() > 0 {
-                let flushed_upto = tree.flushed_upto();
-                files.extend(tables.iter().map(|(_, t)| t.id.file));
-                edits.push(Edit::TreeState { tree: tree.id, flushed_upto, tables });
+        for (trees, version) in state.distinct_versions() {
+            let tables: Vec<_> = version.tables().map(|(l, t)| (l, TableMeta::clone(t))).collect();
+            files.extend(tables.iter().map(|(_, t)| t.id.file));
+            match trees.as_slice() {
+                [(_, 0)] if tables.is_empty() => {}
+                [(tree, flushed_upto)] => {
+                    let (tree, flushed_upto) = (*tree, *flushed_upto);
+                    edits.push(Edit::TreeState { tree, flushed_upto, tables });
+                }
+                _ => edits.push(Edit::SharedState { trees, tables }),
             }
         }
         let packs = self.packs.lengths().into_iter().filter(|(file, _)| files.contains(file));
@@ -181,10 +215,11 @@ impl VersionSet {
         edits
     }
 
-    /// Finds the files that hold several tables, once what an open read is applied.
+    /// Finds the files that hold several tables, once all that an open read is applied.
     pub fn find_packs(&self) {
         let views: Vec<_> = self.trees().iter().map(|tree| tree.view()).collect();
         self.packs.find(views.iter().map(|view| &*view.version));
+        self.state.lock().tables.clear();
     }
 
     /// The files that hold several tables.
@@ -230,11 +265,83 @@ impl VersionSet {
         self.state.lock().branches.get(&id).cloned()
     }
 
-    /// A tenant's branch `main`.
-    pub fn tenant(&self, name: &str) -> Option<Arc<Branch>> {
+    /// The branch of this full name: a tenant's `main`, or `TENANT@BRANCH`.
+    pub fn named(&self, full_name: &str) -> Option<Arc<Branch>> {
         let state = self.state.lock();
-        let id = state.tenants.get(name)?;
+        let id = state.names.get(full_name)?;
         state.branches.get(id).cloned()
+    }
+
+    /// The branches of a tenant: `main` first, if it is there, then the others by name.
+    pub fn branches_of(&self, tenant: &str) -> Vec<Arc<Branch>> {
+        let state = self.state.lock();
+        let first = format!("{tenant}{}", layout::BRANCH_MARK);
+        let forks = state.names.range(first.clone()..);
+        let forks = forks.take_while(|(name, _)| name.starts_with(&first));
+        let ids = state.names.get_key_value(tenant).into_iter().chain(forks);
+        ids.filter_map(|(_, id)| state.branches.get(id).cloned()).collect()
+    }
+
+    /// The highest number at which a branch was forked; 0 for none.
+    pub fn fork_seq_max(&self) -> SeqNo {
+        self.state.lock().fork_seq_max
+    }
+
+    /// A tree that forks from another: it is no tree of the set before its edit is applied.
+    pub fn begin_fork(&self, tree: &Arc<Tree>) {
+        self.set_beside(tree);
+    }
+
+    /// A tree that is none of the set has memtables in its view that trees of it need.
+    pub fn set_beside(&self, tree: &Arc<Tree>) {
+        self.state.lock().beside.insert(tree.id, Arc::clone(tree));
+    }
+
+    /// Forgets a dropped tree that has no memtable in its view any more.
+    pub fn leave_beside(&self, tree: &Tree) {
+        if tree.is_dropped() && tree.oldest_immutable().is_none() {
+            self.state.lock().beside.remove(&tree.id);
+        }
+    }
+
+    /// The tree of a fork whose edit is not to come; `None` where it was applied.
+    pub fn end_fork(&self, tree: TreeId) -> Option<Arc<Tree>> {
+        self.state.lock().beside.remove(&tree)
+    }
+
+    /// A tree, or one that is none of the set and has memtables of it in its view.
+    pub fn tree_or_beside(&self, id: TreeId) -> Option<Arc<Tree>> {
+        let state = self.state.lock();
+        state.trees.get(&id).or_else(|| state.beside.get(&id)).cloned()
+    }
+
+    /// Whether a memtable that trees share counts as this tree's: it counts once.
+    pub fn is_first_owner(&self, tree: TreeId, memtable: &Memtable) -> bool {
+        if !memtable.is_shared() {
+            return true;
+        }
+        let state = self.state.lock();
+        memtable.owners().into_iter().find(|id| state.trees.contains_key(id)) == Some(tree)
+    }
+
+    /// Of some trees those of the set, and those beside it.
+    pub fn owners(&self, ids: &[TreeId]) -> (Vec<Arc<Tree>>, Vec<Arc<Tree>>) {
+        let state = self.state.lock();
+        let of = |trees: &BTreeMap<TreeId, Arc<Tree>>| {
+            ids.iter().filter_map(|id| trees.get(id).cloned()).collect()
+        };
+        (of(&state.trees), of(&state.beside))
+    }
+
+    /// An empty tree, none of the set.
+    pub fn new_tree(&self, id: TreeId) -> Tree {
+        self.state.lock().new_tree(id)
+    }
+
+    /// Trees that hold one of some tables, by id.
+    pub fn trees_holding(&self, holds: impl Fn(&TableMeta) -> bool) -> Vec<Arc<Tree>> {
+        let trees = self.trees().into_iter();
+        trees.filter(|tree| tree.view().version.tables().any(|(_, t)| holds(t))).collect()
     }
 
     /// Every branch, by id.
@@ -259,10 +366,52 @@ impl VersionSet {
     }
 }
 
+/// A memtable became a table, or nothing, of some trees: each tree's view changes in one step, by
+/// `also` as well. Trees that had one version have one again.
+pub fn change_together(
+    trees: &[Arc<Tree>],
+    flushed_upto: SeqNo,
+    table: Option<&Arc<TableMeta>>,
+    mut also: impl FnMut(&Tree, &mut TreeView),
+) {
+    let mut last: Option<(Arc<Version>, Arc<Version>)> = None;
+    for tree in trees {
+        tree.raise_flushed_upto(flushed_upto);
+        tree.change(|view| {
+            also(tree, view);
+            let Some(table) = table else { return };
+            let next = match &last {
+                Some((before, next)) if Arc::ptr_eq(before, &view.version) => Arc::clone(next),
+                Some(_) | None => Arc::new(view.version.with_flushed(Arc::clone(table))),
+            };
+            let before = core::mem::replace(&mut view.version, Arc::clone(&next));
+            last = Some((before, next));
+        });
+    }
+}
+
+fn ancestry_of(branch: &Branch) -> Option<Edit> {
+    let ForkPoint { parent, seq } = branch.fork?;
+    let (tree, _) = branch.places.first()?;
+    let (family, ancestors) = (tree.family, tree.lineage.above(tree.flushed_upto()));
+    Some(Edit::Ancestry { branch: branch.id, parent, fork_seq: seq, family, ancestors })
+}
+
 impl State {
-    fn create_tree(&mut self, id: TreeId) -> Result<Arc<Tree>, EditFault> {
+    fn new_tree(&self, id: TreeId) -> Tree {
         let extractor = self.extractor.map(|e| layout::extractor_of(self.layout, e));
-        let tree = Arc::new(Tree::new(id).with_default_extractor(extractor));
+        Tree::new(id).with_default_extractor(extractor)
+    }
+
+    fn create_tree(&mut self, id: TreeId) -> Result<Arc<Tree>, EditFault> {
+        let mut tree = self.new_tree(id);
+        if let Some(ancestry) = self.ancestry.get(&BranchId(id.0))
+            && self.layout == Layout::PerTenant
+        {
+            tree = tree.forked(ancestry.family, ancestry.lineage.clone());
+            self.families.entry(ancestry.family).or_default().insert(id);
+        }
+        let tree = Arc::new(tree);
         if self.trees.insert(id, Arc::clone(&tree)).is_some() {
             return Err(format!("tree {id} is created twice"));
         }
@@ -277,20 +426,143 @@ impl State {
         tree: TreeId,
         applied: &mut Applied,
     ) -> Result<(), EditFault> {
-        if self.tenants.contains_key(name) || self.branches.contains_key(&id) {
+        if self.names.contains_key(name) || self.branches.contains_key(&id) {
             return Err(format!("tenant {name:?} or its branch {id} is created twice"));
         }
+        let fork = self.ancestry.get(&id).map(|ancestry| ancestry.point);
         let home = match self.trees.get(&tree) {
             Some(tree) => Arc::clone(tree),
             None => self.create_tree(tree)?,
         };
+        self.ancestry.remove(&id);
+        self.add_branch(name, (id, home), fork, applied);
+        Ok(())
+    }
+
+    fn add_branch(
+        &mut self,
+        name: &str,
+        (id, home): (BranchId, Arc<Tree>),
+        fork: Option<ForkPoint>,
+        applied: &mut Applied,
+    ) {
         let place = Place::new(self.layout, id);
-        let branch = Arc::new(Branch::new(id, name.to_owned(), home, place));
+        let branch = Arc::new(Branch::new(id, name, home, place).forked_at(fork));
         self.branches.insert(id, Arc::clone(&branch));
-        self.tenants.insert(name.to_owned(), id);
+        self.names.insert(name.to_owned(), id);
         applied.created_branches.push(branch);
         self.next_id = self.next_id.max(id.0.saturating_add(1));
+    }
+
+    fn fork(
+        &mut self,
+        name: &str,
+        (id, point): (BranchId, ForkPoint),
+        tables: &[(u32, TableMeta)],
+        applied: &mut Applied,
+    ) -> Result<(), EditFault> {
+        if self.names.contains_key(name) || self.branches.contains_key(&id) {
+            return Err(format!("branch {name:?}, or its id {id}, is created twice"));
+        }
+        self.fork_seq_max = self.fork_seq_max.max(point.seq);
+        let Some(parent) = self.branches.get(&point.parent).cloned() else {
+            if point.parent.0 >= self.next_id {
+                return Err(format!("branch {id} forks from {}, never created", point.parent));
+            }
+            self.next_id = self.next_id.max(id.0.saturating_add(1));
+            return Ok(());
+        };
+        let Some((from, _)) = parent.places.first() else { return Ok(()) };
+        let home = if self.layout == Layout::PerTenant {
+            self.fork_tree(TreeId(id.0), from, point.seq)?
+        } else {
+            let added = super::edit::shared(tables.to_vec());
+            from.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
+            Arc::clone(from)
+        };
+        self.add_branch(name, (id, home), Some(point), applied);
         Ok(())
+    }
+
+    /// A tree that begins with the tables of another.
+    fn fork_tree(
+        &mut self,
+        id: TreeId,
+        from: &Arc<Tree>,
+        fork_seq: SeqNo,
+    ) -> Result<Arc<Tree>, EditFault> {
+        let version = Arc::clone(&from.view().version);
+        if let Some((_, newer)) = version.tables().find(|(_, t)| t.max_seq > fork_seq) {
+            let (table, seq) = (newer.id, newer.max_seq);
+            return Err(format!("tree {id} forks at {fork_seq}, but table {table} reaches {seq}"));
+        }
+        let child = self.beside.remove(&id).unwrap_or_else(|| {
+            let lineage = from.lineage.child_of(from.id, fork_seq);
+            Arc::new(self.new_tree(id).forked(from.family, lineage))
+        });
+        child.set_own_extractor(from.own_extractor());
+        child.raise_flushed_upto(from.flushed_upto());
+        child.change(|view| view.version = version);
+        if self.trees.insert(id, Arc::clone(&child)).is_some() {
+            return Err(format!("tree {id} is created twice"));
+        }
+        self.families.entry(from.family).or_default().extend([from.id, id]);
+        Ok(child)
+    }
+
+    /// Whether a tree of a family holds a table.
+    fn reaches(&self, family: TreeId, table: &TableMeta) -> bool {
+        let Some(members) = self.families.get(&family) else { return false };
+        let all = members.iter().chain([&family]);
+        all.filter_map(|id| self.trees.get(id)).any(|tree| tree.view().version.holds(table))
+    }
+
+    /// Sets the tables of trees that have the same, when a manifest is read from its beginning.
+    fn set_tables(
+        &mut self,
+        trees: &[(TreeId, SeqNo)],
+        tables: &[(u32, TableMeta)],
+    ) -> Result<(), EditFault> {
+        let tables: Vec<_> = tables.iter().map(|(l, t)| (*l, self.interned(t))).collect();
+        let mut version: Option<Arc<Version>> = None;
+        for (id, flushed_upto) in trees {
+            let tree = self.trees.get(id).ok_or_else(|| format!("tree {id} is unknown"))?;
+            tree.raise_flushed_upto(*flushed_upto);
+            let all = || Arc::new(tree.view().version.with_compacted(&[], &tables));
+            let version = version.get_or_insert_with(all);
+            tree.change(|view| view.version = Arc::clone(version));
+        }
+        Ok(())
+    }
+
+    /// A table as another tree holds it, if one does: who holds a table is told by one counter.
+    fn interned(&mut self, table: &TableMeta) -> Arc<TableMeta> {
+        if self.families.is_empty() {
+            return Arc::new(table.clone());
+        }
+        if let Some(known) = self.tables.get(&table.id).and_then(Weak::upgrade) {
+            return known;
+        }
+        let table = Arc::new(table.clone());
+        self.tables.insert(table.id, Arc::downgrade(&table));
+        table
+    }
+
+    /// Each version once, with the trees that have it and their `flushed_upto`, in the order of the
+    /// first of them.
+    fn distinct_versions(&self) -> Vec<(Vec<(TreeId, SeqNo)>, Arc<Version>)> {
+        let mut out: Vec<(Vec<(TreeId, SeqNo)>, Arc<Version>)> = Vec::new();
+        let mut at: BTreeMap<*const Version, usize> = BTreeMap::new();
+        for tree in self.trees.values() {
+            let version = Arc::clone(&tree.view().version);
+            let state = (tree.id, tree.flushed_upto());
+            let place = *at.entry(Arc::as_ptr(&version)).or_insert(out.len());
+            match out.get_mut(place) {
+                Some((trees, _)) => trees.push(state),
+                None => out.push((vec![state], version)),
+            }
+        }
+        out
     }
 
     fn set_extractor(
@@ -316,7 +588,7 @@ impl State {
         let branch =
             self.branches.remove(&id).ok_or_else(|| format!("branch {id} is dropped unknown"))?;
         branch.set_dropped(true);
-        self.tenants.remove(&branch.tenant);
+        self.names.remove(&branch.full_name());
         for (tree, _) in &branch.places {
             let others = tree.branch_count.fetch_sub(1, core::sync::atomic::Ordering::Relaxed) > 1;
             if others || self.layout != Layout::PerTenant {
@@ -324,12 +596,30 @@ impl State {
             }
             if let Some(tree) = self.trees.remove(&tree.id) {
                 tree.mark_dropped();
-                let view = tree.view();
-                applied.removed_tables.extend(view.version.tables().map(|(_, t)| t).cloned());
+                if let Some(members) = self.families.get_mut(&tree.family) {
+                    members.remove(&tree.id);
+                }
+                applied.removed_tables.extend(self.unreached(&tree));
+                if self.families.get(&tree.family).is_some_and(BTreeSet::is_empty) {
+                    self.families.remove(&tree.family);
+                }
                 applied.dropped_trees.push(tree);
             }
         }
         Ok(())
+    }
+
+    /// Tables of a tree that was taken out which no other tree holds.
+    fn unreached(&self, tree: &Tree) -> Vec<Arc<TableMeta>> {
+        let version = Arc::clone(&tree.view().version);
+        let members = self.families.get(&tree.family).into_iter().flatten();
+        let mut others = members.chain([&tree.family]).filter_map(|id| self.trees.get(id));
+        // A fork that has not changed its tables: no need to look at each of them.
+        if others.any(|other| Arc::ptr_eq(&other.view().version, &version)) {
+            return Vec::new();
+        }
+        let tables = version.tables().map(|(_, t)| t);
+        tables.filter(|t| !self.reaches(tree.family, t)).cloned().collect()
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::Version;
 use super::lineage::Lineage;
 use crate::error::Error;
-use crate::layout::Place;
+use crate::layout::{Place, full_name, split_name};
 use crate::memtable::Memtable;
 use crate::pointer::Pointer;
 use crate::policy::view::LevelsView;
@@ -71,6 +71,9 @@ pub struct Tree {
     pub released: Signal,
     /// The trees it was forked from.
     pub lineage: Lineage,
+    /// The first tree of those that may hold a table of its: those it was forked from, and those
+    /// forked from any of them. Its own id where it was not forked.
+    pub family: TreeId,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
     /// The branch with the most bytes in the memtable that was sealed last; 0 for none. Kept only
@@ -96,6 +99,7 @@ impl Tree {
             slot: AtomicUsize::new(usize::MAX),
             released: Signal::new(),
             lineage: Lineage::default(),
+            family: id,
             branch_count: AtomicU64::new(0),
             last_leader: AtomicU64::new(0),
             default_extractor: None,
@@ -107,6 +111,23 @@ impl Tree {
             tombstones_since: Mutex::new(BTreeMap::new()),
             compaction_failed: Mutex::new(None),
         }
+    }
+
+    /// The same, forked from others.
+    #[must_use]
+    pub fn forked(self, family: TreeId, lineage: Lineage) -> Self {
+        Self { family, lineage, ..self }
+    }
+
+    /// The oldest immutable memtable.
+    pub fn oldest_immutable(&self) -> Option<Arc<Memtable>> {
+        self.view.with(|view| view.immutables.last().cloned())
+    }
+
+    /// Immutable memtables that count towards a stop of writes: those that no other tree shares.
+    pub fn own_immutable_count(&self) -> u32 {
+        let own = |view: &TreeView| view.immutables.iter().filter(|m| !m.is_shared()).count();
+        u32::try_from(self.view.with(own)).unwrap_or(u32::MAX)
     }
 
     /// Tells a view of this tree since when there are tombstones in its tables.
@@ -238,6 +259,15 @@ impl Tree {
     }
 }
 
+/// Where a fork began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForkPoint {
+    /// The branch it was forked from, which may be gone.
+    pub parent: BranchId,
+    /// It began with the parent's entries up to this number.
+    pub seq: SeqNo,
+}
+
 /// A branch: what a user reads and writes.
 #[derive(Debug)]
 pub struct Branch {
@@ -245,6 +275,10 @@ pub struct Branch {
     pub id: BranchId,
     /// The tenant's name.
     pub tenant: String,
+    /// Its name among the tenant's branches.
+    pub name: String,
+    /// Where it began, if it was forked.
+    pub fork: Option<ForkPoint>,
     /// Where it reads, first place first; it writes to the first. Of length one in every layout so
     /// far.
     pub places: Vec<(Arc<Tree>, Place)>,
@@ -253,9 +287,23 @@ pub struct Branch {
 
 impl Branch {
     /// A branch that reads and writes one tree.
-    pub fn new(id: BranchId, tenant: String, tree: Arc<Tree>, place: Place) -> Self {
+    pub fn new(id: BranchId, full_name: &str, tree: Arc<Tree>, place: Place) -> Self {
         tree.branch_count.fetch_add(1, Ordering::Relaxed);
-        Self { id, tenant, places: vec![(tree, place)], dropped: AtomicBool::new(false) }
+        let (tenant, name) = split_name(full_name);
+        let (tenant, name) = (tenant.to_owned(), name.to_owned());
+        let dropped = AtomicBool::new(false);
+        Self { id, tenant, name, fork: None, places: vec![(tree, place)], dropped }
+    }
+
+    /// The same, forked from another.
+    #[must_use]
+    pub fn forked_at(self, fork: Option<ForkPoint>) -> Self {
+        Self { fork, ..self }
+    }
+
+    /// Its name with its tenant's: see [`full_name`].
+    pub fn full_name(&self) -> String {
+        full_name(&self.tenant, &self.name)
     }
 
     /// Whether it was dropped.

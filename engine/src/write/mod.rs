@@ -1,6 +1,7 @@
 //! Writing: admission first, then the commit queue.
 
 pub(crate) mod admission;
+pub(crate) mod fork;
 pub(crate) mod log_limit;
 pub(crate) mod queue;
 pub(crate) mod relog;

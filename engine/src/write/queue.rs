@@ -11,11 +11,11 @@ use crate::env::{Env, Site, Work as CpuWork};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::group::Work;
-use crate::memtable::Memtable;
+use crate::memtable::{Left, Memtable};
 use crate::policy::view::ChangeKind;
 use crate::pressure::Victims;
 use crate::shared::{Request, Shared};
-use crate::types::{SEQ_MAX, SeqNo, to_u64};
+use crate::types::{SEQ_MAX, SeqNo, TreeId, to_u64};
 use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
 use crate::wal::{encode_batch_header, encode_entry};
@@ -78,6 +78,7 @@ impl<E: Env> Work for Leader<'_, E> {
             Request::Seal { .. }
             | Request::Relog
             | Request::Sync
+            | Request::Barrier(_)
             | Request::Drop(_)
             | Request::Close => 0_usize,
         };
@@ -102,6 +103,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 }
                 vec![Ok(self.shared.visible_seq())]
             }
+            Some(Request::Barrier(_)) => items.drain(..).map(|item| self.barrier(item)).collect(),
             Some(Request::Drop(branch)) => {
                 let reply = if branch.is_dropped() {
                     Err(Error::Dropped)
@@ -209,6 +211,20 @@ impl<E: Env> Leader<'_, E> {
         shared.counters.relog_bytes.add(writer.valid_bytes() - before);
         relog::release(shared, &step, writer.segment());
         Ok(shared.visible_seq())
+    }
+
+    fn barrier(&self, request: Request) -> Result<SeqNo> {
+        let shared = self.shared;
+        if let Some(cause) = &*shared.read_only.lock() {
+            return Err(Error::ReadOnly(Arc::clone(cause)));
+        }
+        if shared.wal.lock().is_none() {
+            return Err(Error::Closed);
+        }
+        match request {
+            Request::Barrier(barrier) => barrier.run(),
+            _ => Err(Error::Interrupted),
+        }
     }
 
     /// Syncs and gives the log up: whoever comes later gets `Closed`.
@@ -339,7 +355,11 @@ fn owes_sync(request: &Request) -> bool {
     match request {
         Request::Write { sync, .. } => *sync,
         Request::Sync => true,
-        Request::Seal { .. } | Request::Relog | Request::Drop(_) | Request::Close => false,
+        Request::Seal { .. }
+        | Request::Relog
+        | Request::Barrier(_)
+        | Request::Drop(_)
+        | Request::Close => false,
     }
 }
 
@@ -348,16 +368,28 @@ fn owes_sync(request: &Request) -> bool {
 fn release_dropped<E: Env>(shared: &Shared<E>) {
     let trees = core::mem::take(&mut *shared.dropped.lock());
     for tree in trees {
+        // Known before it leaves anything: whoever installs a table looks for the owners.
+        shared.set.set_beside(&tree);
         let mut gone = TreeView::default();
         // The version goes too: its tables are free once no scan holds them.
-        tree.change(|view| gone = core::mem::take(view));
+        tree.change(|view| {
+            let immutables = view.immutables.clone();
+            gone = core::mem::replace(view, TreeView { immutables, ..TreeView::default() });
+        });
+        let unneeded = leave_immutables(&tree, &gone);
+        shared.set.leave_beside(&tree);
+        let keeps_flushes = tree.oldest_immutable().is_some();
         // Under the policy's lock: who schedules a compaction has seen the drop or comes before it.
         let mut policy = shared.compaction_policy.lock();
-        shared.jobs.remove_tree(tree.id);
+        shared.jobs.remove_tree(tree.id, keeps_flushes);
         policy.forget(tree.id);
         drop(policy);
         shared.pressure.remove_tree(&tree);
-        for memtable in &gone.immutables {
+        for (memtable, holders) in unneeded {
+            for holder in &shared.set.owners(&holders).1 {
+                holder.change(|view| view.immutables.retain(|m| !Arc::ptr_eq(m, &memtable)));
+                shared.set.leave_beside(holder);
+            }
             shared.log.unpin(memtable.anchor_segment());
             shared.budget.release_immutable(memtable.bytes());
         }
@@ -372,8 +404,26 @@ fn release_dropped<E: Env>(shared: &Shared<E>) {
     }
 }
 
+/// Memtables with the trees that have them in their view.
+type Held = Vec<(Arc<Memtable>, Vec<TreeId>)>;
+
+/// A tree that was dropped leaves its immutable memtables: those that nobody needs any more, with
+/// the trees beside the set that have them in their view. It keeps those that others need.
+fn leave_immutables(tree: &Tree, view: &TreeView) -> Held {
+    let mut unneeded = Vec::new();
+    for memtable in &view.immutables {
+        match memtable.leave(tree.id) {
+            Left::Needed => continue,
+            Left::Unneeded(holders) => unneeded.push((Arc::clone(memtable), holders)),
+            Left::Released => {}
+        }
+        tree.change(|view| view.immutables.retain(|m| !Arc::ptr_eq(m, memtable)));
+    }
+    unneeded
+}
+
 fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<Memtable> {
-    let memtable = Arc::new(Memtable::new(shared.env.now(), segment));
+    let memtable = Arc::new(Memtable::new(shared.env.now(), segment).of_tree(tree.id));
     shared.log.pin(segment);
     tree.change(|view| view.memtable = Some(Arc::clone(&memtable)));
     memtable
@@ -381,7 +431,7 @@ fn open_memtable<E: Env>(shared: &Shared<E>, tree: &Tree, segment: u64) -> Arc<M
 
 /// The trees' memtables become immutable and wait for their flushes, into one file where `pack` is
 /// true; an empty one seals nothing. Only the queue's leader may call this.
-fn seal<E: Env>(shared: &Shared<E>, trees: &[Arc<Tree>], pack: bool) {
+pub(super) fn seal<E: Env>(shared: &Shared<E>, trees: &[Arc<Tree>], pack: bool) {
     let mut flushes = Vec::new();
     for tree in trees {
         let mut sealed = None;

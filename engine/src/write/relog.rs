@@ -24,6 +24,7 @@ use std::sync::Arc;
 use crate::env::{Env, Work};
 use crate::events::Event;
 use crate::memtable::Memtable;
+use crate::options::Layout;
 use crate::shared::{Request, Shared};
 use crate::types::TreeId;
 use crate::version::tree::Tree;
@@ -31,7 +32,7 @@ use crate::wal::writer::SegmentWriter;
 use crate::wal::{WalEntry, encode_carried, encode_relogged_header};
 
 use super::queue;
-use super::segments::Origins;
+use super::segments::branch_in;
 
 /// What one entry of the commit queue appends at most, lest writers behind it wait for long.
 const STEP_BYTES_MAX: u64 = 256 * 1024;
@@ -112,7 +113,7 @@ pub(crate) async fn run<E: Env>(shared: &Shared<E>) -> bool {
 /// The records of the next trees to re-log, for the newest segment. Only the queue's leader may
 /// call this.
 pub(super) fn gather<E: Env>(shared: &Shared<E>, writer: &SegmentWriter<E>) -> Step {
-    let origins = Origins::of(shared);
+    let layout = shared.options.layout;
     let mut step = Step::default();
     let mut left = STEP_BYTES_MAX;
     for tree in shared.pressure.relogging() {
@@ -125,7 +126,7 @@ pub(super) fn gather<E: Env>(shared: &Shared<E>, writer: &SegmentWriter<E>) -> S
         };
         let Some(rest) = left.checked_sub(log_bytes(&memtable)) else { break };
         left = rest;
-        let (entries, bytes) = encode(&origins, &tree, (&memtable, writer.begun_seq()), &mut step);
+        let (entries, bytes) = encode(layout, (&memtable, writer.begun_seq()), &mut step);
         for _ in 0..entries {
             shared.env.charge(Work::WriteEntry);
         }
@@ -135,17 +136,13 @@ pub(super) fn gather<E: Env>(shared: &Shared<E>, writer: &SegmentWriter<E>) -> S
 }
 
 /// Encodes the entries of a memtable up to a number; how many, and the bytes of keys and values.
-fn encode(
-    origins: &Origins,
-    tree: &Tree,
-    (memtable, upto): (&Memtable, u64),
-    step: &mut Step,
-) -> (u64, u64) {
+fn encode(layout: Layout, (memtable, upto): (&Memtable, u64), step: &mut Step) -> (u64, u64) {
     let (mut body, mut count, mut bytes) = (Vec::new(), 0, 0);
     for (seq, kind, key_bytes, data) in memtable.entries_in(0, upto) {
-        let Some(branch) = origins.branch(tree.id, &data) else { continue };
+        let tree = memtable.origin;
+        let Some(branch) = branch_in(layout, tree, &data) else { continue };
         (count, bytes) = (count + 1, bytes + data.len());
-        encode_carried(&mut body, seq, &WalEntry { tree: tree.id, branch, kind, key_bytes, data });
+        encode_carried(&mut body, seq, &WalEntry { tree, branch, kind, key_bytes, data });
     }
     if count > 0 {
         let mut record = Vec::with_capacity(body.len() + 10);

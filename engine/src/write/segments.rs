@@ -11,14 +11,13 @@
 //! Not trusting a file after a failed sync is what Rebello et al. conclude ("Can Applications
 //! Recover from fsync Failures?", USENIX ATC 2020).
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::layout::branch_of;
+use crate::layout::{branch_of, sole_branch_of};
 use crate::options::Layout;
 use crate::shared::Shared;
 use crate::types::{BranchId, SeqNo, TreeId, to_u64};
@@ -143,21 +142,22 @@ fn unsynced<E: Env>(
     if published <= synced {
         return Ok(out);
     }
-    let origins = Origins::of(shared);
+    let layout = shared.options.layout;
     let mut bytes = 0;
     for tree in shared.set.trees() {
         let view = tree.view();
         for memtable in view.memtable.iter().chain(&view.immutables) {
-            if memtable.max_seq() <= synced {
+            if memtable.max_seq() <= synced || !shared.set.is_first_owner(tree.id, memtable) {
                 continue;
             }
             for (seq, kind, key_bytes, data) in memtable.entries_in(synced, published) {
-                let Some(branch) = origins.branch(tree.id, &data) else { continue };
+                let Some(branch) = branch_in(layout, memtable.origin, &data) else { continue };
                 bytes += to_u64(data.len());
                 if bytes > CARRIED_BYTES_MAX {
                     return Err(too_much(shared, bytes));
                 }
-                out.push((seq, WalEntry { tree: tree.id, branch, kind, key_bytes, data }));
+                let tree = memtable.origin;
+                out.push((seq, WalEntry { tree, branch, kind, key_bytes, data }));
             }
         }
     }
@@ -165,27 +165,10 @@ fn unsynced<E: Env>(
     Ok(out)
 }
 
-/// Through which branches entries of memtables were written: they do not say so themselves.
-pub(super) struct Origins {
-    layout: Layout,
-    /// The branch of each tree that has one of its own.
-    branches: BTreeMap<TreeId, BranchId>,
-}
-
-impl Origins {
-    pub(super) fn of<E: Env>(shared: &Shared<E>) -> Self {
-        let homes = shared.set.branches();
-        let branches = homes.iter().filter_map(|b| Some((b.places.first()?.0.id, b.id))).collect();
-        Self { layout: shared.options.layout, branches }
-    }
-
-    /// The branch of an entry of a tree; `None` where it was dropped meanwhile.
-    pub(super) fn branch(&self, tree: TreeId, data: &[u8]) -> Option<BranchId> {
-        match self.layout {
-            Layout::PerTenant => self.branches.get(&tree).copied(),
-            Layout::Shared | Layout::Grouped(_) => branch_of(data),
-        }
-    }
+/// Through which branch an entry of a memtable was written, which does not say so itself; `None`
+/// for a key that no branch has.
+pub(super) fn branch_in(layout: Layout, origin: TreeId, data: &[u8]) -> Option<BranchId> {
+    sole_branch_of(layout, origin).or_else(|| branch_of(data))
 }
 
 fn too_much<E: Env>(shared: &Shared<E>, bytes: u64) -> Error {

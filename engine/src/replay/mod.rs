@@ -1,17 +1,18 @@
 //! Replay: the WAL's records go back into memtables, by the rule of `version::lineage`.
 
+mod intake;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::intake::Intake;
 use crate::budget::Budget;
 use crate::env::{Env, File, IoClass};
 use crate::error::{Error, Result};
-use crate::layout::sole_branch_of;
 use crate::log_space::LogSpace;
-use crate::memtable::{self, Memtable};
 use crate::pressure::Pressure;
 use crate::recovery::numbered;
 use crate::types::{SeqNo, to_u64, to_usize};
@@ -20,7 +21,7 @@ use crate::version::set::VersionSet;
 use crate::version::tree::Tree;
 use crate::wal::reader::{first_record, read_segment, read_segment_prefix};
 use crate::wal::writer::Predecessor;
-use crate::wal::{Record, WalEntry, segment_path};
+use crate::wal::{Record, segment_path};
 
 /// What the log said.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(crate) struct Replayed {
     pub(crate) newest: Predecessor,
     /// Segments that hold records.
     pub(crate) segments: BTreeSet<u64>,
+    /// Trees with an immutable memtable to be flushed, and its bytes; once for each memtable.
+    pub(crate) to_flush: Vec<(Arc<Tree>, u64)>,
 }
 
 /// Where replayed entries go.
@@ -70,6 +73,7 @@ pub(crate) async fn replay<E: Env>(
         check_reach(&segment_path(dir, *newest), &Replayed::default(), flushed)?;
     }
     let mut out = Replayed::default();
+    let mut intake = Intake::new(to);
     for (segment, limit) in &chain {
         // One segment at a time in memory.
         let path = segment_path(dir, *segment);
@@ -78,7 +82,7 @@ pub(crate) async fn replay<E: Env>(
         to.log.add_segment(*segment, records.valid_bytes);
         out.segments.insert(*segment);
         for (at, record) in &records.records {
-            apply_record(to, (*segment, record), &mut out.last_seq)
+            apply_record(&mut intake, (*segment, record), &mut out.last_seq)
                 .map_err(|what| Error::corruption(&path, *at, what))?;
         }
         out.newest = Predecessor {
@@ -91,6 +95,7 @@ pub(crate) async fn replay<E: Env>(
             settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
         }
     }
+    out.to_flush = intake.finish();
     out.last_seq = out.last_seq.max(flushed);
     out.newest.last_seq = out.last_seq;
     if !chain.is_empty() {
@@ -212,7 +217,7 @@ pub(crate) async fn read_head<E: Env>(env: &E, path: &Path) -> Result<Bytes> {
 }
 
 fn apply_record(
-    to: &ReplayTo<'_>,
+    to: &mut Intake<'_, '_>,
     (segment, record): (u64, &Record),
     last_seq: &mut SeqNo,
 ) -> core::result::Result<(), String> {
@@ -220,73 +225,32 @@ fn apply_record(
         Record::Predecessor { last_seq: before, carried, .. } => {
             *last_seq = (*last_seq).max(*before);
             for (seq, entry) in carried {
-                apply(to, (segment, *seq), entry)?;
+                to.take((segment, *seq), entry)?;
             }
         }
         Record::Batch { first_seq, entries } => {
             for (seq, entry) in (*first_seq..).zip(entries) {
                 *last_seq = (*last_seq).max(seq);
-                apply(to, (segment, seq), entry)?;
+                to.take((segment, seq), entry)?;
             }
         }
         Record::Relogged { entries } => {
             for (seq, entry) in entries {
                 *last_seq = (*last_seq).max(*seq);
-                apply(to, (segment, *seq), entry)?;
+                to.take((segment, *seq), entry)?;
             }
         }
     }
     Ok(())
 }
 
-/// The highest number that any table holds or that was flushed.
+/// The highest number that any table holds, that was flushed or at which a branch was forked.
 pub(crate) fn highest_seq(set: &VersionSet) -> SeqNo {
     let trees = set.trees();
     let tables = |tree: &Arc<Tree>| {
         let view = tree.view();
         view.version.tables().map(|(_, t)| t.max_seq).max().unwrap_or(0)
     };
-    trees.iter().map(|t| t.flushed_upto().max(tables(t))).max().unwrap_or(0)
-}
-
-/// Puts an entry into the memtable of every tree that takes it.
-fn apply(
-    to: &ReplayTo<'_>,
-    (segment, seq): (u64, SeqNo),
-    entry: &WalEntry,
-) -> core::result::Result<(), String> {
-    let Some(tree) = to.set.tree(entry.tree) else {
-        let known = entry.tree.0 < to.set.next_id();
-        let what = format!("tree {} was never created", entry.tree);
-        return if known { Ok(()) } else { Err(what) };
-    };
-    if to.set.is_gone(entry.branch)? {
-        return Ok(());
-    }
-    if !tree.lineage.takes(tree.id, tree.flushed_upto(), entry.tree, seq) {
-        return Ok(());
-    }
-    let key_bytes = usize::try_from(entry.key_bytes).unwrap_or(usize::MAX);
-    let bytes = memtable::charge(key_bytes, entry.data.len().saturating_sub(key_bytes));
-    let view = tree.view();
-    let key = entry.data.get(..key_bytes).unwrap_or_default();
-    if view.memtable.as_ref().is_some_and(|memtable| memtable.holds(key, seq)) {
-        // It was re-logged, and the segment that it came from is still there.
-        return Ok(());
-    }
-    // A copy of its own: one small entry must not pin its whole segment in memory.
-    let data = Bytes::copy_from_slice(&entry.data);
-    let memtable = view.memtable.clone().unwrap_or_else(|| {
-        let memtable = Arc::new(Memtable::new(to.now, segment));
-        to.log.pin(segment);
-        tree.change(|v| v.memtable = Some(Arc::clone(&memtable)));
-        memtable
-    });
-    memtable.insert(data, entry.key_bytes, seq, entry.kind);
-    if sole_branch_of(to.set.layout(), tree.id).is_none() {
-        memtable.charge_to(entry.branch, bytes);
-    }
-    to.budget.reserve(bytes).charge(bytes);
-    to.pressure.on_write(&tree, bytes, to.now, memtable.anchor_segment());
-    Ok(())
+    let flushed = trees.iter().map(|t| t.flushed_upto().max(tables(t))).max().unwrap_or(0);
+    flushed.max(set.fork_seq_max())
 }
