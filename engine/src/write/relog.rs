@@ -96,8 +96,8 @@ fn choose(trees: &[Arc<Tree>], bytes_max: u64) -> BTreeSet<TreeId> {
 pub(crate) async fn run<E: Env>(shared: &Shared<E>) -> bool {
     let mut any = false;
     // No more steps than trees: while it runs, more may be chosen, and the log is to be reclaimed.
-    for _ in 0..shared.pressure.relogging().len() {
-        if shared.pressure.relogging().is_empty() {
+    for _ in 0..shared.pressure.relogging_count() {
+        if shared.pressure.relogging_count() == 0 {
             break;
         }
         any = true;
