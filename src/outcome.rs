@@ -6,10 +6,10 @@ use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{ChurnTally, Interval, Measured, TenantTally, rank};
+use crate::driver::{ChurnTally, Interval, Measured, TenantTally};
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
-use crate::number::Thousandths;
+use crate::number::{Thousandths, rank};
 use crate::record::{
     Amplification, ByCause, ChurnRow, ClassRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
     TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
