@@ -16,7 +16,6 @@ use crate::record::{
     tenant_rows,
 };
 use crate::series::SeriesRow;
-use crate::text::append;
 use crate::world;
 
 /// The generator behind every draw of a run.
@@ -55,11 +54,7 @@ impl Task {
         command: &str,
     ) -> Self {
         let config_hash = arm.config.hash();
-        let mut replay = command.to_owned();
-        for (key, value) in &arm.values {
-            append(&mut replay, format_args!(" -s {key}={value}"));
-        }
-        append(&mut replay, format_args!(" --seeds {seed}..{}", seed.saturating_add(1)));
+        let mut replay = arm.replay(command, seed);
         if world == World::Os {
             replay.push_str(" --world os");
         }
