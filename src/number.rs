@@ -73,6 +73,12 @@ pub fn from_f64(value: f64) -> Option<u64> {
     Some(rounded as u64)
 }
 
+/// Of numbers in ascending order the one that this many in a hundred do not exceed; 0 of nothing.
+pub fn rank(sorted: &[u64], percent: usize) -> u64 {
+    let at = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
+    sorted.get(at).copied().unwrap_or(0)
+}
+
 /// Three significant digits, never an exponent: `0.531`, `44.1`, `1200`.
 pub fn digits(value: f64) -> String {
     match value.abs() {

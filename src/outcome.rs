@@ -6,17 +6,16 @@ use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{ChurnTally, Interval, Measured, TenantTally, rank};
+use crate::driver::{ChurnTally, Interval, Measured, TenantTally};
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
-use crate::number::Thousandths;
+use crate::number::{Thousandths, rank};
 use crate::record::{
     Amplification, ByCause, ChurnRow, ClassRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
     TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
     tenant_rows,
 };
 use crate::series::SeriesRow;
-use crate::text::append;
 use crate::world;
 
 /// The generator behind every draw of a run.
@@ -55,11 +54,7 @@ impl Task {
         command: &str,
     ) -> Self {
         let config_hash = arm.config.hash();
-        let mut replay = command.to_owned();
-        for (key, value) in &arm.values {
-            append(&mut replay, format_args!(" -s {key}={value}"));
-        }
-        append(&mut replay, format_args!(" --seeds {seed}..{}", seed.saturating_add(1)));
+        let mut replay = arm.replay(command, seed);
         if world == World::Os {
             replay.push_str(" --world os");
         }

@@ -3,9 +3,12 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
 
+mod program;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+
+use program::{folder_with, forebay, refused, text};
 
 const SMALL: &str = r#"
 title = "small"
@@ -32,37 +35,9 @@ layout = ["per-tenant", "shared"]
 flush_policy = ["oldest-write"]
 "#;
 
-fn forebay(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).current_dir(folder).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn with_file(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("small.toml"), text).unwrap();
-    folder
-}
-
-/// The command is refused in one line on stderr, with this exit code, and nothing is written.
-fn refused(folder: &Path, args: &[&str], code: i32, what: &[&str]) {
-    let before = fs::read_dir(folder).unwrap().count();
-    let output = forebay(folder, args);
-    let line = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
-    assert_eq!(line.lines().count(), 1, "{line}");
-    for what in what {
-        assert!(line.contains(what), "{line} lacks {what}");
-    }
-    assert_eq!(text(&output.stdout), "");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), before);
-}
-
 #[test]
 fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
     refused(here, &["run", "none.toml"], 2, &["none.toml"]);
     let run = ["run", "small.toml"];
@@ -85,7 +60,7 @@ fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
 
 #[test]
 fn the_same_experiment_twice_gives_the_same_bytes_on_any_number_of_threads() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
     let first = forebay(here, &["run", "small.toml", "--out", "a", "-j", "2"]);
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
@@ -106,7 +81,7 @@ fn the_same_experiment_twice_gives_the_same_bytes_on_any_number_of_threads() {
 
 #[test]
 fn a_wedge_breaks_l1_and_says_who_holds_what_and_ends_without_what_makes_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let here = folder.path();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/wedge.toml");
     let run = ["run", file.to_str().unwrap(), "--out", "a"];
@@ -131,7 +106,7 @@ fn a_wedge_breaks_l1_and_says_who_holds_what_and_ends_without_what_makes_it() {
 
 #[test]
 fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
     let read = |path: &str| fs::read_to_string(here.join(path)).unwrap();
     forebay(here, &["run", "small.toml", "--out", "a"]);
@@ -156,7 +131,7 @@ fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found()
 
 #[test]
 fn a_dry_run_and_print_config_write_nothing() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let dry = forebay(folder.path(), &["run", "small.toml", "--dry-run"]);
     assert_eq!(dry.status.code(), Some(0));
     assert_eq!(text(&dry.stdout).matches("  seed ").count(), 4, "{}", text(&dry.stdout));
@@ -171,7 +146,7 @@ fn a_dry_run_and_print_config_write_nothing() {
 
 #[test]
 fn json_is_one_object_a_line_with_a_schema_and_the_summary_last() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let args = ["run", "small.toml", "--out", "o", "--format", "json", "--seeds", "5..6"];
     let output = forebay(folder.path(), &args);
     let shown = text(&output.stdout);
@@ -195,7 +170,7 @@ fn json_is_one_object_a_line_with_a_schema_and_the_summary_last() {
 #[test]
 fn the_real_disk_has_a_file_of_its_own() {
     let fast = SMALL.replace("offered_ops_per_s = 200", "offered_ops_per_s = 20_000");
-    let folder = with_file(&fast);
+    let folder = folder_with(&[("small.toml", &fast)]);
     let args = ["run", "small.toml", "--world", "os", "--out", "o", "--seeds", "0..1", "-q"];
     let output = forebay(folder.path(), &args);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -206,7 +181,7 @@ fn the_real_disk_has_a_file_of_its_own() {
 
 #[test]
 fn lists_and_completions_are_there() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     for (what, name) in [
         ("flush", "oldest-write"),
         ("stall", "leveldb"),

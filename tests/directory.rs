@@ -15,7 +15,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use program::forebay;
+use program::{fed, folder_with, forebay, refused, text};
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
@@ -26,14 +26,14 @@ fn shell(dir: &Path, settings: &[&str], lines: &str) -> (i32, Vec<Value>) {
     for setting in settings {
         args.extend(["-s", setting]);
     }
-    let output = forebay(&args, lines.as_bytes());
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let output = fed(dir.parent().unwrap(), &args, lines.as_bytes());
+    let text = text(&output.stdout);
     (code(&output), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 fn inspect(dir: &Path, more: &[&str]) -> (i32, Value) {
     let args = [&["inspect", dir.to_str().unwrap(), "--format", "json"], more].concat();
-    let output = forebay(&args, b"");
+    let output = forebay(dir, &args);
     (code(&output), serde_json::from_slice(&output.stdout).unwrap())
 }
 
@@ -42,7 +42,7 @@ const FILL: &str = "put a k1 one\nput a k2 two\nput b k1 other\ndel a k2\ncompac
                     flush a\nput a k4 four\nput a k1 again\n";
 
 fn filled() -> (tempfile::TempDir, PathBuf) {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder_with(&[]);
     let dir = root.path().join("db");
     let (code, answers) = shell(&dir, &[], FILL);
     assert_eq!((code, answers.len()), (0, 9), "{answers:?}");
@@ -80,9 +80,9 @@ fn assert_damaged(dir: &Path, file: &str, lines: &str) -> Value {
     assert_eq!((code, &error["kind"]), (1, &Value::from("corruption")), "{report}");
     assert!(error["file"].as_str().unwrap().contains(file), "{error}");
     assert!(error["offset"].is_u64(), "{error}");
-    let human = forebay(&["inspect", dir.to_str().unwrap()], b"");
+    let human = forebay(dir, &["inspect", dir.to_str().unwrap()]);
     assert_eq!(self::code(&human), 1);
-    assert!(String::from_utf8(human.stderr).unwrap().contains(file));
+    assert!(text(&human.stderr).contains(file));
     assert_eq!(contents(dir), before);
     let (code, answers) = shell(dir, &[], lines);
     let failure = answers.last().unwrap();
@@ -115,18 +115,19 @@ fn answers_are_the_promised_json_and_survive_the_next_shell() {
 
 #[test]
 fn bytes_that_are_no_text_come_back_without_loss() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder_with(&[]);
     let dir = root.path().join("db");
-    let output = forebay(&["shell", dir.to_str().unwrap()], b"put a k \xff a\x00b \nget a k\n");
+    let output =
+        fed(root.path(), &["shell", dir.to_str().unwrap()], b"put a k \xff a\x00b \nget a k\n");
     assert_eq!(code(&output), 0);
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = text(&output.stdout);
     assert!(text.ends_with("{\"found\":true,\"value\":{\"base64\":\"/yBhAGIg\"}}\n"), "{text}");
 }
 
 #[test]
 fn compact_leaves_one_table_in_the_last_level_without_tombstones() {
     for layout in ["per-tenant", "shared", "grouped-2"] {
-        let root = tempfile::tempdir().unwrap();
+        let root = folder_with(&[]);
         let dir = root.path().join("db");
         let setting = format!("layout={layout}");
         let lines = "put a k 1\nflush\nput a k 2\ndel a gone\nflush a\ndel a k\ncompact a\nget a k\n\
@@ -143,7 +144,7 @@ fn compact_leaves_one_table_in_the_last_level_without_tombstones() {
 
 #[test]
 fn a_snapshot_keeps_what_it_sees_through_a_compaction() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder_with(&[]);
     let dir = root.path().join("db");
     let lines = "put a k 1\nsnapshot a\nput a k 2\ndel a k\ncompact\n";
     let (code, answers) = shell(&dir, &[], lines);
@@ -160,7 +161,7 @@ fn a_snapshot_keeps_what_it_sees_through_a_compaction() {
 
 #[test]
 fn lines_that_make_no_sense_are_told_and_the_others_are_done() {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder_with(&[]);
     let dir = root.path().join("db");
     let long = "n".repeat(256);
     let lines = format!(
@@ -199,10 +200,7 @@ fn wrong_arguments_are_one_line_and_exit_code_2() {
         vec!["inspect", dir, "--key", &long, "k"],
         vec!["inspect", dir, "--manifest", "a/b"],
     ] {
-        let output = forebay(&args, b"put a k v\n");
-        assert_eq!(code(&output), 2, "{args:?}: {output:?}");
-        assert!(output.stdout.is_empty(), "{args:?}");
-        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{args:?}");
+        refused(root.path(), &args, 2, &[]);
     }
     assert_eq!(fs::read_dir(empty).unwrap().count(), 0);
 }
@@ -223,8 +221,8 @@ fn a_whole_directory_is_listed_in_both_forms() {
     let edits = |report: &Value| report["edits"].as_array().unwrap().len();
     let (_, of_b) = inspect(&dir, &["--manifest", "b@main"]);
     assert!(edits(&of_b) < edits(&report) && edits(&of_b) >= 2, "{of_b}");
-    let human = forebay(&["inspect", dir.to_str().unwrap()], b"");
-    let human = String::from_utf8(human.stdout).unwrap();
+    let human = forebay(&dir, &["inspect", dir.to_str().unwrap()]);
+    let human = text(&human.stdout);
     assert!(human.lines().all(|line| line.chars().count() <= 100), "{human}");
     assert!(human.contains("tables  3") && human.contains("trees  2"), "{human}");
     // A tenant that is not there is an error, and the rest is printed.
@@ -319,7 +317,7 @@ fn no_byte_that_flips_makes_a_command_panic() {
         let whole = fs::read(&path).unwrap();
         for at in (0..whole.len().min(400)).step_by(29) {
             flip(&path, at);
-            let output = forebay(&["inspect", dir.to_str().unwrap()], b"");
+            let output = forebay(&dir, &["inspect", dir.to_str().unwrap()]);
             assert!(code(&output) <= 1, "{} byte {at}: {output:?}", path.display());
             fs::write(&path, &whole).unwrap();
         }

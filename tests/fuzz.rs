@@ -3,41 +3,22 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
 
+mod program;
+
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn forebay(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).current_dir(folder).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use program::{folder_with, forebay, refused, text};
 
 fn json_lines(output: &Output) -> Vec<Value> {
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The command is refused in one line on stderr with exit code 2, and nothing is written.
-fn refused(folder: &Path, args: &[&str], what: &[&str]) {
-    let before = fs::read_dir(folder).unwrap().count();
-    let output = forebay(folder, args);
-    let line = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
-    assert_eq!(line.lines().count(), 1, "{line}");
-    for what in what {
-        assert!(line.contains(what), "{line} lacks {what}");
-    }
-    assert_eq!(text(&output.stdout), "");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), before);
-}
-
 /// A folder with the failure file of a planted bug, and what was said about it.
 fn with_failure() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let output =
         forebay(folder.path(), &["fuzz", "--bug", "wal-skip-sync", "--seeds", "0..20", "-q"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
@@ -51,22 +32,21 @@ fn line_of<'a>(shown: &'a str, name: &str) -> &'a str {
 
 #[test]
 fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[("taken", "{}")]);
     let here = folder.path();
-    refused(here, &["fuzz", "--seeds", "5..5"], &["5..5", "empty", "A..B"]);
-    refused(here, &["fuzz", "--seeds", "9..3"], &["9..3", "empty", "A..B"]);
-    refused(here, &["fuzz", "--bug", "wal-skip"], &["wal-skip", "wal-skip-sync", "unseeded"]);
-    refused(here, &["fuzz", "-s", "budget=1"], &["budget", "allowed", "budget_bytes"]);
-    refused(here, &["fuzz", "-s", "flush_policy=oldest"], &["flush_policy", "oldest-write"]);
-    refused(here, &["fuzz", "-s", "profile=ext4"], &["ext4", "journal"]);
-    refused(here, &["fuzz", "--time", "soon"], &["soon", "whole number"]);
-    refused(here, &["replay", "--seed", "1", "--until", "1.5"], &["1.5", "ms"]);
-    refused(here, &["replay", "none.json"], &["none.json"]);
-    fs::write(here.join("taken"), "{}").unwrap();
-    refused(here, &["fuzz", "--seeds", "0..1", "--out", "taken/out"], &["taken/out"]);
-    refused(here, &["replay", "--seed", "1", "--trace", "taken/t.json"], &["taken"]);
-    refused(here, &["replay", "taken"], &["taken"]);
-    refused(here, &["keep", "taken"], &["taken"]);
+    refused(here, &["fuzz", "--seeds", "5..5"], 2, &["5..5", "empty", "A..B"]);
+    refused(here, &["fuzz", "--seeds", "9..3"], 2, &["9..3", "empty", "A..B"]);
+    refused(here, &["fuzz", "--bug", "wal-skip"], 2, &["wal-skip", "wal-skip-sync", "unseeded"]);
+    refused(here, &["fuzz", "-s", "budget=1"], 2, &["budget", "allowed", "budget_bytes"]);
+    refused(here, &["fuzz", "-s", "flush_policy=oldest"], 2, &["flush_policy", "oldest-write"]);
+    refused(here, &["fuzz", "-s", "profile=ext4"], 2, &["ext4", "journal"]);
+    refused(here, &["fuzz", "--time", "soon"], 2, &["soon", "whole number"]);
+    refused(here, &["replay", "--seed", "1", "--until", "1.5"], 2, &["1.5", "ms"]);
+    refused(here, &["replay", "none.json"], 2, &["none.json"]);
+    refused(here, &["fuzz", "--seeds", "0..1", "--out", "taken/out"], 2, &["taken/out"]);
+    refused(here, &["replay", "--seed", "1", "--trace", "taken/t.json"], 2, &["taken"]);
+    refused(here, &["replay", "taken"], 2, &["taken"]);
+    refused(here, &["keep", "taken"], 2, &["taken"]);
 }
 
 #[test]
@@ -75,7 +55,7 @@ fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
     let here = folder.path();
     let first = shown.lines().find(|line| line.starts_with("FAIL")).unwrap();
     let rule = first.split_whitespace().nth(3).unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = folder_with(&[]);
     for name in ["Reproduce:", "From seed:"] {
         let line = line_of(&shown, name);
         let again =
@@ -86,7 +66,7 @@ fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
         assert_eq!(found.split_whitespace().nth(3), Some(rule), "{line}: {said}");
     }
     let file = line_of(&shown, "Reproduce:").rsplit(' ').next().unwrap();
-    refused(here, &["keep", file], &["sim/regressions"]);
+    refused(here, &["keep", file], 2, &["sim/regressions"]);
     fs::create_dir_all(here.join("sim/regressions")).unwrap();
     let kept = forebay(here, &["keep", file]);
     assert_eq!(kept.status.code(), Some(0), "{}", text(&kept.stderr));
@@ -98,7 +78,7 @@ fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
 
 #[test]
 fn a_scheduler_without_a_seed_is_its_own_result() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let args = ["fuzz", "--bug", "unseeded", "--seeds", "0..3", "-q", "--format", "json"];
     let output = forebay(folder.path(), &args);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
@@ -110,7 +90,7 @@ fn a_scheduler_without_a_seed_is_its_own_result() {
 
 #[test]
 fn a_resumed_sweep_reruns_nothing_and_sums_up_all_of_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let here = folder.path();
     let args = ["fuzz", "--seeds", "0..24", "-q", "--format", "json", "--resume"];
     let first = forebay(here, &args);
@@ -150,7 +130,7 @@ fn a_resumed_sweep_reruns_nothing_and_sums_up_all_of_it() {
 
 #[test]
 fn a_sweep_out_of_time_is_incomplete_and_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let sweep = |range: &str| {
         let args = ["fuzz", "--seeds", range, "--time", "1s", "-q", "--resume", "--format", "json"];
         let output = forebay(folder.path(), &args);
@@ -167,7 +147,7 @@ fn a_sweep_out_of_time_is_incomplete_and_goes_on() {
 
 #[test]
 fn a_replay_can_stop_and_shows_model_and_disk() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_with(&[]);
     let here = folder.path();
     let replay = |until: &str| {
         let args = ["replay", "--seed", "3", "--until", until, "--format", "json"];

@@ -4,9 +4,11 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
 
+mod program;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+
+use program::{folder_with, forebay, refused, text};
 
 const SMALL: &str = r#"
 title = "small"
@@ -40,50 +42,28 @@ warmup_fill_count = 2
 flush_policy = ["oldest-write", "largest"]
 "#;
 
-fn forebay(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).current_dir(folder).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn with_file(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("small.toml"), text).unwrap();
-    folder
-}
-
-fn refused(folder: &Path, args: &[&str], code: i32, what: &str) {
-    let output = forebay(folder, args);
-    let line = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
-    assert!(line.lines().count() == 1 && line.contains(what), "{line} lacks {what}");
-    assert_eq!(text(&output.stdout), "");
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
-}
-
 #[test]
 fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
     let model = ["model", "small.toml"];
     let with = |more: &[&'static str]| [model.as_slice(), more].concat();
-    refused(here, &["model", "none.toml"], 2, "none.toml");
-    refused(here, &with(&["-s", "flush_policy=oldest"]), 2, "oldest-write");
-    refused(here, &with(&["-s", "offered_ops_per_s=0"]), 2, "offered_ops_per_s");
-    refused(here, &with(&["-s", "relog=true"]), 2, "relog");
-    refused(here, &with(&["-s", "tenant_count=0"]), 2, "tenant_count");
-    refused(here, &with(&["--only-seeds", "7..9"]), 4, "seeds 0..2");
-    refused(here, &with(&["--unit", "x"]), 2, "--unit");
-    refused(here, &with(&["--out", "small.toml/out"]), 2, "small.toml/out");
-    let typo = with_file(&SMALL.replace("\nfill_count", "\nfill"));
-    refused(typo.path(), &model, 2, "\"fill\"");
+    refused(here, &["model", "none.toml"], 2, &["none.toml"]);
+    refused(here, &with(&["-s", "flush_policy=oldest"]), 2, &["oldest-write"]);
+    refused(here, &with(&["-s", "offered_ops_per_s=0"]), 2, &["offered_ops_per_s"]);
+    refused(here, &with(&["-s", "relog=true"]), 2, &["relog"]);
+    refused(here, &with(&["-s", "tenant_count=0"]), 2, &["tenant_count"]);
+    refused(here, &with(&["--only-seeds", "7..9"]), 4, &["seeds 0..2"]);
+    refused(here, &with(&["--unit", "x"]), 2, &["--unit"]);
+    refused(here, &with(&["--out", "small.toml/out"]), 2, &["small.toml/out"]);
+    let typo = SMALL.replace("\nfill_count", "\nfill");
+    let typo = folder_with(&[("small.toml", &typo)]);
+    refused(typo.path(), &model, 2, &["\"fill\""]);
 }
 
 #[test]
 fn a_dry_run_names_the_runs_and_writes_nothing() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let dry = forebay(folder.path(), &["model", "small.toml", "--dry-run"]);
     assert_eq!(dry.status.code(), Some(0), "{}", text(&dry.stderr));
     assert_eq!(text(&dry.stdout).matches("  seed ").count(), 4, "{}", text(&dry.stdout));
@@ -92,7 +72,7 @@ fn a_dry_run_names_the_runs_and_writes_nothing() {
 
 #[test]
 fn a_model_is_of_the_full_machine_and_the_same_bytes_on_any_number_of_threads() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
     let first = forebay(here, &["model", "small.toml", "--out", "a", "-j", "2"]);
     assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
@@ -138,7 +118,7 @@ fn a_model_is_of_the_full_machine_and_the_same_bytes_on_any_number_of_threads() 
 
 #[test]
 fn model_and_engine_agree_on_flushes_and_their_sizes() {
-    let folder = with_file(SMALL);
+    let folder = folder_with(&[("small.toml", SMALL)]);
     let args = ["model", "small.toml", "--check-engine", "--out", "o", "-q"];
     let output = forebay(folder.path(), &[&args[..], &["--format", "csv"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

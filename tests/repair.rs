@@ -15,9 +15,11 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use program::{fed, folder_with, refused, text};
+
 /// The exit code, and all that it said.
 fn forebay(args: &[&str], stdin: &str) -> (i32, Output) {
-    let output = program::forebay(args, stdin.as_bytes());
+    let output = fed(Path::new("."), args, stdin.as_bytes());
     (output.status.code().unwrap(), output)
 }
 
@@ -29,7 +31,7 @@ fn json(command: &str, dir: &Path, more: &[&str]) -> (i32, Value) {
 
 /// Two tenants with a table each, and one with a batch in the log.
 fn filled() -> (tempfile::TempDir, PathBuf) {
-    let root = tempfile::tempdir().unwrap();
+    let root = folder_with(&[]);
     let dir = root.path().join("db");
     let lines = "put a k1 one\nput b k1 other\nflush\nput a k2 two\n";
     assert_eq!(forebay(&["shell", dir.to_str().unwrap()], lines).0, 0);
@@ -83,7 +85,7 @@ fn a_lost_table_is_told_and_the_rest_is_there_again() {
     );
     assert_eq!(finding["tenants"][0], "a");
     let (code, output) = forebay(&["verify", dir.to_str().unwrap()], "");
-    let told = String::from_utf8(output.stderr).unwrap();
+    let told = text(&output.stderr);
     assert!(code == 1 && told.lines().count() == 1 && told.contains("(tenant a)"), "{told}");
 
     let before = contents(&dir);
@@ -109,7 +111,7 @@ fn without_a_manifest_the_layout_is_asked_for_and_tenants_get_new_names() {
         fs::remove_file(segment).unwrap();
     }
     let (code, output) = forebay(&["repair", dir.to_str().unwrap()], "");
-    let told = String::from_utf8(output.stderr).unwrap();
+    let told = text(&output.stderr);
     assert!(code == 2 && told.lines().count() == 1 && told.contains("layout"), "{told}");
     let (code, report) = json("repair", &dir, &["--layout", "per-tenant"]);
     assert_eq!((code, report["recovered"].as_array().unwrap().len()), (1, 2), "{report}");
@@ -132,9 +134,7 @@ fn wrong_arguments_are_one_line_and_exit_code_2() {
         vec!["repair", dir, "--layout", "each-its-own"],
         vec!["inspect", dir, "--table", "000777.sst"],
     ] {
-        let (code, output) = forebay(&args, "");
-        assert_eq!(code, 2, "{args:?}: {output:?}");
-        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{args:?}");
+        refused(root.path(), &args, 2, &[]);
     }
     assert_eq!(fs::read_dir(empty).unwrap().count(), 0);
 }
@@ -148,7 +148,7 @@ fn inspect_lists_the_records_of_the_log_and_one_file_of_tables() {
     assert_eq!((code, &last["entries"], &last["trees"][0]), (0, &1.into(), &1.into()));
     assert_eq!(records[0]["kind"], "predecessor");
     let human = forebay(&["inspect", dir.to_str().unwrap(), "--wal"], "").1.stdout;
-    assert!(String::from_utf8(human).unwrap().contains("records  "));
+    assert!(text(&human).contains("records  "));
 
     let file = find(&dir, ".sst").remove(0);
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -157,7 +157,7 @@ fn inspect_lists_the_records_of_the_log_and_one_file_of_tables() {
     assert_eq!((code, &table["entries"], &table["largest"]), (0, &1.into(), &"k1".into()));
     assert_eq!(table["blocks"][0]["last_key"], "k1");
     let (code, output) = forebay(&["inspect", dir.to_str().unwrap(), "--table", name], "");
-    let human = String::from_utf8(output.stdout).unwrap();
+    let human = text(&output.stdout);
     assert!(code == 0 && human.lines().all(|line| line.len() <= 100), "{human}");
     let mut bytes = fs::read(&file).unwrap();
     bytes[3] ^= 1;

@@ -29,7 +29,7 @@ struct State {
     pending_sum: u64,
     free: Vec<usize>,
     slot_of: BTreeMap<TreeId, usize>,
-    /// Trees whose entries are appended to the log again, in place of a flush.
+    /// Trees whose entries are appended to the log again, in place of a flush. Each has a slot.
     relogging: BTreeSet<TreeId>,
     /// The newest segment for which trees were chosen.
     relog_planned: u64,
@@ -371,15 +371,10 @@ impl Pressure {
     /// ones the tree written to longest ago.
     pub fn pinning(&self, segment: u64) -> Vec<Arc<Tree>> {
         let state = self.state.lock();
-        let pins = |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
-        let mut pinning: Vec<(u64, Nanos, &Arc<Tree>)> = state
-            .slots()
-            .filter(|(f, _)| pins(f))
-            .map(|(f, tree)| (f.wal_anchor_segment, f.last_write_ns, tree))
-            .collect();
+        let mut pinning: Vec<(&TreeFacts, &Arc<Tree>)> = state.pinning(segment).collect();
         // Of equal ones the lower slot comes first.
-        pinning.sort_by_key(|(anchor, written_ns, _)| (*anchor, *written_ns));
-        pinning.into_iter().map(|(_, _, tree)| Arc::clone(tree)).collect()
+        pinning.sort_by_key(|(facts, _)| (facts.wal_anchor_segment, facts.last_write_ns));
+        pinning.into_iter().map(|(_, tree)| Arc::clone(tree)).collect()
     }
 
     /// Of these trees, those that are not to be re-logged.
@@ -400,7 +395,7 @@ impl Pressure {
         let mut state = self.state.lock();
         if state.relog_planned < segment {
             state.relog_planned = segment;
-            let pinning = state.pinning(segment).map(Arc::clone).collect();
+            let pinning = state.pinning(segment).map(|(_, tree)| Arc::clone(tree)).collect();
             state.relogging = choose(pinning);
         }
         !state.relogging.is_empty()
@@ -415,6 +410,11 @@ impl Pressure {
     pub fn relogging(&self) -> Vec<Arc<Tree>> {
         let state = self.state.lock();
         state.relogging.iter().filter_map(|id| state.find(*id)).collect()
+    }
+
+    /// How many trees are to be re-logged.
+    pub fn relogging_count(&self) -> usize {
+        self.state.lock().relogging.len()
     }
 
     /// A tree is not to be re-logged any more. Where it was, the oldest entry of its memtable lies
@@ -466,9 +466,9 @@ impl State {
     }
 
     /// Trees whose memtable pins this segment or an older one.
-    fn pinning(&self, segment: u64) -> impl Iterator<Item = &Arc<Tree>> {
+    fn pinning(&self, segment: u64) -> impl Iterator<Item = (&TreeFacts, &Arc<Tree>)> {
         let pins = move |f: &TreeFacts| f.memtable_bytes > 0 && f.wal_anchor_segment <= segment;
-        self.slots().filter(move |(f, _)| pins(f)).map(|(_, tree)| tree)
+        self.slots().filter(move |(facts, _)| pins(facts))
     }
 
     fn find(&self, id: TreeId) -> Option<Arc<Tree>> {

@@ -187,7 +187,7 @@ impl<E: Env> Watch<E> {
             busy_count: shared.waiting.busy.load(Ordering::Relaxed),
             commits_run: shared.commits.is_led(),
             log_lags: shared.log.floor() > shared.log.oldest()
-                || !shared.pressure.relogging().is_empty(),
+                || shared.pressure.relogging_count() > 0,
             budget_bytes: budget.limit_bytes(),
             reserved_bytes: budget.reserved_bytes(),
             mutable_bytes: budget.mutable_bytes(),

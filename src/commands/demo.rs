@@ -1,7 +1,8 @@
 //! `forebay demo`: the shipped experiment, built into the program so that it runs from any folder.
 
 use super::Stop;
-use super::run::{Source, run};
+use super::grid::Source;
+use super::run::run;
 use crate::cli::{Global, RunArgs};
 
 const TEXT: &str = include_str!("../../experiments/demo.toml");

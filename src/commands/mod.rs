@@ -5,6 +5,7 @@ pub mod demo;
 pub mod failure;
 mod files;
 pub mod fuzz;
+mod grid;
 pub mod inspect;
 mod interrupt;
 pub mod keep;

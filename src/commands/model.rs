@@ -8,12 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use serde::Serialize;
 
+use super::grid::{Source, complete, selected};
 use super::print::{self, Planned};
-use super::run::{Source, command, folder, one_line};
-use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, interrupt, pool, say};
+use super::run::one_line;
+use super::{EXIT_FOUND, Stop, interrupt, pool, say};
 use crate::cli::{Format, Global, GridArgs};
 use crate::config::Config;
-use crate::experiment::{Experiment, ExperimentFile, Overrides};
+use crate::experiment::Experiment;
 use crate::model::peer::{self, PeerRow};
 use crate::model::{self, row::ModelRow};
 use crate::output::{OutputError, create_folder, for_each_line, write_file};
@@ -98,12 +99,8 @@ impl Task {
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a ModelArgs, source: &Source) -> Result<Self, Stop> {
         let grid = &args.grid;
-        let overrides =
-            Overrides { settings: grid.settings.clone(), seeds: grid.seeds, quick: false };
-        let experiment = ExperimentFile::parse(&source.label, &source.text)
-            .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
-            .map_err(Stop::usage)?;
-        let mut command = command(source, &experiment, &grid.settings);
+        let experiment = source.experiment(grid)?;
+        let mut command = source.command(grid, &experiment);
         if args.unit > 0 {
             append(&mut command, format_args!(" --unit {}", args.unit));
         }
@@ -123,22 +120,12 @@ impl<'a> Job<'a> {
                 let mut row = ModelRow::new(&config, seed, args.unit);
                 row.experiment.clone_from(&experiment.name);
                 row.arm.clone_from(&arm.name);
-                row.replay.clone_from(&command);
-                for (key, value) in &arm.values {
-                    append(&mut row.replay, format_args!(" -s {key}={value}"));
-                }
-                let end = seed.saturating_add(1);
-                append(&mut row.replay, format_args!(" --seeds {seed}..{end}"));
+                row.replay = arm.replay(&command, seed);
                 plan.push(Task { row, config });
             }
         }
-        let chosen = |task: &&Task| grid.only_seeds.is_none_or(|only| only.contains(task.row.seed));
-        let selected: Vec<Task> = plan.iter().filter(chosen).cloned().collect();
-        if selected.is_empty() {
-            let line = format!("--only-seeds selects none of the seeds {}", experiment.seeds);
-            return Err(Stop::with(EXIT_NOTHING, line));
-        }
-        let folder = folder(grid, source);
+        let selected = selected(&plan, (grid, &experiment), |task| task.row.seed)?;
+        let folder = source.results(grid);
         Ok(Self { global, args, experiment, plan, selected, folder })
     }
 
@@ -203,21 +190,11 @@ impl<'a> Job<'a> {
                 }))?;
             }
         }
-        self.ended(|task| store.done.contains_key(&task.row.run_id))?;
+        complete(&self.selected, |task| store.done.contains_key(&task.row.run_id))?;
         if rows.iter().any(|row| row.outcome != Outcome::Pass) {
             return Err(Stop { code: EXIT_FOUND, line: None });
         }
         Ok(())
-    }
-
-    /// Whether every run that was selected is there.
-    fn ended(&self, is_there: impl Fn(&Task) -> bool) -> Result<(), Stop> {
-        let missing = self.selected.iter().filter(|task| !is_there(task)).count();
-        if missing == 0 {
-            return Ok(());
-        }
-        let line = format!("interrupted: {missing} runs left; --resume goes on from here");
-        Err(Stop::with(EXIT_INCOMPLETE, line))
     }
 
     /// Runs each arm in the engine too, and tells by how much the two differ.
@@ -243,7 +220,7 @@ impl<'a> Job<'a> {
             Format::Csv => say(&report::peers_csv(&rows)),
             Format::Json => say(&text),
         }
-        self.ended(|task| done.contains_key(&task.row.run_id))?;
+        complete(&self.selected, |task| done.contains_key(&task.row.run_id))?;
         let mut failed = self.selected.iter().filter_map(|task| {
             let failure = done.get(&task.row.run_id)?.as_ref().err()?;
             Some(format!("arm {} seed {}: {failure}", task.row.arm, task.row.seed))

@@ -3,47 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::grid::{self, Source};
 use super::print::{self, Planned, Results};
 use super::store::Store;
-use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, files, interrupt, pool};
-use crate::cli::{Format, Global, GridArgs, RunArgs};
-use crate::experiment::{Experiment, ExperimentFile, Overrides};
+use super::{EXIT_FOUND, EXIT_INCOMPLETE, Stop, files, interrupt, pool};
+use crate::cli::{Format, Global, RunArgs};
+use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
 use crate::output::{OutputError, create_folder};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
-use crate::text::append;
-
-/// Where an experiment's text comes from, and how its command is called.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) label: String,
-    pub(super) name: String,
-    pub(super) text: String,
-    /// The command without folders, as replay lines begin.
-    pub(super) command: String,
-    /// The file's folder, where stored rows may lie.
-    pub(super) folder: Option<PathBuf>,
-    pub(super) quick: bool,
-}
-
-impl Source {
-    /// A file that `forebay VERB` was given.
-    pub(super) fn of_file(verb: &str, file: &Path) -> Result<Self, Stop> {
-        let shown = if file.is_absolute() { file.file_name().map(Path::new) } else { Some(file) };
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self {
-            label: file.display().to_string(),
-            text: files::text(file)?,
-            command: format!("forebay {verb} {}", shown.unwrap_or(file).display()),
-            folder: file.parent().map(Path::to_owned),
-            name,
-            quick: false,
-        })
-    }
-}
 
 /// Runs an experiment file.
 ///
@@ -54,28 +25,6 @@ impl Source {
 pub fn run_file(global: &Global, args: &RunArgs, file: &Path) -> Result<(), Stop> {
     let source = Source::of_file("run", file)?;
     run(global, args, &source)
-}
-
-/// The command with the settings that an arm's values do not tell.
-pub(super) fn command(
-    source: &Source,
-    experiment: &Experiment,
-    settings: &[(String, String)],
-) -> String {
-    let mut command = source.command.clone();
-    for (key, value) in settings {
-        let on_axis = experiment.arms.iter().all(|arm| arm.values.contains_key(key));
-        if !on_axis {
-            append(&mut command, format_args!(" -s {key}={value}"));
-        }
-    }
-    command
-}
-
-/// Where results go.
-pub(super) fn folder(args: &GridArgs, source: &Source) -> PathBuf {
-    let default = || Path::new("target/forebay").join(&source.name);
-    args.out.clone().unwrap_or_else(default)
 }
 
 /// Everything that a command line and a file decide.
@@ -132,30 +81,17 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
 
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
-        let overrides = Overrides {
-            settings: args.grid.settings.clone(),
-            seeds: args.grid.seeds,
-            quick: source.quick,
-        };
-        let experiment = ExperimentFile::parse(&source.label, &source.text)
-            .and_then(|file| Experiment::resolve(&source.name, &file, &overrides))
-            .map_err(Stop::usage)?;
+        let experiment = source.experiment(&args.grid)?;
         let world = World::from(args.world);
-        let command = command(source, &experiment, &args.grid.settings);
+        let command = source.command(&args.grid, &experiment);
         let mut plan = Vec::new();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
                 plan.push(Task::new(&experiment, arm, (seed, world), &command));
             }
         }
-        let chosen =
-            |task: &&Task| args.grid.only_seeds.is_none_or(|only| only.contains(task.row.seed));
-        let selected: Vec<Task> = plan.iter().filter(chosen).cloned().collect();
-        if selected.is_empty() {
-            let line = format!("--only-seeds selects none of the seeds {}", experiment.seeds);
-            return Err(Stop::with(EXIT_NOTHING, line));
-        }
-        let folder = folder(&args.grid, source);
+        let selected = grid::selected(&plan, (&args.grid, &experiment), |task| task.row.seed)?;
+        let folder = source.results(&args.grid);
         Ok(Self { global, args, source, experiment, world, plan, selected, folder })
     }
 
@@ -208,11 +144,7 @@ impl<'a> Job<'a> {
             page: &page,
         };
         print::results(self.global.format, &results)?;
-        let missing = self.selected.iter().filter(|task| !store.holds(&task.row.run_id)).count();
-        if missing > 0 {
-            let line = format!("interrupted: {missing} runs left; --resume goes on from here");
-            return Err(Stop::with(EXIT_INCOMPLETE, line));
-        }
+        grid::complete(&self.selected, |task| store.holds(&task.row.run_id))?;
         if rows.iter().any(|row| row.outcome != Outcome::Pass) {
             return Err(Stop { code: EXIT_FOUND, line: None });
         }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use forebay_engine::policy::view::TreeFacts;
 use forebay_engine::types::{Nanos, TreeId};
 
+use crate::number::rank;
+
 /// Gauges over the measured part of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -103,12 +105,6 @@ impl Watch {
             ..self.most.clone()
         }
     }
-}
-
-/// The value that this many in a hundred do not exceed; 0 of nothing.
-pub fn rank(sorted: &[u64], percent: usize) -> u64 {
-    let at = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).copied().unwrap_or(0)
 }
 
 /// Who a tree is: its tenant's name, or how many share it.

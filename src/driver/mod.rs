@@ -34,7 +34,7 @@ use wedge::Patience;
 
 pub use check::Broken;
 pub use churn::ChurnTally;
-pub use gauges::{Gauges, rank, tree_name};
+pub use gauges::{Gauges, tree_name};
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
 pub use tally::Tally;

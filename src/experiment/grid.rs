@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::file::{Assignment, ExperimentFile, NAME, Setting, expanded};
 use super::{ExperimentError, Origin, Overrides, Resolved};
 use crate::config::{Config, OWN_KEYS};
+use crate::text::append;
 
 /// Most arms of one experiment.
 const ARMS_MAX: usize = 10_000;
@@ -19,6 +20,18 @@ pub struct Arm {
     pub config: Config,
     /// Its values on the axes by key.
     pub values: BTreeMap<String, String>,
+}
+
+impl Arm {
+    /// The command that runs this arm alone, with one seed; `command` runs all of them.
+    pub fn replay(&self, command: &str, seed: u64) -> String {
+        let mut replay = command.to_owned();
+        for (key, value) in &self.values {
+            append(&mut replay, format_args!(" -s {key}={value}"));
+        }
+        append(&mut replay, format_args!(" --seeds {seed}..{}", seed.saturating_add(1)));
+        replay
+    }
 }
 
 /// One step of the grid.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelError, Modelled};
 use crate::config::Config;
-use crate::number::{Thousandths, from_f64};
+use crate::number::{Thousandths, from_f64, rank};
 use crate::record::{ByCause, Outcome, Param, World, run_id};
 
 /// The schema of a row.
@@ -210,11 +210,7 @@ fn by_cause([memtables, l0, budget, wal, disk_full]: [u64; 5]) -> ByCause {
 
 /// Percentiles of numbers in ascending order.
 pub fn percentiles(sorted: &[u64]) -> Sizes {
-    let at = |percent: usize| {
-        let rank = sorted.len().saturating_mul(percent).div_ceil(100).saturating_sub(1);
-        sorted.get(rank).copied().unwrap_or(0)
-    };
-    Sizes { p1: at(1), p50: at(50), p99: at(99) }
+    Sizes { p1: rank(sorted, 1), p50: rank(sorted, 50), p99: rank(sorted, 99) }
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ pub(crate) async fn ensure_progress<E: Env>(shared: &Shared<E>, cause: StallCaus
     // Where the queue refuses, the database closes or is read-only, and the writer is told.
     if !trees.is_empty() {
         drop(queue::submit(shared, Request::Seal { trees, overridden: true, pack: false }).await);
-    } else if cause == StallCause::Wal && shared.pressure.relogging().is_empty() {
+    } else if cause == StallCause::Wal && shared.pressure.relogging_count() == 0 {
         // Nothing pins the log but its newest segment: the queue's leader begins the next one.
         drop(queue::submit(shared, Request::Sync).await);
         gc::reclaim_log(shared).await;

@@ -36,17 +36,14 @@ use super::relog;
 /// Which trees are to be sealed now since they pin the log. `at_roll` where a segment has just
 /// ended.
 pub(crate) fn victims<E: Env>(shared: &Shared<E>, at_roll: bool) -> Vec<Arc<Tree>> {
-    let limit = shared.options.wal_limit_bytes();
-    if shared.log.bytes() <= limit {
+    if shared.log.bytes() <= shared.options.wal_limit_bytes() {
         return Vec::new();
     }
-    let oldest = if shared.options.relog { relog::plan(shared) } else { None };
+    let over = relog::plan(shared);
     if !shared.options.wal_seal_serial {
         let all = || shared.pressure.without_relogged(shared.pressure.pinning(shared.log.oldest()));
         return if at_roll { all() } else { Vec::new() };
     }
-    // What may be re-logged is looked at segment by segment.
-    let over = if shared.options.relog { oldest } else { shared.log.over(limit) };
     let Some(over) = over else { return Vec::new() };
     let pinning = shared.pressure.pinning(over);
     // What pins them and takes no writes any more waits for its flush, or is in it.
@@ -56,9 +53,7 @@ pub(crate) fn victims<E: Env>(shared: &Shared<E>, at_roll: bool) -> Vec<Arc<Tree
 
 /// Which trees the engine seals where a writer waits for the log, and nothing is being flushed.
 pub(crate) fn overridden<E: Env>(shared: &Shared<E>) -> Vec<Arc<Tree>> {
-    if shared.options.relog {
-        relog::plan(shared);
-    }
+    relog::plan(shared);
     let pinning = shared.pressure.pinning(shared.log.oldest());
     let pinning = shared.pressure.without_relogged(pinning);
     if shared.options.wal_seal_serial { a_few(shared, pinning, 0) } else { pinning }

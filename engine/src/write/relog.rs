@@ -63,10 +63,15 @@ fn log_bytes(memtable: &Memtable) -> u64 {
     memtable.data_bytes().saturating_add(memtable.entries().saturating_mul(ENTRY_BYTES))
 }
 
-/// Where the log is above its limit: the oldest segment that is needed, which is to go. Chooses the
-/// trees to re-log for that; all others that pin it are flushed.
+/// Where the log is above its limit: the newest segment that is to go. Where trees may be re-logged
+/// that is the oldest one that is needed, and those to re-log for it are chosen; all others that
+/// pin it are flushed.
 pub(crate) fn plan<E: Env>(shared: &Shared<E>) -> Option<u64> {
-    let Some((segment, bytes)) = shared.log.excess(shared.options.wal_limit_bytes()) else {
+    let limit = shared.options.wal_limit_bytes();
+    if !shared.options.relog {
+        return shared.log.over(limit);
+    }
+    let Some((segment, bytes)) = shared.log.excess(limit) else {
         shared.pressure.forget_relog();
         return None;
     };
@@ -97,8 +102,8 @@ fn choose(trees: &[Arc<Tree>], bytes_max: u64) -> BTreeSet<TreeId> {
 pub(crate) async fn run<E: Env>(shared: &Shared<E>) -> bool {
     let mut any = false;
     // No more steps than trees: while it runs, more may be chosen, and the log is to be reclaimed.
-    for _ in 0..shared.pressure.relogging().len() {
-        if shared.pressure.relogging().is_empty() {
+    for _ in 0..shared.pressure.relogging_count() {
+        if shared.pressure.relogging_count() == 0 {
             break;
         }
         any = true;
