@@ -258,8 +258,8 @@ impl<E: Env> Db<E> {
         self.drop_branches(branches).await
     }
 
-    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. The branches
-    /// forked from it stay whole, and files go when no branch has their tables any more.
+    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches that
+    /// were forked from it stay whole, and files go when no branch has their tables any more.
     ///
     /// # Errors
     ///

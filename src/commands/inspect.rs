@@ -250,6 +250,8 @@ impl Report {
             Edit::Begin { .. } | Edit::WalFloor { .. } | Edit::DropTenant { .. } => false,
             Edit::CreateTrees { trees } => trees.iter().any(|t| Some(t.0) == home),
             Edit::Flush { owners, .. } => owners.iter().any(|t| Some(t.0) == home),
+            Edit::Fork { branch, .. } | Edit::Ancestry { branch, .. } => Some(branch.0) == home,
+            Edit::SharedState { trees, .. } => trees.iter().any(|(t, _)| Some(t.0) == home),
             Edit::Compact { tree, .. } | Edit::TreeState { tree, .. } => Some(tree.0) == home,
             Edit::Pack { file, .. } => {
                 found.tables.iter().any(|t| Some(t.tree.0) == home && t.meta.id.file == *file)

@@ -122,8 +122,8 @@ pub enum ForkMemtable {
     /// The parent's memtable is sealed, and parent and child read the same one until it is flushed
     /// into one table of both. Nothing is copied; the table may be small.
     Share,
-    /// The parent's memtable stays, and its entries are copied into one of the child's. Shared where
-    /// the budget has no room for the copy.
+    /// The parent's memtable stays, and its entries are copied into one of the child's. Shared
+    /// where the budget has no room for the copy.
     Copy,
     /// Copied up to 64 KiB, shared above.
     #[default]
