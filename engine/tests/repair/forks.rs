@@ -43,7 +43,7 @@ async fn forked(env: &MemEnv) -> Db<MemEnv> {
 
 async fn tables(env: &MemEnv) -> Vec<String> {
     let names = env.list(Path::new(DIR)).await.unwrap();
-    names.into_iter().filter(|name| name.ends_with(".sst")).collect()
+    names.into_iter().filter(|n| Path::new(n).extension().is_some_and(|e| e == "sst")).collect()
 }
 
 #[test]
