@@ -1,4 +1,4 @@
-//! A group of edits on its way into the manifest, with what must come before it and what it changes.
+//! A group of edits on its way into the manifest: what comes before it, and what it changes.
 
 use core::pin::Pin;
 
