@@ -175,6 +175,8 @@ pub(crate) enum Flaw {
     DeleteFirst,
     /// Nobody looks whether a put was of the past (rule 8).
     NoConfirm,
+    /// The head is not looked for again after it was read.
+    OneLook,
     /// A collection deletes what is not in its index, whatever its generation.
     NoBoundary,
 }

@@ -72,7 +72,7 @@ impl World {
         self.wrong.borrow_mut().get_or_insert(what.into());
     }
 
-    fn put(&self, name: &str, bytes: &Bytes) -> bool {
+    pub(super) fn put(&self, name: &str, bytes: &Bytes) -> bool {
         let is_new = !self.objects.borrow().contains_key(name);
         if is_new {
             self.objects.borrow_mut().insert(name.to_owned(), bytes.clone());
