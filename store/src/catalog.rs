@@ -2,8 +2,8 @@
 //!
 //! The catalog with the highest number is the state; the others only serve those who still read
 //! them. Since old ones are deleted, a number can be free again: a writer that stalled between
-//! reading the head and its put may succeed with a number of the past. Its catalog is nobody's head,
-//! and [`ForkStore::commit`] finds that out before it says anything.
+//! reading the head and its put may succeed with a number of the past. Its catalog is nobody's
+//! head, and [`ForkStore::commit`] finds that out before it says anything.
 
 use bytes::Bytes;
 use forebay_engine::types::{to_u64, to_usize};

@@ -1,7 +1,7 @@
 //! Carries closed database directories through an object store, where forks share their tables.
 //!
-//! [`ForkStore::push`] takes a directory that a fork into a directory made, or any other that no one
-//! has open, and a name; [`ForkStore::pull`] makes the directory again out of the store alone. Files
+//! [`ForkStore::push`] takes a directory that a detached fork made, or any other that no one has
+//! open, and a name; [`ForkStore::pull`] makes the directory again out of the store alone. Files
 //! are cut into pieces that are named by their hash, so what two forks share is one object.
 //!
 //! # Protocol
@@ -11,9 +11,9 @@
 //! 2. An object's name is its hash and the generation in which it was put.
 //! 3. A push reads the head. What the index names it shares; all else it puts, unless it is there,
 //!    under the head's generation. Then the fork's manifest, then the catalog that names it.
-//! 4. A push may commit onto a head only if all that it names is of the head's boundary or later, or
-//!    in the head's index. It lost the number to another: it reads the new head and asks again; what
-//!    fails is put again under the new generation.
+//! 4. A push may commit onto a head only if all that it names is of the head's boundary or later,
+//!    or in the head's index. It lost the number to another: it reads the new head and asks again;
+//!    what fails is put again under the new generation.
 //! 5. A collection reads every fork of the head. It writes what they name as the new index, and
 //!    commits it with its own number as generation and as boundary ([`Grace::One`]: with the
 //!    generation before as boundary). Only then it deletes what is older than its boundary and not
@@ -26,14 +26,20 @@
 //!    again looks after its put whether it is the head, or the next one's parent; if not, it says
 //!    [`Error::Overtaken`], and a collection deletes nothing.
 //!
-//! No clock is asked. Uploads that ended in nothing, stalled puts that land late and catalogs of the
-//! past are removed by the next collection. Many small collections only cost a long push time, as it
-//! uploads again what it has not committed; [`Grace::One`] spares those that overlap one collection.
+//! No clock is asked. Uploads that ended in nothing, stalled puts that land late and catalogs of
+//! the past are removed by the next collection. What a long push has not committed when a
+//! collection overtakes it, it uploads again; [`Grace::One`] spares those that overlap only one.
 //!
-//! A name is not `N` alone since a delayed delete of it may arrive at any time; see issue 1622 of
-//! slatedb/slatedb, where a writer puts again what a collector deletes and takes it for committed.
-//! Its RFC 0026 has the boundary; the differences are that it is committed in one order with the
-//! manifests, so that no writer needs a second look at it, and that content has names.
+//! `model` runs all of it under seeded schedules with stalls, crashes and failing calls, and shows
+//! for each rule what is lost without it.
+//!
+//! # Source
+//!
+//! The hazard is issue 1622 of slatedb/slatedb: a collector deletes an object, a stalled writer
+//! puts it again and takes it for committed. The boundary is that of its RFC 0026. Departures: it is
+//! committed in one order with the manifests instead of in an object of its own that each writer
+//! looks at again; objects are named by content, and a generation in the name makes a delete that
+//! arrives late harmless.
 //!
 //! # Costs
 //!

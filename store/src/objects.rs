@@ -25,8 +25,8 @@ const LIST_COUNT_MAX: usize = 1 << 20;
 /// # Contract
 ///
 /// A put is whole or not there, and is seen by every call that begins after it ended. A listing
-/// returns every object that is there from its start to its end. A call whose future was dropped, or
-/// that failed, may still be carried out, at any later time.
+/// returns every object that is there from its start to its end. A call whose future was dropped,
+/// or that failed, may still be carried out, at any later time.
 pub trait Store {
     /// Puts an object unless one has this name. Whether it was put.
     ///

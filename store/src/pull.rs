@@ -37,10 +37,10 @@ impl<S: Store> ForkStore<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchFork`]; [`Error::Directory`] where the directory is not empty, other than by a
-    /// pull that was interrupted, or has too little space: nothing was changed.
-    /// [`Error::Damaged`] and [`Error::Missing`] for what the store lost. [`Error::Overtaken`] where
-    /// the fork was deleted or replaced, and collected, meanwhile. After any of these the
+    /// [`Error::NoSuchFork`]; [`Error::Directory`] where the directory is not empty, other than by
+    /// a pull that was interrupted, or has too little space: nothing of it was changed.
+    /// [`Error::Damaged`] and [`Error::Missing`] for what the store lost. [`Error::Overtaken`]
+    /// where the fork was deleted or replaced, and collected, meanwhile. After any of these the
     /// directory may hold files, and the engine refuses it; another pull may take it.
     pub async fn pull<E: Env>(&self, env: &E, fork: &str, dir: &Path) -> Result<Pulled> {
         check_fork(fork)?;

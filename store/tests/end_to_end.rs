@@ -196,7 +196,7 @@ fn every_object_that_is_damaged_or_lost_fails_the_pull_and_the_next_one_may_go_o
     for path in files_below(objects.path()) {
         let bytes = fs::read(&path).unwrap();
         let mut flipped = bytes.clone();
-        flipped[bytes.len() / 2] ^= 4;
+        flipped[bytes.len() >> 1] ^= 4;
         let cut = bytes[..bytes.len() - 1].to_vec();
         for bad in [Some(flipped), Some(cut), None] {
             match &bad {
@@ -212,7 +212,7 @@ fn every_object_that_is_damaged_or_lost_fails_the_pull_and_the_next_one_may_go_o
             }
             if dir.exists() {
                 // What is half pulled is refused by the engine and is no fork to push.
-                let opened = BlockingDb::open(env.clone(), &dir, Options::default());
+                let opened = BlockingDb::open(env, &dir, Options::default());
                 assert!(matches!(opened, Err(forebay_engine::Error::Corruption { .. })));
                 let pushed = env.block_on(store.push(&env, &dir, "g", Expect::Absent));
                 assert!(pushed.is_err());

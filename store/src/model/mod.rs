@@ -261,3 +261,40 @@ fn a_reader_that_slept_takes_no_stalled_put_for_the_state() {
     assert!(!read_across_a_stalled_put(None).is_empty());
     assert!(read_across_a_stalled_put(Some(Flaw::OneLook)).is_empty());
 }
+
+/// How many pieces a push puts that a number of collections overtake right before its commit.
+fn put_count(collections: u64, grace: Grace) -> u64 {
+    let world = Rc::new(World::new(3));
+    world.has_faults.set(false);
+    let pusher = store(&world, 1, None);
+    let chance = Rc::clone(&world);
+    let mut pushing = Box::pin(async move {
+        let env = MemEnv::default();
+        fill(&env, Path::new("/db"), &chance).await;
+        pusher.push(&env, Path::new("/db"), "a", Expect::Absent).await.unwrap()
+    });
+    let mut poll = || pushing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    while !world.holds("forks/a/") {
+        assert!(poll().is_pending(), "it committed already");
+    }
+    for writer in 0..collections {
+        let collector = store(&world, 10 + writer, None);
+        let collection =
+            async move { assert_eq!(collector.collect(grace).await.unwrap().fork_count, 0) };
+        run(&world, &mut [Task::new(collection)]);
+    }
+    loop {
+        if let Poll::Ready(pushed) = poll() {
+            assert_eq!(*world.wrong.borrow(), None);
+            return pushed.put_count;
+        }
+    }
+}
+
+#[test]
+fn with_grace_a_push_that_one_collection_overtakes_uploads_nothing_again() {
+    let once = put_count(0, Grace::None);
+    assert_eq!(put_count(1, Grace::One), once);
+    assert_eq!(put_count(2, Grace::One), 2 * once);
+    assert_eq!(put_count(1, Grace::None), 2 * once);
+}

@@ -91,6 +91,11 @@ impl World {
         self.has_faults.get() && self.chance.one_in(n)
     }
 
+    /// Whether some object's name begins so.
+    pub(super) fn holds(&self, prefix: &str) -> bool {
+        self.objects.borrow().keys().any(|name| name.starts_with(prefix))
+    }
+
     /// Carries out a call that failed long ago.
     pub(super) fn land(&self) {
         let count = self.late.borrow().len();
@@ -284,5 +289,7 @@ pub(super) fn run(world: &World, tasks: &mut [Task]) -> u64 {
 
 /// Wakes those who sleep for ever.
 pub(super) fn wake(tasks: &mut [Task]) {
-    tasks.iter_mut().for_each(|task| task.asleep_until = 0);
+    for task in tasks {
+        task.asleep_until = 0;
+    }
 }
