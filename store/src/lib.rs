@@ -36,10 +36,10 @@
 //! # Source
 //!
 //! The hazard is issue 1622 of slatedb/slatedb: a collector deletes an object, a stalled writer
-//! puts it again and takes it for committed. The boundary is that of its RFC 0026. Departures: it is
-//! committed in one order with the manifests instead of in an object of its own that each writer
-//! looks at again; objects are named by content, and a generation in the name makes a delete that
-//! arrives late harmless.
+//! puts it again and takes it for committed. The boundary is that of its RFC 0026. Departures: it
+//! is committed in one order with the manifests instead of in an object of its own that each
+//! writer looks at again; objects are named by content, and a generation in the name makes a delete
+//! that arrives late harmless.
 //!
 //! # Costs
 //!

@@ -137,7 +137,8 @@ impl<S: Store> ForkStore<S> {
 /// Refuses a directory that has anything but the remains of a pull, and removes those.
 async fn clear<E: Env>(env: &E, dir: &Path) -> Result<()> {
     let names = env.list(dir).await?;
-    if names.iter().all(|name| name == LOCK) {
+    // A CURRENT alone may be what a power loss left of the first file.
+    if names.iter().all(|name| name == LOCK || name == CURRENT) {
         return Ok(());
     }
     let is_own = |name: &String| file_kind(name).is_some() || name == CURRENT_NEXT || name == LOCK;
@@ -156,8 +157,7 @@ async fn is_under_way<E: Env>(env: &E, dir: &Path, names: &[String]) -> Result<b
     }
     let file = env.open(&dir.join(CURRENT)).await?;
     if file.len() != to_u64(UNDER_WAY.len()) {
-        // A pull that ended before it wrote any of it.
-        return Ok(file.is_empty() && names.iter().all(|name| name == CURRENT || name == LOCK));
+        return Ok(false);
     }
     let bytes = file.read_at(0, to_usize(file.len()), IoClass::Read).await?;
     Ok(bytes == UNDER_WAY)
