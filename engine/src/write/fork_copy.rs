@@ -2,17 +2,15 @@
 //!
 //! A branch's keys carry its id there, so that a fork needs keys of its own. Between two groups of
 //! writes it takes its number and pins the tree as it is; behind that the tree lives on. What the
-//! parent held at that number is written into tables under the child's id, with the numbers that it
-//! was written with, and one edit makes the branch and its tables appear. Before that edit nobody
-//! knows the child: nothing reads, compacts or throws away what was copied for it. A copy has all of
-//! a key that the child will ever see below its own writes, so a tombstone that no snapshot needs is
-//! left out.
+//! parent held at that number is written into tables under the child's id, with its numbers, and
+//! one edit makes the branch and its tables appear. Before that edit nobody knows the child:
+//! nothing reads, compacts or throws away what was copied for it. A copy has all of a key that the
+//! child will ever see below its own writes, so a tombstone that no snapshot needs is left out.
 //!
 //! The tables go into the last level in which no table spans the child's keys. In L0 they would
-//! count like unmerged flushes, and a large fork would stop every writer of the tree. The ids of
-//! branches ascend, so that mostly nothing is behind the parent's neighbours; and while the place is
-//! looked up and the edit is on its way, no compaction of the tree runs that could put a table across
-//! it. Nothing else adds to those levels but other forks, each within its own keys.
+//! count like unmerged flushes, and a large fork would stop every writer of the tree. While the
+//! level is looked up and the edit is on its way no compaction of the tree runs that could put a
+//! table across it, and nothing else adds to deeper levels but other forks, each within its keys.
 //!
 //! A fork that fails, or whose future is dropped, removes what it has written. Behind the point at
 //! which its edit may be in the manifest the files stay, for the next open to decide.
