@@ -154,6 +154,10 @@ fn begin<E: Env>(
     };
     share_immutables(shared, from, &tree);
     let undo = Undo { shared: Arc::clone(shared), tree: Arc::clone(&tree), copied_bytes };
+    // Whose flush fails for good fails the owners that it knows: this one may have come too late.
+    if let Some(cause) = from.failure() {
+        return Err(Error::TreeFailed { tree: from.id, cause });
+    }
     let parent = parent.id;
     let edit = Edit::Fork { name: full_name, branch: child, parent, fork_seq: seq, tables: vec![] };
     let install = install(edit.clone(), (undo, claim), branch);
