@@ -7,6 +7,7 @@
 //! Invariants: every branch reads as its map at all times, and as that of its parent at a snapshot
 //! from before the fork; a fork that fails changes nothing and leaves no file behind.
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "threads of a test, outside the engine")]
 
 #[expect(dead_code, reason = "each test file uses a part of it")]
 mod fault_env;
@@ -14,7 +15,9 @@ mod fault_env;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use fault_env::{Effect, FaultEnv, Rule};
 use forebay_engine::blocking::BlockingDb;
@@ -172,7 +175,7 @@ impl World {
         drop(core::mem::replace(&mut self.db, place.unwrap()));
         self.db = loop {
             match BlockingDb::open(self.env.clone(), Path::new(DIR), self.options.clone()) {
-                Err(Error::Locked { .. }) => std::thread::yield_now(),
+                Err(Error::Locked { .. }) => thread::yield_now(),
                 other => break other.unwrap(),
             }
         };
@@ -181,7 +184,8 @@ impl World {
 
     fn check(&self) {
         let branches = ["a", "b"].map(|tenant| self.db.branches(tenant));
-        let names: Vec<String> = branches.iter().flatten().map(|b| b.tenant().full_name()).collect();
+        let names: Vec<String> =
+            branches.iter().flatten().map(|b| b.tenant().full_name()).collect();
         let expected: Vec<String> = self.model.keys().cloned().collect();
         assert_eq!(names, expected);
         let at = self.snapshots.iter().map(|(snapshot, model)| (Some(snapshot), model));
@@ -278,7 +282,14 @@ async fn filled<E: Env>(env: &E) -> (Db<E>, Tenant<E>, Tenant<E>) {
             tenants[0].compact().await.unwrap();
         }
     }
+    db.flush().await.unwrap();
     db.wait_idle().await.unwrap();
+    for tenant in &tenants {
+        tenant
+            .put(&[9, 1], b"in memory and in no synced log", WriteOptions::default())
+            .await
+            .unwrap();
+    }
     let (b, a) = (tenants.pop().unwrap(), tenants.pop().unwrap());
     (db, a, b)
 }
@@ -299,7 +310,8 @@ fn a_copy_lies_in_the_last_level_and_holds_no_tombstone_and_nothing_of_others() 
         let look = forebay_engine::inspect::Look::default();
         let seen = forebay_engine::inspect::inspect(&env, dir, look).await.unwrap().unwrap();
         let id = fork.tenant.branch_id().0.to_be_bytes();
-        let copied: Vec<_> = seen.tables.iter().filter(|t| t.meta.largest.starts_with(&id)).collect();
+        let copied: Vec<_> =
+            seen.tables.iter().filter(|t| t.meta.largest.starts_with(&id)).collect();
         assert!(copied.len() > 1, "it is cut");
         let bytes: u64 = copied.iter().map(|t| t.meta.bytes).sum();
         assert_eq!((bytes, db.metrics().fork_copied_bytes), (fork.copied_bytes, bytes));
@@ -312,6 +324,74 @@ fn a_copy_lies_in_the_last_level_and_holds_no_tombstone_and_nothing_of_others() 
         }
         db.close().await.unwrap();
     });
+}
+
+#[test]
+fn a_copy_holds_exactly_what_was_written_before_it_while_others_write_and_fork() {
+    let env = MemEnv::default();
+    let mut options = options("shared");
+    options.set("budget_bytes", "262144").unwrap();
+    let db = BlockingDb::open(env.clone(), Path::new(DIR), options).unwrap();
+    let tenants = db.create_tenants(&["a", "b"]).unwrap();
+    let done = AtomicBool::new(false);
+    let (written, forks) = thread::scope(|scope| {
+        let writers: Vec<_> = [0, 1]
+            .map(|other| {
+                let (db, tenants, done) = (&db, &tenants, &done);
+                scope.spawn(move || {
+                    let mut last = Vec::new();
+                    for n in 0_u64.. {
+                        // The same to two keys far apart, and something to the neighbour.
+                        let mut batch = WriteBatch::new();
+                        let value = [&n.to_be_bytes()[..], &[7; 100]].concat();
+                        for key in [&b"a"[..], b"z", &(n % 50).to_be_bytes()] {
+                            tenants[other].tenant().put_in(&mut batch, key, &value).unwrap();
+                        }
+                        tenants[1 - other].tenant().put_in(&mut batch, b"theirs", &value).unwrap();
+                        last.push((db.write(batch, WriteOptions::default()).unwrap(), n));
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                    }
+                    last
+                })
+            })
+            .into();
+        let forkers: Vec<_> = [0, 1]
+            .map(|which| {
+                let (env, tenant) = (&env, &tenants[which]);
+                scope.spawn(move || {
+                    let fork = |n: usize| {
+                        let name = format!("f{n}");
+                        let fork = tenant.tenant().fork_with(&name, ForkMemtable::Auto);
+                        let fork = env.block_on(fork).unwrap();
+                        (which, fork.seq, fork.tenant.full_name())
+                    };
+                    (0..15).map(fork).collect::<Vec<_>>()
+                })
+            })
+            .into();
+        let forks: Vec<_> = forkers.into_iter().flat_map(|f| f.join().unwrap()).collect();
+        done.store(true, Ordering::Relaxed);
+        let written: Vec<_> = writers.into_iter().map(|w| w.join().unwrap()).collect();
+        (written, forks)
+    });
+    for (which, seq, name) in forks {
+        let branch = db.branch(&name).unwrap();
+        let seen = |key: &[u8]| {
+            let value = branch.get(key).unwrap();
+            value.map(|v| u64::from_be_bytes(v[..8].try_into().unwrap()))
+        };
+        let last = |which: usize| {
+            let before = written[which].iter().take_while(|(at, _)| *at <= seq);
+            before.last().map(|(_, n)| *n)
+        };
+        let expected = [last(which), last(which), last(1 - which)];
+        assert_eq!([seen(b"a"), seen(b"z"), seen(b"theirs")], expected, "{name} at {seq}");
+        branch.put(b"own", b"1", WriteOptions::default()).unwrap();
+        assert_eq!(tenants[which].get(b"own").unwrap(), None);
+    }
+    db.close().unwrap();
 }
 
 type Faulty = FaultEnv<MemEnv>;
@@ -410,7 +490,8 @@ fn a_fork_that_the_disk_has_no_room_for_leaves_no_file_and_writes_go_on() {
                 Err(error) => assert_eq!(error.kind(), "disk-full", "{error}"),
             }
             env.set_free(None);
-            let written = async || a.put(&[7, 1], &before[&vec![7, 1]], WriteOptions::synced()).await;
+            let written =
+                async || a.put(&[7, 1], &before[&vec![7, 1]], WriteOptions::synced()).await;
             while written().await.is_err() {
                 env.sleep_until(env.now() + 1_000_000).await;
             }
