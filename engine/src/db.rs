@@ -128,6 +128,11 @@ impl<E: Env> Db<E> {
         &self.owner.shared
     }
 
+    /// What holds the directory, until it is closed.
+    pub(crate) fn lock(&self) -> Option<Arc<E::Lock>> {
+        self.owner.lock.lock().clone()
+    }
+
     /// Stops taking writes, makes every acknowledged write durable, and waits for the background to
     /// end. A second call does nothing. Memtables stay in the WAL.
     ///

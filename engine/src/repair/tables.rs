@@ -115,7 +115,7 @@ impl<E: Env> Survey<'_, E> {
                     tables.push(Arc::clone(meta));
                 }
             }
-            plan.merge = !overlaps(&levels).is_empty();
+            plan.merge = !overlaps(levels.iter().map(Vec::as_slice)).is_empty();
         }
         self.adopt(extras, &mut out);
         out

@@ -29,7 +29,7 @@ use crate::version::edit::Edit;
 use crate::version::manifest::{Commit, CommitPlace, Install};
 use crate::version::tree::{Branch, Tree};
 
-use super::{queue, stalls};
+use super::{fork_copy, queue, stalls};
 
 /// Up to so many bytes a memtable is copied where the option says `auto`.
 const AUTO_COPY_BYTES_MAX: u64 = 64 * 1024;
@@ -79,7 +79,7 @@ pub(crate) async fn run<E: Env>(
     let wish = Wish { parent: Arc::clone(parent), full_name, child, memtable, claim };
     let forked = match shared.options.layout {
         Layout::PerTenant => fork_tree(shared, wish).await?,
-        Layout::Grouped(_) | Layout::Shared => return Err(Error::InvalidArgument("no".to_owned())),
+        Layout::Grouped(_) | Layout::Shared => fork_copy::run(shared, wish).await?,
     };
     shared.counters.fork_count.add(1);
     shared.counters.fork_copied_bytes.add(forked.copied_bytes);
@@ -91,12 +91,12 @@ pub(crate) async fn run<E: Env>(
 }
 
 /// A fork that is asked for.
-struct Wish<E: Env> {
-    parent: Arc<Branch>,
-    full_name: String,
-    child: BranchId,
+pub(super) struct Wish<E: Env> {
+    pub(super) parent: Arc<Branch>,
+    pub(super) full_name: String,
+    pub(super) child: BranchId,
     memtable: ForkMemtable,
-    claim: Claim<E>,
+    pub(super) claim: Claim<E>,
 }
 
 async fn fork_tree<E: Env>(shared: &Arc<Shared<E>>, wish: Wish<E>) -> Result<Forked> {
@@ -152,6 +152,10 @@ fn begin<E: Env>(
     let copied_bytes = copied.unwrap_or(0);
     share_immutables(shared, from, &tree);
     let undo = Undo { shared: Arc::clone(shared), tree: Arc::clone(&tree), copied_bytes };
+    // Whose flush fails for good fails the owners that it knows: this one may have come too late.
+    if let Some(cause) = from.failure() {
+        return Err(Error::TreeFailed { tree: from.id, cause });
+    }
     let parent = parent.id;
     let edit = Edit::Fork { name: full_name, branch: child, parent, fork_seq: seq, tables: vec![] };
     let install = install(edit.clone(), (undo, claim), branch);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::{Applied, EditFault, State};
+use crate::layout::Place;
 use crate::options::Layout;
 use crate::table::TableMeta;
 use crate::types::{BranchId, SeqNo, TreeId};
@@ -39,6 +40,22 @@ pub fn change_together(
     }
 }
 
+/// Refuses tables of a fork by copy that reach beyond it.
+fn check_copied(
+    place: Place,
+    fork_seq: SeqNo,
+    tables: &[(u32, TableMeta)],
+) -> Result<(), EditFault> {
+    let (start, end) = (place.key(&[]), place.end());
+    for (_, table) in tables {
+        let ends = end.as_ref().is_none_or(|end| table.largest < *end);
+        if table.smallest < start || !ends || table.max_seq > fork_seq {
+            return Err(format!("table {} reaches beyond the fork that it was made for", table.id));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn ancestry_of(branch: &Branch) -> Option<Edit> {
     let ForkPoint { parent, seq } = branch.fork?;
     let (tree, _) = branch.places.first()?;
@@ -69,6 +86,7 @@ impl State {
         let home = if self.layout == Layout::PerTenant {
             self.fork_tree(TreeId(id.0), from, point.seq)?
         } else {
+            check_copied(Place::new(self.layout, id), point.seq, tables)?;
             let added = edit::shared(tables.to_vec());
             from.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
             Arc::clone(from)
