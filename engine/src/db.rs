@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
+use crate::branches::{self, BranchFacts, Retained};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
@@ -302,6 +303,17 @@ impl<E: Env> Db<E> {
     pub fn branches(&self, tenant: &str) -> Vec<Tenant<E>> {
         let branches = self.shared().set.branches_of(tenant).into_iter();
         branches.map(|branch| Tenant { db: self.clone(), branch }).collect()
+    }
+
+    /// What each branch of a tenant holds, and what would go with it: `main` first, if it is there,
+    /// then the others by name. Costs the tables of all these branches.
+    pub fn branch_facts(&self, tenant: &str) -> Vec<BranchFacts> {
+        branches::facts_of(self.shared(), tenant)
+    }
+
+    /// Bytes of all tables by what keeps them. Costs the tables of the database.
+    pub fn retained(&self) -> Retained {
+        branches::retained(self.shared())
     }
 
     /// The branch `main` of the tenant of this name, if it is there.
