@@ -23,6 +23,7 @@ use crate::repair::{self, RepairOptions, RepairReport};
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
 use crate::space;
+use crate::structure::{self, Structure, StructureWatch};
 use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
@@ -466,6 +467,16 @@ impl<E: Env> Db<E> {
     /// Looks at who waits, and at memory by tree, without keeping the database open.
     pub fn watch(&self) -> Watch<E> {
         Watch::new(self.shared())
+    }
+
+    /// Checks what lies in memory against itself, while nothing else runs: see [`structure`].
+    pub fn check_structure(&self) -> Structure {
+        structure::check(self.shared())
+    }
+
+    /// The same, without keeping the database open.
+    pub fn watch_structure(&self) -> StructureWatch<E> {
+        StructureWatch::new(self.shared())
     }
 
     /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.

@@ -35,6 +35,7 @@ const ROWS: &[(&str, &[&str])] = &[
             "verify",
             "repair",
             "branches",
+            "structure",
         ],
     ),
     ("loop", &["background"]),

@@ -1,10 +1,14 @@
 //! Every tree and branch of a database, and the one place where edits change them.
 
+mod audit;
+
+use core::sync::atomic::AtomicU64;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+pub use self::audit::Audit;
 use super::Version;
 use super::edit::Edit;
 use super::lineage::Lineage;
@@ -52,6 +56,7 @@ struct Ancestry {
 pub struct VersionSet {
     state: Mutex<State>,
     packs: Packs,
+    installs: AtomicU64,
 }
 
 /// What an edit took away: for the collector and for those who account memory.
@@ -87,6 +92,7 @@ impl VersionSet {
                 fork_seq_max: 0,
             }),
             packs: Packs::default(),
+            installs: AtomicU64::new(0),
         }
     }
 
