@@ -75,10 +75,11 @@ impl<E: Env> StructureWatch<E> {
         Self { shared: Arc::downgrade(shared) }
     }
 
-    /// Commits that the manifest has installed: flushes, compactions, forks, drops and all others;
-    /// `None` where the database is gone.
-    pub fn install_count(&self) -> Option<u64> {
-        Some(self.shared.upgrade()?.set.install_count())
+    /// Changes with every commit that the manifest installs (flushes, compactions, forks, drops and
+    /// all others) and whenever flushes begin or end to run; `None` where the database is gone.
+    pub fn stamp(&self) -> Option<(u64, bool)> {
+        let shared = self.shared.upgrade()?;
+        Some((shared.set.install_count(), shared.jobs.flushes_run()))
     }
 
     /// As [`Db::check_structure`](crate::Db::check_structure).
@@ -418,7 +419,6 @@ mod tests {
 
     use super::*;
     use crate::env::BlockingEnv as _;
-    use crate::env::Env as _;
     use crate::env::mem::MemEnv;
     use crate::options::Options;
     use crate::types::Kind;
