@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
+use crate::branches::{self, BranchFacts, Retained};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
@@ -22,6 +23,7 @@ use crate::repair::{self, RepairOptions, RepairReport};
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
 use crate::space;
+use crate::structure::{self, Structure, StructureWatch};
 use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
@@ -314,6 +316,17 @@ impl<E: Env> Db<E> {
         branches.map(|branch| Tenant { db: self.clone(), branch }).collect()
     }
 
+    /// What each branch of a tenant holds, and what would go with it: `main` first, if it is there,
+    /// then the others by name. Costs the tables of all these branches.
+    pub fn branch_facts(&self, tenant: &str) -> Vec<BranchFacts> {
+        branches::facts_of(self.shared(), tenant)
+    }
+
+    /// Bytes of all tables by what keeps them. Costs the tables of the database.
+    pub fn retained(&self) -> Retained {
+        branches::retained(self.shared())
+    }
+
     /// The branch `main` of the tenant of this name, if it is there.
     pub fn tenant(&self, name: &str) -> Option<Tenant<E>> {
         self.branch(name)
@@ -464,6 +477,16 @@ impl<E: Env> Db<E> {
     /// Looks at who waits, and at memory by tree, without keeping the database open.
     pub fn watch(&self) -> Watch<E> {
         Watch::new(self.shared())
+    }
+
+    /// Checks what lies in memory against itself, while nothing else runs: see [`structure`].
+    pub fn check_structure(&self) -> Structure {
+        structure::check(self.shared())
+    }
+
+    /// The same, without keeping the database open.
+    pub fn watch_structure(&self) -> StructureWatch<E> {
+        StructureWatch::new(self.shared())
     }
 
     /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.

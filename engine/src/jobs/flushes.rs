@@ -132,6 +132,11 @@ impl FlushQueue {
         Next::Run(job)
     }
 
+    /// Whether a flush of any tree runs.
+    pub(super) fn runs(&self) -> bool {
+        self.counts.1 > 0
+    }
+
     pub(super) fn installed(&mut self, job: &FlushJob) {
         if !job.is_installed.swap(true, Ordering::Relaxed) {
             self.running.0 = self.running.0.saturating_sub(1);

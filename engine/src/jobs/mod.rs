@@ -264,6 +264,11 @@ impl Jobs {
         self.state.lock().flushes.count()
     }
 
+    /// Whether a flush runs: what it installed may not be settled yet.
+    pub(crate) fn flushes_run(&self) -> bool {
+        self.state.lock().flushes.runs()
+    }
+
     /// Compactions that wait or run.
     pub(crate) fn compaction_count(&self) -> usize {
         let state = self.state.lock();

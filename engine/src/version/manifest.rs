@@ -265,6 +265,7 @@ impl<E: Env> Manifest<E> {
 
 impl<E: Env> Manifest<E> {
     fn install(&self, commit: Commit) -> Result<()> {
+        self.set.count_install();
         match commit.install {
             Some(install) => install(&self.set),
             None => {

@@ -113,7 +113,7 @@ impl State {
         });
         child.set_own_extractor(from.own_extractor());
         child.raise_flushed_upto(from.flushed_upto());
-        child.change(|view| view.version = version);
+        child.inherit(version);
         if self.trees.insert(id, Arc::clone(&child)).is_some() {
             return Err(format!("tree {id} is created twice"));
         }

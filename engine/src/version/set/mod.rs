@@ -1,12 +1,15 @@
 //! Every tree and branch of a database, and the one place where edits change them.
 
+mod audit;
 mod forks;
 
+use core::sync::atomic::AtomicU64;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+pub use self::audit::Audit;
 use self::forks::ancestry_of;
 pub use self::forks::change_together;
 use super::edit::Edit;
@@ -55,6 +58,7 @@ struct Ancestry {
 pub struct VersionSet {
     state: Mutex<State>,
     packs: Packs,
+    installs: AtomicU64,
 }
 
 /// What an edit took away: for the collector and for those who account memory.
@@ -90,6 +94,7 @@ impl VersionSet {
                 fork_seq_max: 0,
             }),
             packs: Packs::default(),
+            installs: AtomicU64::new(0),
         }
     }
 
