@@ -36,11 +36,8 @@ const DEPTH: u64 = 50;
 /// What a memtable is filled with: so many small entries.
 const MEMTABLES: [(&str, u32); 3] = [("empty", 0), ("64KiB", 56), ("1MiB", 960)];
 
-const WISHES: [(&str, ForkMemtable); 3] = [
-    ("share", ForkMemtable::Share),
-    ("copy", ForkMemtable::Copy),
-    ("auto", ForkMemtable::Auto),
-];
+const WISHES: [(&str, ForkMemtable); 3] =
+    [("share", ForkMemtable::Share), ("copy", ForkMemtable::Copy), ("auto", ForkMemtable::Auto)];
 
 /// One database with one tenant that has so much data, all of it in tables.
 struct World {
@@ -203,14 +200,10 @@ fn deep(c: &mut Criterion, world: &mut World) {
     for depth in 0..=DEPTH {
         if [1, DEPTH].contains(&depth) {
             group.bench_function(BenchmarkId::new("fork", depth), |b| {
-                b.iter_custom(|n| {
-                    (0..n).map(|_| world.fork(&branch, ForkMemtable::Auto).0).sum()
-                });
+                b.iter_custom(|n| (0..n).map(|_| world.fork(&branch, ForkMemtable::Auto).0).sum());
             });
             group.bench_function(BenchmarkId::new("drop", depth), |b| {
-                b.iter_custom(|n| {
-                    (0..n).map(|_| world.fork(&branch, ForkMemtable::Auto).1).sum()
-                });
+                b.iter_custom(|n| (0..n).map(|_| world.fork(&branch, ForkMemtable::Auto).1).sum());
             });
         }
         branch = branch.fork(&format!("deep{depth}")).unwrap();

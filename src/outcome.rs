@@ -12,8 +12,8 @@ use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
 use crate::number::{Thousandths, rank};
 use crate::record::{
-    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
-    TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
+    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA,
+    RunRow, TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
     tenant_rows,
 };
 use crate::series::SeriesRow;

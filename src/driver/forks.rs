@@ -270,7 +270,9 @@ fn begin_reads<E: Env>(
                 let any = (0..WATCHED_EACH).map(|_| live.rng.below(key_count));
                 let any: Vec<u64> =
                     any.filter_map(|key| driver.workload.key_place(tenant, key)).collect();
-                any.into_iter().chain(live.recent.get(&tenant).into_iter().flatten().copied()).collect()
+                any.into_iter()
+                    .chain(live.recent.get(&tenant).into_iter().flatten().copied())
+                    .collect()
             }
         };
         places.sort_unstable();
