@@ -1,5 +1,6 @@
 //! A database: open, close, tenants. Wiring only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::events::Listener;
 use crate::gc;
 use crate::layout;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TableBytes};
 use crate::open;
 use crate::options::{Options, TenantOptions};
 use crate::policy::view::TreeFacts;
@@ -492,6 +493,21 @@ impl<E: Env> Db<E> {
     /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.
     pub fn memtable_bytes(&self) -> u64 {
         self.shared().budget.used_bytes()
+    }
+
+    /// Bytes of the tables that branches reach, now. Takes time in proportion to them.
+    pub fn table_bytes(&self) -> TableBytes {
+        let set = &self.shared().set;
+        let is_main = |branch: &Arc<Branch>| branch.name == layout::MAIN;
+        let trees = |branch: Arc<Branch>| branch.places.iter().map(|(tree, _)| tree.id).collect();
+        let branches = set.branches().into_iter().filter(is_main);
+        let main: BTreeSet<TreeId> = branches.flat_map::<Vec<_>, _>(trees).collect();
+        let mut tables = Vec::new();
+        for tree in set.trees() {
+            let (view, is_main) = (tree.view(), main.contains(&tree.id));
+            tables.extend(view.version.tables().map(|(_, table)| (table.id, table.bytes, is_main)));
+        }
+        TableBytes::of(tables)
     }
 
     /// What flush policies see of every tree, now.
