@@ -107,6 +107,8 @@ pub struct Model {
     pub lost: BTreeSet<u64>,
     /// The last number given.
     pub last: SeqNo,
+    /// The last number that the database knew when it was opened; it may be above what was found.
+    pub opened_at: SeqNo,
     /// The highest acknowledged number.
     pub acked: SeqNo,
     /// The highest number promised to survive a power loss.
@@ -149,6 +151,8 @@ impl Model {
     pub fn forked(&mut self, index: usize, branch: u64, seq: SeqNo) {
         self.inherit(index, seq);
         self.end_create(index, Some(branch));
+        // Behind a recovery it may be a number that the recovery left out.
+        self.last = self.last.max(seq);
         self.acked = self.acked.max(seq);
         self.visible = self.visible.max(seq);
         self.promised(seq);

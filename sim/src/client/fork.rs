@@ -65,7 +65,7 @@ impl Client {
         {
             let mut board = self.board.lock();
             let Board { model, counts, .. } = &mut *board;
-            let window = Window { low, high: model.last };
+            let window = Window { low, high: model.last.max(model.opened_at) };
             let checked = c5_forked(model, counts, (inc, seq), window);
             model.forked(inc, branch, seq);
             let is_gone = model.incs.get(inc).is_none_or(|inc| inc.drop == Known::Acked);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_engine::events::Listener;
-use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::types::{Nanos, SeqNo, to_u64};
 use forebay_engine::{Db, Error};
 
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
@@ -260,6 +260,8 @@ impl Run {
         }
         self.forgot_at_open = self.sim.forgotten();
         board.model.recovered(explained);
+        // Without a branch nothing tells it.
+        board.model.opened_at = state.last.unwrap_or(SeqNo::MAX);
         board.model.faulty = faulty || !self.sim.atlas().is_empty();
         for (name, inc) in &explained.live {
             if let Some(found) = state.tenants.get(name) {
