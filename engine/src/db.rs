@@ -240,7 +240,7 @@ impl<E: Env> Db<E> {
         Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
-    /// Drops a tenant with all its branches, in one durable edit: their handles get
+    /// Drops a tenant with all its branches: their handles get
     /// [`Error::Dropped`] from then on, scans that run finish, their memory is free at once and
     /// their files when nothing reads them any more.
     ///
@@ -251,15 +251,20 @@ impl<E: Env> Db<E> {
     pub async fn drop_tenant(&self, name: &str) -> Result<()> {
         let shared = self.shared();
         shared.check_writable()?;
-        let branches = shared.set.branches_of(name);
+        let mut branches = shared.set.branches_of(name);
         if branches.is_empty() {
             return Err(Error::UnknownTenant(name.to_owned()));
         }
-        self.drop_branches(branches).await
+        // A fork that was on its way when its parent was dropped has come to be behind it.
+        while !branches.is_empty() {
+            self.drop_branches(branches).await?;
+            branches = shared.set.branches_of(name);
+        }
+        Ok(())
     }
 
-    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches that
-    /// were forked from it stay whole, and files go when no branch has their tables any more.
+    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches
+    /// forked from it stay whole, and files go when no branch has their tables any more.
     ///
     /// # Errors
     ///

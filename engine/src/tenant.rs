@@ -122,6 +122,7 @@ pub struct TenantStats {
 
 impl<E: Env> Tenant<E> {
     /// The tenant's name.
+    #[expect(clippy::misnamed_getters, reason = "a handle is named after its tenant")]
     pub fn name(&self) -> &str {
         &self.branch.tenant
     }
@@ -149,8 +150,8 @@ impl<E: Env> Tenant<E> {
     /// # Errors
     ///
     /// `InvalidArgument` for a bad name, `TenantExists` for one that is taken, `TreeFailed`,
-    /// `Dropped`, `DiskFull`, `Closed` or `ReadOnly`: nothing changed. The world's: there is no such
-    /// branch, but it may be there at the next open.
+    /// `Dropped`, `DiskFull`, `Closed` or `ReadOnly`: nothing changed. The world's: there is no
+    /// such branch, but it may be there at the next open.
     pub async fn fork(&self, name: &str) -> Result<Self> {
         let memtable = self.db.shared().options.fork_memtable;
         Ok(self.fork_with(name, memtable).await?.tenant)

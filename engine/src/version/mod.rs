@@ -1,5 +1,6 @@
 //! Which tables a tree consists of, how that changes, and how the changes survive a crash.
 
+pub mod commit;
 pub mod edit;
 pub mod lineage;
 pub mod manifest;

@@ -116,7 +116,7 @@ impl Tree {
     /// The same, forked from others.
     #[must_use]
     pub fn forked(self, family: TreeId, lineage: Lineage) -> Self {
-        Self { family, lineage, ..self }
+        Self { lineage, family, ..self }
     }
 
     /// The oldest immutable memtable.

@@ -8,8 +8,8 @@
 //! acknowledged. The edit names no table: the child begins with what its parent has at that place,
 //! so the cost does not depend on the size of the data.
 //!
-//! A fork that fails, or whose future is dropped before its edit is written, leaves the parent as it
-//! was but for the seal, and the child is forgotten like a tree that was dropped.
+//! A fork that fails, or whose future is dropped before its edit is written, leaves the parent as
+//! it was but for the seal, and the child is forgotten like a tree that was dropped.
 
 use std::sync::Arc;
 
@@ -145,13 +145,11 @@ fn begin<E: Env>(
     let lineage = from.lineage.child_of(from.id, seq);
     let tree = shared.set.new_tree(TreeId(child.0)).forked(from.family, lineage);
     let tree = Arc::new(tree);
-    let copied_bytes = match copy(shared, from, (&tree, memtable)) {
-        Some(bytes) => bytes,
-        None => {
-            queue::seal(shared, core::slice::from_ref(from), false);
-            0
-        }
-    };
+    let copied = copy(shared, from, (&tree, memtable));
+    if copied.is_none() {
+        queue::seal(shared, core::slice::from_ref(from), false);
+    }
+    let copied_bytes = copied.unwrap_or(0);
     share_immutables(shared, from, &tree);
     let undo = Undo { shared: Arc::clone(shared), tree: Arc::clone(&tree), copied_bytes };
     let parent = parent.id;
@@ -181,8 +179,8 @@ fn share_immutables<E: Env>(shared: &Shared<E>, from: &Tree, child: &Arc<Tree>) 
     }
 }
 
-/// Copies the parent's memtable into the child, where that is wished for and the budget has room for
-/// it; `None` where it has to be shared. An empty one takes no copy and no seal.
+/// Copies the parent's memtable into the child, where that is wished for and the budget has room
+/// for it; `None` where it has to be shared. An empty one takes no copy and no seal.
 fn copy<E: Env>(
     shared: &Shared<E>,
     from: &Tree,
