@@ -132,7 +132,9 @@ mod tests {
         finds("leaked [\"CURRENT.tmp\"]", |s| add(s, "CURRENT.tmp"));
         finds("leaked [\"MANIFEST-000006\"]", |s| add(s, "MANIFEST-000006"));
         for name in ["000003.sst", "MANIFEST-000007", "000005.wal", "CURRENT"] {
-            finds(&format!("missing [\"{name}\"]"), |s| drop(s.files.remove(name)));
+            finds(&format!("missing [\"{name}\"]"), |s| {
+                s.files.remove(name);
+            });
         }
     }
 
