@@ -34,6 +34,7 @@ const ROWS: &[(&str, &[&str])] = &[
             "inspect",
             "verify",
             "repair",
+            "detach",
         ],
     ),
     ("loop", &["background"]),
