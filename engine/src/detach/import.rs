@@ -101,8 +101,8 @@ pub(crate) async fn import<E: Env>(
         return Err(Error::TenantExists((*name).to_owned()));
     }
     let mut begun = Vec::new();
-    let brought = bring(shared, dir, &plan, &mut begun).await;
-    let (edits, packs, mut out) = match brought {
+    let outcome = bring(shared, dir, &plan, &mut begun).await;
+    let (edits, packs, mut out) = match outcome {
         Ok(brought) => brought,
         Err(error) => {
             flush::remove_begun(shared, &begun).await;
@@ -187,9 +187,9 @@ async fn bring<E: Env>(
     let versions: Vec<Arc<Version>> =
         plan.branches.iter().map(|b| Arc::clone(&b.home.view().version)).collect();
     let mut placer = Placer::new(&shared.env, (dir, &shared.dir));
-    let placed = placer.place(versions.iter().map(|v| &**v), || shared.new_file_number()).await;
+    let brought = placer.place(versions.iter().map(|v| &**v), || shared.new_file_number()).await;
     begun.extend_from_slice(&placer.begun);
-    let Placed { tables: by_id, packs } = placed?;
+    let Placed { tables: by_id, packs } = brought?;
     out.linked_files = placer.linked_files;
     out.linked_bytes = placer.linked_bytes;
     out.copied_bytes = placer.copied_bytes;

@@ -129,11 +129,11 @@ async fn write<E: Env>(
     if !is_rewritten {
         let mut placer = Placer::new(&shared.env, (&shared.dir, &target.dir));
         let versions = cut.trees.iter().map(|tree| &*tree.version);
-        let placed = placer.place(versions, || target.new_number()).await?;
+        let brought = placer.place(versions, || target.new_number()).await?;
         for tree in &cut.trees {
-            tables.push(tables::renamed(&tree.version, &placed.tables)?);
+            tables.push(tables::renamed(&tree.version, &brought.tables)?);
         }
-        packs = placed.packs;
+        packs = brought.packs;
         out.linked_files = placer.linked_files;
         out.linked_bytes = placer.linked_bytes;
         out.copied_bytes = placer.copied_bytes;

@@ -75,14 +75,15 @@ fn after_any_error_a_copy_is_absent_or_whole_and_its_source_is_fine() {
 #[test]
 fn a_copy_that_was_broken_off_is_no_database_or_a_whole_one() {
     let (mut absent, mut whole) = (0, 0);
-    for pass in 0.. {
+    // How many calls it takes depends on what compactions came to: some go beyond the last one.
+    for pass in 0..60 {
         let inner = MemEnv::default();
         let env = FaultEnv::new(inner.clone());
         let db = source(&env);
         let before = state(&db);
         env.rule(Rule { op: "", path: COPY, pass, fail: u64::MAX, effect: Effect::Nothing });
         if db.fork_to(Path::new(COPY)).is_ok() && env.fired() == 0 {
-            break;
+            continue;
         }
         let names = inner.block_on(inner.list(Path::new(COPY))).unwrap_or_default();
         if names.iter().any(|name| name == "CURRENT") {

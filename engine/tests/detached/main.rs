@@ -9,6 +9,7 @@
 
 mod copies;
 #[path = "../fault_env/mod.rs"]
+#[expect(dead_code, reason = "each test file uses a part of it")]
 mod fault_env;
 mod faults;
 mod imports;
@@ -18,7 +19,7 @@ use std::path::Path;
 
 use forebay_engine::blocking::{BlockingDb, BlockingTenant};
 use forebay_engine::env::mem::MemEnv;
-use forebay_engine::env::{BlockingEnv, Env, File, IoClass};
+use forebay_engine::env::{BlockingEnv, File, IoClass};
 use forebay_engine::options::{ForkMemtable, Options};
 use forebay_engine::verify::verify_dir;
 use forebay_engine::{WriteBatch, WriteOptions};
