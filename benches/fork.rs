@@ -20,7 +20,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::Draws;
+use common::{Draws, key as spread_key};
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 use forebay_engine::blocking::{BlockingDb, BlockingTenant};
 use forebay_engine::env::BlockingEnv as _;
@@ -68,7 +68,7 @@ impl World {
         let mut draws = Draws(bytes);
         for n in 0..bytes.div_ceil(VALUE_BYTES) {
             let value: Vec<u8> =
-                (0..VALUE_BYTES / 8).flat_map(|_| draws.draw().to_le_bytes()).collect();
+                (0..VALUE_BYTES / 8).flat_map(|_| draws.below(u64::MAX).to_le_bytes()).collect();
             parent.put(&n.to_be_bytes(), &value, WriteOptions::default()).unwrap();
         }
         parent.flush().unwrap();
@@ -88,7 +88,7 @@ impl World {
         self.parent.flush().unwrap();
         OsEnv.block_on(self.db.db().wait_idle()).unwrap();
         for n in 0..entries {
-            let key = [&[0xff_u8][..], &common::key(n)].concat();
+            let key = [&[0xff_u8][..], &spread_key(u64::from(n))].concat();
             self.parent.put(&key, &SMALL_VALUE, WriteOptions::default()).unwrap();
         }
     }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
 use crate::branches::{self, BranchFacts, Retained};
+use crate::detach::{self, Detached, Imported};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
@@ -303,6 +304,42 @@ impl<E: Env> Db<E> {
         gc::reclaim_log(shared).await;
         space::ask(shared).await;
         Ok(())
+    }
+
+    /// Makes a database of its own in another directory, which must be empty or missing: all
+    /// tenants with all branches, as they are at one place in the order of writes, while this one
+    /// goes on. Table files are linked where all of their bytes are part of it, else copied. It is
+    /// durable when this returns, and either directory may be removed then.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`: nothing
+    /// changed. The world's: this database is as it was, and the directory holds no database, or
+    /// where it could not be cleaned up perhaps the whole one.
+    pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        detach::fork_to(self.shared(), dir, None).await
+    }
+
+    /// Takes in every tenant, with all its branches, of a directory that nobody has open, such as
+    /// [`fork_to`](Self::fork_to) makes. The directory stays as it is, and may be removed.
+    ///
+    /// # Errors
+    ///
+    /// `TenantExists` where one of the names is taken; `InvalidArgument` where the directory holds
+    /// no database, and in layouts other than per-tenant; `Locked`; `Corruption`; `DiskFull`,
+    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there at
+    /// the next open.
+    pub async fn import(&self, dir: &Path) -> Result<Imported> {
+        detach::import(self.shared(), dir, None).await
+    }
+
+    /// As [`import`](Self::import), of a directory that holds one tenant, which gets another name.
+    ///
+    /// # Errors
+    ///
+    /// As there; `InvalidArgument` for a bad name, and where the directory holds several tenants.
+    pub async fn import_as(&self, dir: &Path, tenant: &str) -> Result<Imported> {
+        detach::import(self.shared(), dir, Some(tenant)).await
     }
 
     /// The branch of this full name: `TENANT@BRANCH`, or `TENANT` for its `main`.

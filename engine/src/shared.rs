@@ -65,6 +65,9 @@ pub(crate) enum Request {
     Sync,
     /// Something at one place in the order of writes, such as a fork.
     Barrier(Barrier),
+    /// Entries up to this number are about to be there that no record of the log tells of: later
+    /// ones get higher numbers, and the log reaches it.
+    Raise(SeqNo),
     /// A branch takes no writes any more.
     Drop(Arc<Branch>),
     /// Everything acknowledged becomes durable, and the log takes nothing more.

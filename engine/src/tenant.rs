@@ -1,12 +1,14 @@
 //! The user's handle to one tenant: put, get, delete, scan, snapshot.
 
 use core::ops::{Bound, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::batch::{BatchOp, WriteBatch};
 use crate::db::Db;
+use crate::detach::{self, Detached};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::layout::Place;
@@ -173,6 +175,17 @@ impl<E: Env> Tenant<E> {
         let forked = forked?;
         let tenant = Self { db: self.db.clone(), branch: forked.branch };
         Ok(Forked { tenant, seq: forked.seq, copied_bytes: forked.copied_bytes })
+    }
+
+    /// Makes a database of its own in another directory, which must be empty or missing, with this
+    /// branch and nothing else: there it is the branch `main` of a tenant of the same name. As
+    /// [`Db::fork_to`] else. Where tenants share trees, the branch's entries are written anew.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Db::fork_to`]; `Dropped`.
+    pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        detach::fork_to(self.db.shared(), dir, Some(&self.branch)).await
     }
 
     /// The id of its branch, as events name it.

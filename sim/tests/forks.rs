@@ -198,7 +198,7 @@ fn assert_whole(sim: &Sim, progress: &Progress, power: bool, what: &str) -> bool
 
 /// Crash points before the fork begins, and those of all of a life.
 fn points(kind: ForkMemtable, profile: Profile) -> (u64, u64) {
-    let sim = self::sim(profile);
+    let sim = sim(profile);
     let env = sim.env();
     assert!(sim.run(async move { drop(parent(env).await) }).done().is_some());
     let begins = sim.crash_points();

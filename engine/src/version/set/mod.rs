@@ -230,6 +230,11 @@ impl VersionSet {
         self.state.lock().tables.clear();
     }
 
+    /// No more tables are read that several trees hold.
+    pub fn end_interning(&self) {
+        self.state.lock().tables.clear();
+    }
+
     /// The files that hold several tables.
     pub fn packs(&self) -> &Packs {
         &self.packs
