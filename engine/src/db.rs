@@ -1,5 +1,6 @@
 //! A database: open, close, tenants. Wiring only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,13 +9,14 @@ use parking_lot::Mutex;
 
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
+use crate::branches::{self, BranchFacts, Retained};
 use crate::detach::{self, Detached, Imported};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
 use crate::gc;
 use crate::layout;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TableBytes};
 use crate::open;
 use crate::options::{Options, TenantOptions};
 use crate::policy::view::TreeFacts;
@@ -23,6 +25,7 @@ use crate::repair::{self, RepairOptions, RepairReport};
 use crate::shared::{Request, Shared};
 use crate::signal::Signal;
 use crate::space;
+use crate::structure::{self, Structure, StructureWatch};
 use crate::tenancy::{self, Claim};
 use crate::tenant::Tenant;
 use crate::types::{BranchId, Entry, SeqNo, TreeId, to_u64};
@@ -127,6 +130,11 @@ impl<E: Env> Db<E> {
 
     pub(crate) fn shared(&self) -> &Arc<Shared<E>> {
         &self.owner.shared
+    }
+
+    /// What holds the directory, until it is closed.
+    pub(crate) fn lock(&self) -> Option<Arc<E::Lock>> {
+        self.owner.lock.lock().clone()
     }
 
     /// Stops taking writes, makes every acknowledged write durable, and waits for the background to
@@ -241,7 +249,7 @@ impl<E: Env> Db<E> {
         Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
-    /// Drops a tenant with all its branches, in one durable edit: their handles get
+    /// Drops a tenant with all its branches: their handles get
     /// [`Error::Dropped`] from then on, scans that run finish, their memory is free at once and
     /// their files when nothing reads them any more.
     ///
@@ -252,15 +260,20 @@ impl<E: Env> Db<E> {
     pub async fn drop_tenant(&self, name: &str) -> Result<()> {
         let shared = self.shared();
         shared.check_writable()?;
-        let branches = shared.set.branches_of(name);
+        let mut branches = shared.set.branches_of(name);
         if branches.is_empty() {
             return Err(Error::UnknownTenant(name.to_owned()));
         }
-        self.drop_branches(branches).await
+        // A fork that was on its way when its parent was dropped has come to be behind it.
+        while !branches.is_empty() {
+            self.drop_branches(branches).await?;
+            branches = shared.set.branches_of(name);
+        }
+        Ok(())
     }
 
-    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches that
-    /// were forked from it stay whole, and files go when no branch has their tables any more.
+    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches
+    /// forked from it stay whole, and files go when no branch has their tables any more.
     ///
     /// # Errors
     ///
@@ -300,8 +313,8 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`: nothing
-    /// changed. The world's: this database is as it was, and the directory holds no database, or
+    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`:
+    /// nothing changed. The world's: this database is as it was, and the directory holds no database, or
     /// where it could not be cleaned up perhaps the whole one.
     pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
         detach::fork_to(self.shared(), dir, None).await
@@ -314,8 +327,8 @@ impl<E: Env> Db<E> {
     ///
     /// `TenantExists` where one of the names is taken; `InvalidArgument` where the directory holds
     /// no database, and in layouts other than per-tenant; `Locked`; `Corruption`; `DiskFull`,
-    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there at
-    /// the next open.
+    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there
+    /// at the next open.
     pub async fn import(&self, dir: &Path) -> Result<Imported> {
         detach::import(self.shared(), dir, None).await
     }
@@ -339,6 +352,17 @@ impl<E: Env> Db<E> {
     pub fn branches(&self, tenant: &str) -> Vec<Tenant<E>> {
         let branches = self.shared().set.branches_of(tenant).into_iter();
         branches.map(|branch| Tenant { db: self.clone(), branch }).collect()
+    }
+
+    /// What each branch of a tenant holds, and what would go with it: `main` first, if it is there,
+    /// then the others by name. Costs the tables of all these branches.
+    pub fn branch_facts(&self, tenant: &str) -> Vec<BranchFacts> {
+        branches::facts_of(self.shared(), tenant)
+    }
+
+    /// Bytes of all tables by what keeps them. Costs the tables of the database.
+    pub fn retained(&self) -> Retained {
+        branches::retained(self.shared())
     }
 
     /// The branch `main` of the tenant of this name, if it is there.
@@ -493,9 +517,34 @@ impl<E: Env> Db<E> {
         Watch::new(self.shared())
     }
 
+    /// Checks what lies in memory against itself, while nothing else runs: see [`structure`].
+    pub fn check_structure(&self) -> Structure {
+        structure::check(self.shared())
+    }
+
+    /// The same, without keeping the database open.
+    pub fn watch_structure(&self) -> StructureWatch<E> {
+        StructureWatch::new(self.shared())
+    }
+
     /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.
     pub fn memtable_bytes(&self) -> u64 {
         self.shared().budget.used_bytes()
+    }
+
+    /// Bytes of the tables that branches reach, now. Takes time in proportion to them.
+    pub fn table_bytes(&self) -> TableBytes {
+        let set = &self.shared().set;
+        let is_main = |branch: &Arc<Branch>| branch.name == layout::MAIN;
+        let trees = |branch: Arc<Branch>| branch.places.iter().map(|(tree, _)| tree.id).collect();
+        let branches = set.branches().into_iter().filter(is_main);
+        let main: BTreeSet<TreeId> = branches.flat_map::<Vec<_>, _>(trees).collect();
+        let mut tables = Vec::new();
+        for tree in set.trees() {
+            let (view, is_main) = (tree.view(), main.contains(&tree.id));
+            tables.extend(view.version.tables().map(|(_, table)| (table.id, table.bytes, is_main)));
+        }
+        TableBytes::of(tables)
     }
 
     /// What flush policies see of every tree, now.

@@ -19,7 +19,8 @@
 //! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared`, [`waiting`] |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
 //! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy` |
-//! | verbs | [`inspect`], [`verify`], [`repair`], [`detach`] |
+//! | verbs | [`inspect`], [`verify`], [`repair`], [`branches`], [`structure`] |
+//! | verbs | [`detach`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 //! | checks | [`decoders`] |
@@ -27,6 +28,7 @@
 mod background;
 pub mod batch;
 pub mod blocking;
+pub mod branches;
 pub mod budget;
 pub mod cache;
 pub mod coding;
@@ -62,6 +64,7 @@ mod retain;
 mod shared;
 pub mod signal;
 mod space;
+pub mod structure;
 mod sync;
 pub mod table;
 mod tenancy;

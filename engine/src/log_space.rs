@@ -5,7 +5,7 @@
 //! never compared for this.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
@@ -127,6 +127,12 @@ impl LogSpace {
     pub(crate) fn pin_count(&self, segment: u64) -> usize {
         let state = self.state.lock();
         to_usize(state.anchors.range(..=segment).map(|(_, count)| count).sum())
+    }
+
+    /// The live segments, and by anchor how many memtables pin the log from there.
+    pub(crate) fn audit(&self) -> (BTreeSet<u64>, BTreeMap<u64, u64>) {
+        let state = self.state.lock();
+        (state.segments.keys().copied().collect(), state.anchors.clone())
     }
 
     /// Takes out the segments below `floor`.

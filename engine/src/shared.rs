@@ -32,16 +32,16 @@ use crate::wal::writer::{SegmentWriter, Spare};
 
 /// What runs between two groups of the commit queue, with all numbers given published, and never
 /// waits.
-pub(crate) struct Barrier(Box<dyn FnOnce() -> Result<SeqNo> + Send>);
+pub(crate) struct Barrier(Option<Box<dyn FnOnce() -> Result<SeqNo> + Send>>);
 
 impl Barrier {
     pub(crate) fn new(run: impl FnOnce() -> Result<SeqNo> + Send + 'static) -> Self {
-        Self(Box::new(run))
+        Self(Some(Box::new(run)))
     }
 
     /// Runs it. Only the queue's leader may call this.
-    pub(crate) fn run(self) -> Result<SeqNo> {
-        (self.0)()
+    pub(crate) fn run(&mut self) -> Result<SeqNo> {
+        self.0.take().map_or(Err(Error::Interrupted), |run| run())
     }
 }
 
@@ -111,8 +111,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
-    /// Trees whose drop is durable, or whose fork came to nothing, and whose memory the queue's next
-    /// leader gives back.
+    /// Trees whose drop is durable, or whose fork came to nothing. The queue's next leader gives
+    /// their memory back.
     pub(crate) dropped: Mutex<Vec<Arc<Tree>>>,
     /// Tenant names on their way into the manifest.
     pub(crate) creating: Mutex<BTreeSet<String>>,

@@ -164,10 +164,15 @@ impl World {
         self.env.block_on(self.db.db().wait_idle()).unwrap();
         let metrics = self.db.db().metrics();
         assert_eq!((metrics.mutable_bytes, metrics.immutable_bytes), (0, 0));
+        assert_eq!(self.db.db().check_structure().findings, Vec::<String>::new());
         let report = self.db.verify(|_| ()).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         let tables = |names: &[String]| -> BTreeSet<String> {
-            names.iter().filter(|n| n.ends_with(".sst")).cloned().collect()
+            names
+                .iter()
+                .filter(|n| Path::new(n).extension().is_some_and(|e| e == "sst"))
+                .cloned()
+                .collect()
         };
         let dir = Path::new("/db");
         let before = tables(&self.env.block_on(self.env.list(dir)).unwrap());

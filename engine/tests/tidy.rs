@@ -34,6 +34,8 @@ const ROWS: &[(&str, &[&str])] = &[
             "inspect",
             "verify",
             "repair",
+            "branches",
+            "structure",
             "detach",
         ],
     ),

@@ -74,6 +74,9 @@ pub struct Tree {
     /// The first tree of those that may hold a table of its: those it was forked from, and those
     /// forked from any of them. Its own id where it was not forked.
     pub family: TreeId,
+    /// Bytes of the tables that it began with, plus 1; 0 where it was not forked while this process
+    /// lived, or where the manifest that says so was replaced.
+    inherited_bytes: AtomicU64,
     /// Branches that live in it.
     pub branch_count: AtomicU64,
     /// The branch with the most bytes in the memtable that was sealed last; 0 for none. Kept only
@@ -100,6 +103,7 @@ impl Tree {
             released: Signal::new(),
             lineage: Lineage::default(),
             family: id,
+            inherited_bytes: AtomicU64::new(0),
             branch_count: AtomicU64::new(0),
             last_leader: AtomicU64::new(0),
             default_extractor: None,
@@ -116,7 +120,19 @@ impl Tree {
     /// The same, forked from others.
     #[must_use]
     pub fn forked(self, family: TreeId, lineage: Lineage) -> Self {
-        Self { family, lineage, ..self }
+        Self { lineage, family, ..self }
+    }
+
+    /// Bytes of the tables that it began with; `None` where nothing in memory tells.
+    pub fn inherited_bytes(&self) -> Option<u64> {
+        self.inherited_bytes.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// It begins with the tables of its parent.
+    pub fn inherit(&self, version: Arc<Version>) {
+        let bytes: u64 = version.tables().map(|(_, t)| t.bytes).sum();
+        self.inherited_bytes.store(bytes.saturating_add(1), Ordering::Relaxed);
+        self.change(|view| view.version = version);
     }
 
     /// The oldest immutable memtable.

@@ -14,7 +14,7 @@ use crate::group::Work;
 use crate::memtable::{Left, Memtable};
 use crate::policy::view::ChangeKind;
 use crate::pressure::Victims;
-use crate::shared::{Request, Shared};
+use crate::shared::{Barrier, Request, Shared};
 use crate::types::{SEQ_MAX, SeqNo, TreeId, to_u64};
 use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
@@ -91,7 +91,7 @@ impl<E: Env> Work for Leader<'_, E> {
 
     async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
         release_dropped(self.shared);
-        match items.first() {
+        match items.first_mut() {
             Some(Request::Seal { trees, overridden, pack }) => {
                 if *overridden {
                     for tree in trees {
@@ -104,7 +104,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 }
                 vec![Ok(self.shared.visible_seq())]
             }
-            Some(Request::Barrier(_)) => items.drain(..).map(|item| self.barrier(item)).collect(),
+            Some(Request::Barrier(barrier)) => vec![self.barrier(barrier)],
             Some(Request::Drop(branch)) => {
                 let reply = if branch.is_dropped() {
                     Err(Error::Dropped)
@@ -239,7 +239,7 @@ impl<E: Env> Leader<'_, E> {
         Ok(shared.visible_seq())
     }
 
-    fn barrier(&self, request: Request) -> Result<SeqNo> {
+    fn barrier(&self, barrier: &mut Barrier) -> Result<SeqNo> {
         let shared = self.shared;
         if let Some(cause) = &*shared.read_only.lock() {
             return Err(Error::ReadOnly(Arc::clone(cause)));
@@ -247,10 +247,7 @@ impl<E: Env> Leader<'_, E> {
         if shared.wal.lock().is_none() {
             return Err(Error::Closed);
         }
-        match request {
-            Request::Barrier(barrier) => barrier.run(),
-            _ => Err(Error::Interrupted),
-        }
+        barrier.run()
     }
 
     /// Syncs and gives the log up: whoever comes later gets `Closed`.

@@ -4,6 +4,8 @@
 //! has count 0 in its summary, so that a harness that checks nothing cannot look like one that finds
 //! nothing.
 
+pub mod c10_space;
+pub mod c9_structure;
 pub mod files;
 pub mod liveness;
 pub mod model;

@@ -262,3 +262,14 @@ fn c9_wants_every_finding_excused_and_c10_no_file_too_many_or_too_few() {
     assert_eq!(rule(c10_files(&mut counts, &files(&["CURRENT"]), &both)), Rule::C10);
     assert_eq!((counts.get(Rule::C9), counts.get(Rule::C10)), (3, 3));
 }
+
+#[test]
+fn c9_wants_no_finding_of_the_structure_and_tells_the_first_of_them() {
+    let mut counts = RuleCounts::default();
+    let mut structure = forebay_engine::structure::Structure::default();
+    super::c9_structure::c9_structure(&mut counts, &structure).unwrap();
+    structure.findings = (0..6).map(|n| format!("finding {n}")).collect();
+    let broken = super::c9_structure::c9_structure(&mut counts, &structure).unwrap_err();
+    assert_eq!((broken.rule, counts.get(Rule::C9)), (Rule::C9, 2));
+    assert!(broken.found.ends_with("finding 3; and 2 more"), "{}", broken.found);
+}

@@ -42,6 +42,7 @@ impl Run {
             }
             self.memory()?;
             self.files(true)?;
+            self.space(true)?;
         }
         self.close()?;
         if !self.sim.atlas().is_empty() {
@@ -49,6 +50,7 @@ impl Run {
         }
         if whole {
             self.files(false)?;
+            self.space(false)?;
         }
         if self.sim.choices().choose("harness.repair", REPAIR_ONE_IN) + 1 == REPAIR_ONE_IN {
             self.needs_no_repair()?;

@@ -7,6 +7,7 @@
 mod finish;
 mod phase;
 mod recover;
+mod space;
 
 use core::future::Future;
 use core::pin::pin;
@@ -20,6 +21,7 @@ use forebay_engine::types::Nanos;
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
+use crate::check::c9_structure::{Installs, c9_structure};
 use crate::check::liveness::{DEADLINE_NS, l1_enabled, l1_progress, l2_running};
 use crate::check::model::{Model, seconds};
 use crate::check::reads::c7_errors;
@@ -342,10 +344,19 @@ impl Run {
         }
     }
 
-    /// Asks, whenever nothing can run, whether every writer that waits does so for something.
+    /// Asks, whenever nothing can run, whether what was installed left all in order, and whether every
+    /// writer that waits does so for something.
     fn watch_writers(&self, db: &Db<crate::SimEnv>) {
         let (watch, board) = (db.watch(), self.board.clone());
+        let installs = Installs::new(db.watch_structure());
         self.sim.on_idle(Some(Rc::new(move || {
+            if let Some(structure) = installs.look() {
+                let mut board = board.lock();
+                board.mark(if structure.is_settled { "structure" } else { "structure-in-flush" });
+                if let Err(violation) = c9_structure(&mut board.counts, &structure) {
+                    board.violation.get_or_insert(violation);
+                }
+            }
             let Some(waiting) = watch.waiting() else { return };
             let mut board = board.lock();
             board.mark("writer-waits");

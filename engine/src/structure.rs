@@ -1,0 +1,623 @@
+//! What a database in memory consists of, held against itself: the state that every install leaves.
+//!
+//! The look takes one lock after the other, so it is of one instant only where nothing runs beside
+//! it: in a simulation between two polls, or once a database is quiet. It reads no file.
+//!
+//! What must hold, of a database that no repair gave its log back (a repaired tree may take entries
+//! again that its tables hold):
+//!
+//! * *Tables.* L0 is newest first: every entry of a table is newer than every entry of the tables
+//!   behind it, tables that a fork inherited or shares included. Tables of a deeper level are in key
+//!   order and disjoint. A version names a table once. No table holds an entry above its tree's
+//!   `flushed_upto`. Two trees that name one table are of one family and hold it by one pointer, so
+//!   that one counter tells who reads it. What the collector may remove is in no version.
+//! * *Forks.* A table that a tree did not write was inherited: the tree was forked, and the table has
+//!   no entry above the fork.
+//! * *Memtables.* In a tree's view the one that takes writes comes before the immutable ones, those
+//!   newest first, by their entries; all their entries are above `flushed_upto`, without which a
+//!   crash would lose them. Owners and views agree, and whoever is to flush one is known.
+//! * *Accounts.* The budget counts each memtable once, whoever shares it; the flush policy's view
+//!   agrees; the log is pinned once by each memtable. While a flush runs, what it installed and has
+//!   not given back yet may be counted still.
+//! * *Log.* The segment of every memtable's oldest entry is live and not below the durable floor, so
+//!   that no segment goes that holds an entry's only copy.
+//! * *Names.* Names, branches, trees and families agree, and every id was given.
+//!
+//! A tree is compacted once at a time because `jobs` holds those that are in a set; there is nothing
+//! to check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use crate::env::Env;
+use crate::memtable::Memtable;
+use crate::options::Layout;
+use crate::shared::Shared;
+use crate::table::TableMeta;
+use crate::types::{BranchId, TableId, TreeId, to_u64};
+use crate::verify::overlaps;
+use crate::version::set::Audit;
+use crate::version::tree::{Tree, TreeView};
+use crate::version::{LEVEL_COUNT, Version};
+
+/// More findings are not told.
+const FINDINGS_MAX: usize = 100;
+
+/// The result of a look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Structure {
+    /// What does not hold, one line each; empty where all does.
+    pub findings: Vec<String>,
+    /// Trees that were looked at.
+    pub trees: u64,
+    /// Tables, counted once for each version that differs.
+    pub tables: u64,
+    /// Memtables, counted once however many trees share them.
+    pub memtables: u64,
+    /// Whether no flush ran, so that all accounts had to be exact.
+    pub is_settled: bool,
+}
+
+/// Looks at a database's structure without keeping it open.
+pub struct StructureWatch<E: Env> {
+    shared: Weak<Shared<E>>,
+}
+
+impl<E: Env> core::fmt::Debug for StructureWatch<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("StructureWatch").finish_non_exhaustive()
+    }
+}
+
+impl<E: Env> StructureWatch<E> {
+    pub(crate) fn new(shared: &Arc<Shared<E>>) -> Self {
+        Self { shared: Arc::downgrade(shared) }
+    }
+
+    /// Changes with every commit that the manifest installs (flushes, compactions, forks, drops and
+    /// all others) and whenever flushes begin or end to run; `None` where the database is gone.
+    pub fn stamp(&self) -> Option<(u64, bool)> {
+        let shared = self.shared.upgrade()?;
+        Some((shared.set.install_count(), shared.jobs.flushes_run()))
+    }
+
+    /// As [`Db::check_structure`](crate::Db::check_structure).
+    pub fn check(&self) -> Option<Structure> {
+        Some(check(&*self.shared.upgrade()?))
+    }
+}
+
+/// A tree with its view at the instant of the look.
+struct Seen {
+    tree: Arc<Tree>,
+    view: Arc<TreeView>,
+    place: Where,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// In the set.
+    Live,
+    /// None of the set, with memtables in its view that trees of the set need.
+    Beside,
+    /// Dropped: the queue's next leader gives back what it holds.
+    Dropped,
+}
+
+struct Look<'a, E: Env> {
+    shared: &'a Shared<E>,
+    audit: Audit,
+    seen: Vec<Seen>,
+    out: Structure,
+}
+
+/// Checks a database against itself.
+pub(crate) fn check<E: Env>(shared: &Shared<E>) -> Structure {
+    let audit = shared.set.audit();
+    let dropped = shared.dropped.lock().clone();
+    let see = |tree: &Arc<Tree>, place| Seen { tree: Arc::clone(tree), view: tree.view(), place };
+    let mut seen: Vec<Seen> = audit.trees.values().map(|t| see(t, Where::Live)).collect();
+    seen.extend(audit.beside.values().map(|t| see(t, Where::Beside)));
+    seen.extend(dropped.iter().map(|t| see(t, Where::Dropped)));
+    let is_settled = !shared.jobs.flushes_run();
+    let out = Structure { trees: to_u64(seen.len()), is_settled, ..Structure::default() };
+    let mut look = Look { shared, audit, seen, out };
+    look.names();
+    look.families();
+    look.tables();
+    look.memtables();
+    look.accounts();
+    look.out
+}
+
+impl<E: Env> Look<'_, E> {
+    fn find(&mut self, what: String) {
+        if self.out.findings.len() < FINDINGS_MAX {
+            self.out.findings.push(what);
+        }
+    }
+
+    fn find_all(&mut self, what: impl IntoIterator<Item = String>) {
+        what.into_iter().for_each(|what| self.find(what));
+    }
+
+    fn names(&mut self) {
+        let mut found = Vec::new();
+        let Audit { names, branches, trees, next_id, .. } = &self.audit;
+        let by_id: BTreeMap<BranchId, &String> = names.iter().map(|(n, id)| (*id, n)).collect();
+        if names.len() != branches.len() {
+            found.push(format!("{} names of {} branches", names.len(), branches.len()));
+        }
+        let mut homes: BTreeMap<TreeId, u64> = BTreeMap::new();
+        for (id, branch) in branches {
+            let name = branch.full_name();
+            if by_id.get(id) != Some(&&name) {
+                found.push(format!("branch {id} is {name}, but that name is not its own"));
+            }
+            for (tree, _) in &branch.places {
+                *homes.entry(tree.id).or_insert(0) += 1;
+                if !trees.get(&tree.id).is_some_and(|known| Arc::ptr_eq(known, tree)) {
+                    found.push(format!("{name} lives in tree {}, none of the set", tree.id));
+                }
+            }
+            if id.0 >= *next_id {
+                found.push(format!("branch {id} has an id that was not given: next {next_id}"));
+            }
+        }
+        for (id, tree) in trees {
+            let (said, is) = (Shared::<E>::tenants_of(tree), homes.get(id).copied().unwrap_or(0));
+            if said != is {
+                found.push(format!("tree {id} counts {said} branches and has {is}"));
+            }
+            if tree.is_dropped() || (is == 0 && self.audit.layout == Layout::PerTenant) {
+                found.push(format!("tree {id} is of no branch, and still there"));
+            }
+        }
+        self.find_all(found);
+    }
+
+    fn families(&mut self) {
+        let mut found = Vec::new();
+        let Audit { families, trees, beside, .. } = &self.audit;
+        for (family, members) in families {
+            for id in members {
+                if trees.get(id).is_none_or(|tree| tree.family != *family) {
+                    found.push(format!("family {family} has tree {id}, which is not of it"));
+                }
+            }
+        }
+        for (id, tree) in trees {
+            let is_known = families.get(&tree.family).is_some_and(|f| f.contains(id));
+            if tree.family != *id && !is_known {
+                found.push(format!("family {} does not know its tree {id}", tree.family));
+            }
+        }
+        for id in beside.keys().filter(|id| trees.contains_key(id)) {
+            found.push(format!("tree {id} is of the set and beside it"));
+        }
+        self.find_all(found);
+    }
+
+    fn tables(&mut self) {
+        let mut known: BTreeMap<TableId, (Arc<TableMeta>, TreeId)> = BTreeMap::new();
+        let mut versions: BTreeMap<*const Version, TreeId> = BTreeMap::new();
+        let mut found = Vec::new();
+        let next_file = self.shared.next_file.load(Ordering::Relaxed);
+        for Seen { tree, view, .. } in self.seen.iter().filter(|s| s.place == Where::Live) {
+            found.extend(self.inherited(tree, &view.version));
+            let above = view.version.tables().filter(|(_, t)| t.max_seq > tree.flushed_upto());
+            found.extend(above.map(|(_, t)| {
+                let (upto, max) = (tree.flushed_upto(), t.max_seq);
+                format!("tree {} is flushed up to {upto}, its table {} to {max}", tree.id, t.id)
+            }));
+            if let Some(family) = versions.get(&Arc::as_ptr(&view.version)) {
+                if *family != tree.family && !view.version.levels.is_empty() {
+                    found.push(format!("tree {} has the tables of family {family}", tree.id));
+                }
+                continue;
+            }
+            versions.insert(Arc::as_ptr(&view.version), tree.family);
+            found.extend(of_version(tree.id, &view.version));
+            for (_, table) in view.version.tables() {
+                self.out.tables += 1;
+                if table.id.file >= next_file {
+                    found.push(format!("the file of table {} has a number not given", table.id));
+                }
+                let (first, family) =
+                    known.entry(table.id).or_insert_with(|| (Arc::clone(table), tree.family));
+                if *family != tree.family {
+                    let other = *family;
+                    found.push(format!(
+                        "table {} is of tree {} and of family {other}",
+                        table.id, tree.id
+                    ));
+                }
+                if !Arc::ptr_eq(first, table) {
+                    found.push(format!("table {} is counted twice, as of {}", table.id, tree.id));
+                }
+            }
+        }
+        let mut free = BTreeSet::new();
+        for table in &*self.shared.garbage.lock() {
+            if known.contains_key(&table.id) || !free.insert(table.id) {
+                found.push(format!("table {} may be removed, and is held or twice so", table.id));
+            }
+        }
+        self.find_all(found);
+    }
+
+    /// What is wrong with the tables that a tree did not write.
+    fn inherited(&self, tree: &Tree, version: &Version) -> Vec<String> {
+        if self.audit.layout != Layout::PerTenant {
+            return Vec::new();
+        }
+        let fork = self.audit.branches.get(&BranchId(tree.id.0)).and_then(|branch| branch.fork);
+        let upto = fork.map_or(0, |fork| fork.seq);
+        let foreign = version.tables().filter(|(_, t)| t.tree != tree.id && t.max_seq > upto);
+        let line = |table: &TableMeta| {
+            let (max, from) = (table.max_seq, table.tree);
+            let (id, table) = (tree.id, table.id);
+            format!("tree {id}, forked at {upto}, has table {table} of tree {from} up to {max}")
+        };
+        foreign.map(|(_, table)| line(table)).collect()
+    }
+
+    fn memtables(&mut self) {
+        let mut found = Vec::new();
+        let views: BTreeMap<TreeId, &Arc<TreeView>> =
+            self.seen.iter().map(|seen| (seen.tree.id, &seen.view)).collect();
+        let holds = |id: TreeId, memtable: &Arc<Memtable>| {
+            let view = views.get(&id);
+            view.is_some_and(|v| v.immutables.iter().any(|m| Arc::ptr_eq(m, memtable)))
+        };
+        let mut asked: BTreeSet<*const Memtable> = BTreeSet::new();
+        for Seen { tree, view, place } in &self.seen {
+            let (id, upto) = (tree.id, tree.flushed_upto());
+            let all: Vec<&Arc<Memtable>> = view.memtable.iter().chain(&view.immutables).collect();
+            if *place != Where::Dropped {
+                found.extend(all.array_windows::<2>().filter_map(|[newer, older]| {
+                    let (min, max) = (newer.min_seq(), older.max_seq());
+                    let what = format!("tree {id}: a memtable from {min} is before one to {max}");
+                    (min <= max).then_some(what)
+                }));
+            }
+            if *place == Where::Live {
+                let below = all.iter().filter(|m| m.min_seq() <= upto);
+                found.extend(below.map(|m| {
+                    format!("tree {id} is flushed up to {upto}, a memtable is from {}", m.min_seq())
+                }));
+            }
+            for memtable in &view.immutables {
+                let owners = memtable.owners();
+                // Released by an install that came between the drop and the queue's next leader.
+                if *place == Where::Dropped && owners.is_empty() {
+                    continue;
+                }
+                if !owners.contains(&id) {
+                    found.push(format!("tree {id} reads a memtable of {owners:?}"));
+                }
+                if !asked.insert(Arc::as_ptr(memtable)) {
+                    continue;
+                }
+                for owner in owners.iter().filter(|owner| !holds(**owner, memtable)) {
+                    found.push(format!("tree {owner} owns a memtable of {id} it does not read"));
+                }
+                if !owners.contains(&memtable.home) {
+                    found.push(format!("nobody flushes a memtable of {owners:?}"));
+                }
+            }
+            if view.memtable.as_ref().is_some_and(|m| m.owners() != [id]) {
+                found.push(format!("the memtable of tree {id} is not its own"));
+            }
+        }
+        self.find_all(found);
+    }
+
+    fn accounts(&mut self) {
+        let (mut mutable, mut immutable, mut history) = (0, 0, 0);
+        let mut anchors: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut counted: BTreeSet<*const Memtable> = BTreeSet::new();
+        let facts = self.shared.pressure.tree_facts();
+        let facts: BTreeMap<TreeId, _> = facts.into_iter().map(|f| (f.tree, f)).collect();
+        let mut found = Vec::new();
+        for Seen { tree, view, place } in &self.seen {
+            if let Some(memtable) = &view.memtable {
+                mutable += memtable.bytes();
+                *anchors.entry(memtable.anchor_segment()).or_insert(0) += 1;
+            }
+            let unreleased = view.immutables.iter().filter(|m| !m.owners().is_empty());
+            for memtable in unreleased.filter(|m| counted.insert(Arc::as_ptr(m))) {
+                immutable += memtable.bytes();
+                *anchors.entry(memtable.anchor_segment()).or_insert(0) += 1;
+            }
+            history += view.history.iter().map(|m| m.bytes()).sum::<u64>();
+            if *place != Where::Live {
+                continue;
+            }
+            let Some(facts) = facts.get(&tree.id) else {
+                found.push(format!("tree {} is unknown to the policies", tree.id));
+                continue;
+            };
+            let own = view.immutables.iter().filter(|m| m.home == tree.id);
+            let own: u64 = own.map(|m| m.bytes()).sum();
+            let bytes = view.memtable.as_ref().map_or(0, |m| m.bytes());
+            if facts.memtable_bytes != bytes
+                || facts.immutable_bytes < own
+                || (self.out.is_settled && facts.immutable_bytes != own)
+            {
+                let said = (facts.memtable_bytes, facts.immutable_bytes);
+                let is = (bytes, own);
+                found.push(format!("policies see {said:?} bytes of tree {}: {is:?}", tree.id));
+            }
+        }
+        self.out.memtables = anchors.values().sum();
+        let budget = &self.shared.budget;
+        let counts = [
+            ("mutable", budget.mutable_bytes(), mutable, true),
+            ("immutable", budget.immutable_bytes(), immutable, self.out.is_settled),
+            ("history", budget.history_bytes(), history, self.out.is_settled),
+        ];
+        for (what, said, is, is_exact) in counts {
+            if said < is || (is_exact && said != is) {
+                found.push(format!("the budget counts {said} {what} bytes, trees hold {is}"));
+            }
+        }
+        found.extend(self.log(&anchors));
+        self.find_all(found);
+    }
+
+    /// What is wrong with the log, with so many memtables by anchor.
+    fn log(&self, anchors: &BTreeMap<u64, u64>) -> Vec<String> {
+        let (segments, pins) = self.shared.log.audit();
+        let mut found = Vec::new();
+        for (anchor, count) in anchors {
+            let pinned = pins.get(anchor).copied().unwrap_or(0);
+            if pinned < *count {
+                found.push(format!("{count} memtables begin in segment {anchor}, {pinned} pins"));
+            }
+            if *anchor < self.audit.wal_floor || !segments.contains(anchor) {
+                let floor = self.audit.wal_floor;
+                found.push(format!("a memtable begins in segment {anchor}, the floor is {floor}"));
+            }
+        }
+        if self.out.is_settled && pins != *anchors {
+            found.push(format!("segments are pinned {pins:?}, memtables begin in {anchors:?}"));
+        }
+        found
+    }
+}
+
+/// What is wrong with a version by itself.
+fn of_version(tree: TreeId, version: &Version) -> Vec<String> {
+    let mut found = Vec::new();
+    for [newer, older] in version.level(0).array_windows::<2>() {
+        if newer.min_seq <= older.max_seq {
+            let (min, max) = (newer.min_seq, older.max_seq);
+            let (newer, older) = (newer.id, older.id);
+            found.push(format!("tree {tree}: table {newer} from {min} is before {older} to {max}"));
+        }
+    }
+    let overlaps = overlaps(version.levels.iter().map(|tables| tables.as_slice())).into_iter();
+    found.extend(overlaps.map(|(table, what)| format!("tree {tree}: table {}: {what}", table.id)));
+    let mut ids = BTreeSet::new();
+    let twice = version.tables().filter(|(_, t)| !ids.insert(t.id));
+    found.extend(twice.map(|(_, t)| format!("tree {tree} has table {} twice", t.id)));
+    let bad = version.tables().filter(|(_, t)| t.smallest > t.largest || t.min_seq > t.max_seq);
+    found.extend(bad.map(|(_, t)| format!("tree {tree}: table {} ends before it begins", t.id)));
+    if version.levels.len() > LEVEL_COUNT {
+        found.push(format!("tree {tree} has {} levels", version.levels.len()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::env::BlockingEnv as _;
+    use crate::env::mem::MemEnv;
+    use crate::options::Options;
+    use crate::types::Kind;
+    use crate::version::edit::Edit;
+
+    type World = Arc<Shared<MemEnv>>;
+
+    fn table(file: u64, seqs: (u64, u64), keys: [&'static str; 2]) -> TableMeta {
+        let [smallest, largest] = keys.map(|key| Bytes::from_static(key.as_bytes()));
+        let (id, bytes, entries) = (TableId { file, offset: 0 }, 100, 1);
+        let (min_seq, max_seq) = seqs;
+        let tree = TreeId(1);
+        TableMeta { id, bytes, tree, entries, tombstones: 0, smallest, largest, min_seq, max_seq }
+    }
+
+    /// A database without background tasks: tenant `t` with two tables in L0, its fork with one
+    /// more and a memtable that it shares with its parent, and a tenant `u` that takes writes.
+    fn world() -> World {
+        let (env, dir) = (MemEnv::default(), Path::new("/db"));
+        let shared = env.block_on(async {
+            env.create_dir(dir).await.unwrap();
+            crate::open::shared(env.clone(), dir, Options::default(), None).await.unwrap()
+        });
+        let name = |name: &str, id| (name.to_owned(), BranchId(id), TreeId(id));
+        let tenants = vec![name("t", 1), name("u", 2)];
+        apply(&shared, &Edit::CreateTenants { tenants });
+        let flush = |owners: &[u64], table: TableMeta| {
+            let owners = owners.iter().map(|id| TreeId(*id)).collect();
+            let edit = Edit::Flush { owners, flushed_upto: table.max_seq, table: Some(table) };
+            apply(&shared, &edit);
+        };
+        shared.next_file.store(100, Ordering::Relaxed);
+        flush(&[1], table(11, (1, 4), ["a", "m"]));
+        flush(&[1], table(12, (5, 6), ["b", "k"]));
+        let (branch, parent) = (BranchId(3), BranchId(1));
+        let name = "t@f".to_owned();
+        apply(&shared, &Edit::Fork { name, branch, parent, fork_seq: 9, tables: Vec::new() });
+        flush(&[3], TableMeta { tree: TreeId(3), ..table(13, (10, 12), ["c", "d"]) });
+        let segment = shared.log.oldest();
+        let memtable = Memtable::new(0, segment).of_tree(TreeId(2));
+        let bytes = memtable.insert(Bytes::from_static(b"kv"), 1, 20, Kind::Put);
+        shared.budget.reserve(bytes).charge(bytes);
+        shared.log.pin(segment);
+        for id in 1..4 {
+            shared.pressure.add_tree(&tree(&shared, id), 1 << 20, 0);
+        }
+        let other = tree(&shared, 2);
+        shared.pressure.on_write(&other, bytes, 0, segment);
+        other.change(|view| view.memtable = Some(Arc::new(memtable)));
+        let sealed = Memtable::new(0, segment).of_tree(TreeId(1));
+        let bytes = sealed.insert(Bytes::from_static(b"kv"), 1, 30, Kind::Put);
+        assert!(sealed.add_owner(TreeId(3)));
+        shared.budget.reserve(bytes).charge(bytes);
+        shared.budget.seal(bytes);
+        shared.log.pin(segment);
+        shared.pressure.on_write(&tree(&shared, 1), bytes, 0, segment);
+        shared.pressure.on_seal(&tree(&shared, 1), 0);
+        let sealed = Arc::new(sealed);
+        for id in [1, 3] {
+            let sealed = Arc::clone(&sealed);
+            tree(&shared, id).change(|view| view.immutables.push(sealed));
+        }
+        shared
+    }
+
+    fn apply(shared: &World, edit: &Edit) {
+        shared.set.apply(edit).unwrap();
+    }
+
+    fn tree(shared: &World, id: u64) -> Arc<Tree> {
+        shared.set.tree(TreeId(id)).unwrap()
+    }
+
+    fn levels(shared: &World, id: u64, f: impl FnOnce(&mut Vec<Vec<Arc<TableMeta>>>)) {
+        tree(shared, id).change(|view| f(&mut Arc::make_mut(&mut view.version).levels));
+    }
+
+    /// What is found of a world in which something was broken.
+    fn found(breaks: impl FnOnce(&World)) -> String {
+        let shared = world();
+        let whole = check(&shared);
+        assert_eq!(whole.findings, Vec::<String>::new());
+        assert_eq!((whole.trees, whole.tables, whole.memtables), (3, 5, 2));
+        breaks(&shared);
+        check(&shared).findings.join("\n")
+    }
+
+    #[track_caller]
+    fn finds(what: &str, breaks: impl FnOnce(&World)) {
+        let found = found(breaks);
+        assert!(found.contains(what), "{what:?} is not in:\n{found}");
+    }
+
+    #[test]
+    fn tables_in_a_wrong_order_are_found() {
+        finds("is before 000012", |w| levels(w, 1, |l| l[0].swap(0, 1)));
+        let deep = |w: &World, second: [&'static str; 2]| {
+            let flushed = [table(14, (1, 2), ["a", "f"]), table(15, (1, 2), second)];
+            levels(w, 1, |l| l.extend([vec![], flushed.map(Arc::new).to_vec()]));
+        };
+        assert_eq!(found(|w| deep(w, ["g", "h"])), "");
+        finds("at level 2 it is not behind", |w| deep(w, ["f", "h"]));
+    }
+
+    #[test]
+    fn tables_that_two_trees_hold_by_two_pointers_or_of_two_families_are_found() {
+        let copy = |t: &mut Arc<TableMeta>| *t = Arc::new(TableMeta::clone(t));
+        finds("is counted twice", |w| levels(w, 3, |l| copy(&mut l[0][2])));
+        finds("tree 2 has the tables of family 1", |w| {
+            let version = Arc::clone(&tree(w, 1).view().version);
+            tree(w, 2).change(|view| view.version = version);
+        });
+        finds("table 000012+0 is of tree 2 and of family 1", |w| {
+            let version = Version::clone(&tree(w, 1).view().version);
+            tree(w, 2).change(|view| view.version = Arc::new(version));
+        });
+        finds("has table 000011+0 twice", |w| {
+            levels(w, 1, |l| {
+                let again = Arc::clone(&l[0][1]);
+                l.extend([vec![], vec![again]]);
+            });
+        });
+        finds("may be removed", |w| {
+            let held = Arc::clone(&tree(w, 1).view().version.level(0)[0]);
+            w.garbage.lock().push(held);
+        });
+        finds("has a number not given", |w| w.next_file.store(13, Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_table_from_behind_the_fork_or_above_what_was_flushed_is_found() {
+        finds("forked at 9, has table 000012+0 of tree 1 up to 11", |w| {
+            let late = Arc::new(table(12, (10, 11), ["b", "k"]));
+            levels(w, 3, |l| l[0][1] = late);
+        });
+        finds("is flushed up to 12, its table 000013+0 to 50", |w| {
+            let late = TableMeta { tree: TreeId(3), ..table(13, (10, 50), ["b", "k"]) };
+            levels(w, 3, |l| l[0][0] = Arc::new(late));
+        });
+    }
+
+    #[test]
+    fn memtables_that_would_be_lost_or_read_in_a_wrong_order_are_found() {
+        finds("tree 3 is flushed up to 30, a memtable is from 30", |w| {
+            tree(w, 3).raise_flushed_upto(30);
+        });
+        finds("tree 1: a memtable from 30 is before one to 30", |w| {
+            tree(w, 1).change(|view| view.immutables.push(Arc::clone(&view.immutables[0])));
+        });
+        finds("tree 3 owns a memtable of 1 it does not read", |w| {
+            tree(w, 3).change(|view| view.immutables.clear());
+        });
+        finds("tree 1 reads a memtable of []", |w| {
+            drop(tree(w, 1).oldest_immutable().unwrap().take_owners());
+        });
+        finds("the memtable of tree 2 is not its own", |w| {
+            tree(w, 2).with_memtable(|m| assert!(m.add_owner(TreeId(1))));
+        });
+    }
+
+    #[test]
+    fn accounts_that_differ_from_what_trees_hold_are_found() {
+        finds("mutable bytes, trees hold", |w| w.budget.reserve(1).charge(1));
+        finds("immutable bytes, trees hold", |w| w.budget.release_immutable(1));
+        finds("policies see", |w| {
+            w.pressure.on_write(&tree(w, 3), 1, 0, 1);
+        });
+        finds("unknown to the policies", |w| w.pressure.remove_tree(&tree(w, 3)));
+        finds("segments are pinned", |w| w.log.pin(w.log.oldest()));
+        finds("2 memtables begin in segment", |w| w.log.unpin(w.log.oldest()));
+    }
+
+    #[test]
+    fn a_segment_that_went_too_early_is_found() {
+        finds("the floor is", |w| drop(w.log.take_below(u64::MAX)));
+        finds("the floor is 99", |w| apply(w, &Edit::WalFloor { segment: 99 }));
+    }
+
+    #[test]
+    fn names_branches_and_families_that_disagree_are_found() {
+        finds("counts 2 branches and has 1", |w| {
+            tree(w, 3).branch_count.fetch_add(1, Ordering::Relaxed);
+        });
+        finds("is of no branch", |w| tree(w, 3).mark_dropped());
+        finds("is of no branch", |w| apply(w, &Edit::CreateTrees { trees: vec![TreeId(9)] }));
+        finds("of the set and beside it", |w| w.set.set_beside(&tree(w, 1)));
+    }
+
+    #[test]
+    fn while_a_flush_runs_accounts_may_be_ahead_but_not_behind() {
+        let shared = world();
+        let bytes = tree(&shared, 1).oldest_immutable().unwrap().bytes();
+        shared.jobs.add_flushes(&[(tree(&shared, 1), bytes)], false);
+        let next = shared.jobs.next_flush(u64::MAX, 0);
+        assert!(matches!(next, crate::jobs::Next::Run(_)));
+        shared.log.pin(shared.log.oldest());
+        let looked = check(&shared);
+        assert_eq!((looked.findings, looked.is_settled), (Vec::new(), false));
+        shared.budget.release_immutable(1);
+        assert_eq!(check(&shared).findings.len(), 1);
+    }
+}

@@ -1,0 +1,52 @@
+//! C9 after every install: what the engine holds in memory agrees with itself.
+
+use core::cell::Cell;
+
+use forebay_engine::env::Env;
+use forebay_engine::structure::{Structure, StructureWatch};
+
+use super::{Checked, Rule, RuleCounts, Violation, broken};
+
+/// Findings that a violation tells.
+const TOLD_MAX: usize = 4;
+
+/// C9: versions, memtables, accounts, names and families agree; see the engine's `structure`.
+///
+/// # Errors
+///
+/// C9 where something does not, with the first few findings.
+pub fn c9_structure(counts: &mut RuleCounts, structure: &Structure) -> Checked {
+    counts.count(Rule::C9);
+    let Structure { findings, trees, tables, memtables, .. } = structure;
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let promised = format!("{trees} trees, {tables} tables and {memtables} memtables that agree");
+    let told: Vec<&str> = findings.iter().take(TOLD_MAX).map(String::as_str).collect();
+    let more = findings.len().saturating_sub(TOLD_MAX);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    broken(Violation::new(Rule::C9, promised, told.join("; ") + &more))
+}
+
+/// Looks at the structure once behind each install, at an instant at which nothing can run.
+#[derive(Debug)]
+pub struct Installs<E: Env> {
+    watch: StructureWatch<E>,
+    seen: Cell<Option<(u64, bool)>>,
+}
+
+impl<E: Env> Installs<E> {
+    /// Nothing was seen yet, so that the first look is at what an open left.
+    pub fn new(watch: StructureWatch<E>) -> Self {
+        Self { watch, seen: Cell::new(None) }
+    }
+
+    /// The structure, where something was installed since the last look, or flushes began or ended.
+    pub fn look(&self) -> Option<Structure> {
+        let stamp = self.watch.stamp()?;
+        if self.seen.replace(Some(stamp)) == Some(stamp) {
+            return None;
+        }
+        self.watch.check()
+    }
+}

@@ -1,0 +1,72 @@
+//! C10 at quiescence, asked of a run that met no fault.
+
+use std::path::Path;
+
+use forebay_engine::inspect::{self, Inspection, Look};
+use forebay_engine::version::manifest::manifest_path;
+
+use super::{DIR, Run};
+use crate::check::c10_space::{Space, c10_space};
+use crate::check::liveness::DEADLINE_NS;
+use crate::check::{Checked, Rule, Violation, broken};
+
+/// What a policy finds idle for long enough may be flushed between two looks; so often they are
+/// taken again.
+const LOOKS_MAX: u32 = 4;
+
+impl Run {
+    /// Holds the whole directory against what the database needs of it; no job runs.
+    pub(super) fn space(&mut self, is_open: bool) -> Checked {
+        for _ in 0..LOOKS_MAX {
+            let before = self.sim.disk().files();
+            let env = self.sim.env();
+            let inspected = self.must_within("inspect", 4 * DEADLINE_NS, async move {
+                inspect::inspect(&env, Path::new(DIR), Look::default()).await
+            })?;
+            let inspected = match inspected {
+                Ok(Some(inspected)) => inspected,
+                Ok(None) => return broken(Violation::new(Rule::C10, "a database", "none")),
+                Err(error) => return self.judge_error("inspect", None, &error, 0),
+            };
+            if self.sim.disk().files() == before {
+                let space = self.space_of(is_open, &inspected);
+                let mut board = self.board.lock();
+                board.mark(if is_open { "space-open" } else { "space-closed" });
+                return c10_space(&mut board.counts, &space);
+            }
+            let idle = self.db.clone().map(|db| async move { db.wait_idle().await });
+            if let Some(idle) = idle
+                && let Err(error) = self.must("the background's work", idle)?
+            {
+                return self.judge_error("wait_idle", None, &error, 0);
+            }
+        }
+        self.board.lock().mark("space-restless");
+        Ok(())
+    }
+
+    fn space_of(&self, is_open: bool, inspected: &Inspection) -> Space {
+        let within = format!("{DIR}/");
+        let (disk, options) = (self.sim.disk(), &self.options);
+        let files = disk.files().into_iter();
+        let named =
+            files.filter_map(|(path, bytes)| Some((path.strip_prefix(&within)?.to_owned(), bytes)));
+        let manifest = inspected.edits.last().map(|edit| manifest_path(Path::new(""), edit.file));
+        let metrics = self.db.as_ref().filter(|_| is_open).map(forebay_engine::Db::metrics);
+        let unflushed = metrics.map(|m| m.mutable_bytes.saturating_add(m.immutable_bytes));
+        Space {
+            files: named.collect(),
+            tables: inspected.tables.iter().map(|t| format!("{:06}.sst", t.meta.id.file)).collect(),
+            manifest: manifest.and_then(|path| path.to_str().map(str::to_owned)),
+            segments: inspected.wal.iter().map(|s| format!("{:06}.wal", s.segment)).collect(),
+            // A closed database tells no more how much it had in memory: the budget is the most.
+            unflushed_bytes: unflushed.unwrap_or(options.budget_bytes),
+            wal_limit_bytes: options.wal_limit_bytes(),
+            segment_bytes: options.wal_segment_bytes,
+            batch_bytes: options.batch_limit_bytes(),
+            handles: disk.open_handles(),
+            open_tables_max: if is_open { u64::from(options.open_tables_max) } else { 0 },
+            is_open,
+        }
+    }
+}
