@@ -88,7 +88,7 @@ impl World {
         self.parent.flush().unwrap();
         OsEnv.block_on(self.db.db().wait_idle()).unwrap();
         for n in 0..entries {
-            let key = [&[0xff_u8][..], &n.to_be_bytes()].concat();
+            let key = [&[0xff_u8][..], &common::key(n)].concat();
             self.parent.put(&key, &SMALL_VALUE, WriteOptions::default()).unwrap();
         }
     }

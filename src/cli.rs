@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{self, Stop, fuzz, inspect, keep, model, repair, replay, shell, verify};
+use crate::commands::{
+    self, Stop, branches, fuzz, inspect, keep, model, repair, replay, shell, verify,
+};
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
 use crate::record::World;
@@ -102,6 +104,10 @@ pub enum Command {
     Shell(shell::ShellArgs),
     /// Print what lies in a database directory, damaged or not
     Inspect(inspect::InspectArgs),
+    /// Fork a branch: a name for all it holds, in constant time
+    Fork(branches::ForkArgs),
+    /// List branches: who was forked from whom, and what each holds
+    Branches(branches::BranchesArgs),
     /// Check everything in a database directory
     Verify(verify::VerifyArgs),
     /// Make a damaged database directory open again; deletes nothing
@@ -234,6 +240,8 @@ pub fn main() -> ExitCode {
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
+        Command::Fork(args) => branches::fork(args, global.format),
+        Command::Branches(args) => branches::branches(args, global.format),
         Command::Verify(args) => verify::run(args, (global.format == Format::Json, global.quiet)),
         Command::Repair(args) => repair::run(args, global.format == Format::Json),
         Command::List { what } => commands::list::list(global, *what),

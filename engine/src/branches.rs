@@ -5,13 +5,18 @@
 //! still holds beside the versions is none of a branch's: it is told for the database as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::env::Env;
-use crate::shared::Shared;
+use crate::env::{Env, IoClass};
+use crate::error::{Error, Result};
+use crate::options::Layout;
 use crate::table::TableMeta;
 use crate::types::{BranchId, SeqNo, TableId, TreeId};
 use crate::version::Version;
+use crate::version::manifest::{manifest_path, read_current, read_file, read_manifest};
+use crate::version::set::VersionSet;
 use crate::version::tree::{Branch, Tree};
 
 /// Some tables.
@@ -84,6 +89,46 @@ pub struct Retained {
     pub garbage: TableSum,
 }
 
+/// The branches of a directory, from its manifest alone: what is in the log is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnDisk {
+    /// The branches of every tenant, tenants by name, each one's `main` first.
+    pub branches: Vec<BranchFacts>,
+    /// All tables by what keeps them.
+    pub retained: Retained,
+}
+
+/// A manifest that is replaced while it is looked for is looked for so often.
+const LOOKS_MAX: u32 = 16;
+
+/// Reads the branches of the database in `dir`, without its lock and without a change, so that it
+/// may be open elsewhere; `None` where there is no database.
+///
+/// # Errors
+///
+/// `Corruption` of CURRENT or the manifest; the world's.
+pub async fn read_dir<E: Env>(env: &E, dir: &Path) -> Result<Option<OnDisk>> {
+    let mut looks = 0;
+    let (path, bytes) = loop {
+        let Some(number) = read_current(env, dir).await? else { return Ok(None) };
+        let path = manifest_path(dir, number);
+        looks += 1;
+        match read_file(env, &path, IoClass::Manifest).await {
+            Ok(bytes) => break (path, bytes),
+            // Another one was begun in between.
+            Err(error) if error.is_not_found() && looks < LOOKS_MAX => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let set = VersionSet::new(Layout::PerTenant);
+    for (offset, edit) in read_manifest(&path, &bytes)?.0 {
+        set.apply(&edit).map_err(|what| Error::corruption(&path, offset, what))?;
+    }
+    let tenants: BTreeSet<String> = set.branches().iter().map(|b| b.tenant.clone()).collect();
+    let branches = tenants.iter().flat_map(|tenant| facts_of(&set, tenant)).collect();
+    Ok(Some(OnDisk { branches, retained: retained(&set, &[]) }))
+}
+
 /// How many branches hold each table of some versions.
 #[derive(Default)]
 struct Holders {
@@ -116,22 +161,22 @@ impl Holders {
 /// such tenant. Branches share tables with branches of their tenant alone, or live in one tree with
 /// all that share it: each tenant's facts need its own branches, and of a shared tree the count of
 /// those that live there. Costs the tables of all these branches.
-pub(crate) fn facts_of<E: Env>(shared: &Shared<E>, tenant: &str) -> Vec<BranchFacts> {
-    let branches = shared.set.branches_of(tenant);
+pub(crate) fn facts_of(set: &VersionSet, tenant: &str) -> Vec<BranchFacts> {
+    let branches = set.branches_of(tenant);
     let home = |branch: &Arc<Branch>| branch.places.first().map(|(tree, _)| Arc::clone(tree));
     let homes: Vec<Arc<Tree>> = branches.iter().filter_map(home).collect();
     let holders = Holders::of(homes.iter());
     let facts = branches.iter().filter_map(|branch| Some((branch, home(branch)?)));
-    facts.map(|(branch, tree)| facts_of_one(shared, (branch, &tree), &holders)).collect()
+    facts.map(|(branch, tree)| facts_of_one(set, (branch, &tree), &holders)).collect()
 }
 
-fn facts_of_one<E: Env>(
-    shared: &Shared<E>,
+fn facts_of_one(
+    set: &VersionSet,
     (branch, tree): (&Branch, &Tree),
     holders: &Holders,
 ) -> BranchFacts {
     let view = tree.view();
-    let is_alone = Shared::<E>::tenants_of(tree) <= 1;
+    let is_alone = tree.branch_count.load(Ordering::Relaxed) <= 1;
     let mut facts = BranchFacts {
         name: branch.full_name(),
         branch: branch.id,
@@ -155,7 +200,7 @@ fn facts_of_one<E: Env>(
     }
     facts.inheritance = fork.map(|fork| Inheritance {
         parent: fork.parent,
-        parent_name: shared.set.branch(fork.parent).map(|parent| parent.full_name()),
+        parent_name: set.branch(fork.parent).map(|parent| parent.full_name()),
         fork_seq: fork.seq,
         at_fork_bytes: tree.inherited_bytes(),
         left,
@@ -175,13 +220,11 @@ fn facts_of_one<E: Env>(
 }
 
 /// Bytes of all tables by what keeps them. Costs the tables of the database.
-pub(crate) fn retained<E: Env>(shared: &Shared<E>) -> Retained {
+pub(crate) fn retained(set: &VersionSet, garbage: &[Arc<TableMeta>]) -> Retained {
     let mut out = Retained::default();
-    // Before the versions: what leaves one of them meanwhile is then counted there.
-    let garbage: Vec<Arc<TableMeta>> = shared.garbage.lock().clone();
     let mut seen = BTreeSet::new();
     let (mains, forks): (Vec<Arc<Branch>>, Vec<Arc<Branch>>) =
-        shared.set.branches().into_iter().partition(|branch| branch.fork.is_none());
+        set.branches().into_iter().partition(|branch| branch.fork.is_none());
     for (branches, sum) in [(&mains, &mut out.main), (&forks, &mut out.forks_only)] {
         let trees = branches.iter().flat_map(|b| b.places.iter().map(|(tree, _)| tree));
         for (version, _) in Holders::of(trees).versions.values() {

@@ -357,12 +357,14 @@ impl<E: Env> Db<E> {
     /// What each branch of a tenant holds, and what would go with it: `main` first, if it is there,
     /// then the others by name. Costs the tables of all these branches.
     pub fn branch_facts(&self, tenant: &str) -> Vec<BranchFacts> {
-        branches::facts_of(self.shared(), tenant)
+        branches::facts_of(&self.shared().set, tenant)
     }
 
     /// Bytes of all tables by what keeps them. Costs the tables of the database.
     pub fn retained(&self) -> Retained {
-        branches::retained(self.shared())
+        // Before the versions: what leaves one of them meanwhile is then counted there.
+        let garbage = self.shared().garbage.lock().clone();
+        branches::retained(&self.shared().set, &garbage)
     }
 
     /// The branch `main` of the tenant of this name, if it is there.

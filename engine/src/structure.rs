@@ -493,7 +493,11 @@ mod tests {
     }
 
     fn levels(shared: &World, id: u64, f: impl FnOnce(&mut Vec<Vec<Arc<TableMeta>>>)) {
-        tree(shared, id).change(|view| f(&mut Arc::make_mut(&mut view.version).levels));
+        tree(shared, id).change(|view| {
+            let mut levels: Vec<_> = view.version.levels.iter().map(|l| l.to_vec()).collect();
+            f(&mut levels);
+            view.version = Arc::new(Version { levels: levels.into_iter().map(Arc::new).collect() });
+        });
     }
 
     /// What is found of a world in which something was broken.

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use forebay_engine::env::BlockingEnv as _;
 use forebay_engine::env::os::OsEnv;
+use forebay_engine::inspect::own::{Beginning, OwnManifest, own_manifest};
 use forebay_engine::inspect::{self, Inspection, Look, Place};
-use forebay_engine::layout::check_name;
 use forebay_engine::types::{Kind, TreeId, to_u64};
 use forebay_engine::version::edit::Edit;
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub struct InspectArgs {
     /// Prints one file of tables instead: properties and blocks
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "wal", "manifest"])]
     pub table: Option<String>,
-    /// Lists only the edits, tables and trees of one tenant
+    /// Prints one branch's own manifest: what it began with, and each edit behind that
     #[arg(long, value_name = "TENANT[@BRANCH]")]
     pub manifest: Option<String>,
 }
@@ -79,6 +79,8 @@ struct EditLine {
     offset: u64,
     kind: &'static str,
     tree: Option<u64>,
+    /// What it changes, for people.
+    what: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,8 +106,36 @@ struct Version {
 }
 
 #[derive(Debug, Serialize)]
+struct Inherited {
+    level: u32,
+    file: String,
+    offset: u64,
+    bytes: u64,
+    entries: u64,
+    /// The tree that wrote it.
+    tree: u64,
+    seqs: [u64; 2],
+}
+
+/// A branch's own manifest; its edits stand in `edits`.
+#[derive(Debug, Serialize)]
+struct Own {
+    name: String,
+    branch: u64,
+    tree: u64,
+    begins: &'static str,
+    parent: Option<String>,
+    parent_branch: Option<u64>,
+    fork_seq: Option<u64>,
+    flushed_upto: u64,
+    tables: Vec<Inherited>,
+}
+
+#[derive(Debug, Serialize)]
 struct Report {
     schema: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<Own>,
     tables: Vec<Table>,
     wal: Vec<SegmentLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,33 +171,103 @@ fn look(args: &InspectArgs) -> Result<Report, String> {
     let key = match args.key.as_deref() {
         Some([tenant, key]) => {
             let tenant = tenant.to_str().ok_or("--key: a tenant's name is UTF-8")?;
-            Some((tenant_of(tenant).map_err(|e| format!("--key: {e}"))?, key.as_bytes()))
+            Some((full_name_of(tenant).map_err(|e| format!("--key: {e}"))?, key.as_bytes()))
         }
         _ => None,
     };
     let wanted = match &args.manifest {
-        Some(text) => Some(tenant_of(text).map_err(|e| format!("--manifest: {e}"))?),
+        Some(text) => Some(full_name_of(text).map_err(|e| format!("--manifest: {e}"))?),
         None => None,
     };
-    let look = Look { key, records: args.wal };
+    let look = Look { key: key.as_ref().map(|(n, k)| (n.as_str(), *k)), records: args.wal };
     let found = OsEnv.block_on(inspect::inspect(&OsEnv, &args.dir, look));
     let found = found.map_err(|error| error.to_string())?;
     let found =
         found.ok_or_else(|| format!("{} holds no database: no CURRENT", args.dir.display()))?;
     let mut report = Report::new(&found, (key.is_some(), args.wal));
-    if let Some(tenant) = wanted {
-        report.keep_only(tenant, &found);
+    if let Some(name) = wanted {
+        report.keep_only(&name, &found);
     }
     Ok(report)
 }
 
-fn tenant_of(text: &str) -> Result<&str, String> {
-    let (name, branch) = text.split_once('@').unwrap_or((text, "main"));
-    check_name(name).map_err(|error| error.to_string())?;
-    if branch == "main" {
-        Ok(name)
-    } else {
-        Err(format!("branch {branch:?} does not exist; the one branch is main"))
+/// The full name of `TENANT` or `TENANT@BRANCH`.
+fn full_name_of(text: &str) -> Result<String, String> {
+    super::branches::full_name_of(text).map_err(|error| error.to_string())
+}
+
+fn tables_of(count: usize) -> String {
+    if count == 1 { "1 table".to_owned() } else { format!("{count} tables") }
+}
+
+/// What an edit changes, in a few words.
+fn what_of(edit: &Edit) -> String {
+    match edit {
+        Edit::Begin { layout, next_id, .. } => format!("layout {layout}, next id {next_id}"),
+        Edit::CreateTrees { trees } => format!("{} trees", trees.len()),
+        Edit::CreateTenants { tenants } => match tenants.as_slice() {
+            [(name, branch, _)] => format!("{name}, branch {branch}"),
+            _ => format!("{} branches", tenants.len()),
+        },
+        Edit::TenantExtractor { branch, extractor } => match extractor {
+            Some(extractor) => format!("branch {branch}: {extractor}"),
+            None => format!("branch {branch}: that of the database"),
+        },
+        Edit::DropTenant { branch } => format!("branch {branch}"),
+        Edit::Fork { name, branch, parent, fork_seq, .. } => {
+            format!("{name}, branch {branch}, from branch {parent} at {fork_seq}")
+        }
+        Edit::Ancestry { branch, parent, fork_seq, .. } => {
+            format!("branch {branch} from branch {parent} at {fork_seq}")
+        }
+        Edit::Flush { owners, flushed_upto, table } => {
+            let table = table.as_ref().map_or_else(|| "no table".to_owned(), |t| t.id.to_string());
+            let shared = match owners.len() {
+                0 | 1 => String::new(),
+                trees => format!(", of {trees} trees"),
+            };
+            format!("{table} up to {flushed_upto}{shared}")
+        }
+        Edit::Compact { removed, added, .. } => {
+            format!("{} out, {} in", tables_of(removed.len()), tables_of(added.len()))
+        }
+        Edit::WalFloor { segment } => format!("from segment {segment:06}"),
+        Edit::Pack { file, bytes } => format!("{file:06}.sst, {bytes} bytes"),
+        Edit::TreeState { flushed_upto, tables, .. } => {
+            format!("{} up to {flushed_upto}", tables_of(tables.len()))
+        }
+        Edit::SharedState { trees, tables } => {
+            format!("{} of {} trees", tables_of(tables.len()), trees.len())
+        }
+    }
+}
+
+impl Own {
+    fn new(name: &str, own: &OwnManifest) -> Self {
+        let tables = own.tables.iter().map(|(level, table)| Inherited {
+            level: *level,
+            file: format!("{:06}.sst", table.id.file),
+            offset: table.id.offset,
+            bytes: table.bytes,
+            entries: table.entries,
+            tree: table.tree.0,
+            seqs: [table.min_seq, table.max_seq],
+        });
+        Self {
+            name: name.to_owned(),
+            branch: own.branch.0,
+            tree: own.tree.0,
+            begins: match own.beginning {
+                Beginning::Created => "created",
+                Beginning::Forked => "forked",
+                Beginning::TakenOver => "taken-over",
+            },
+            parent: own.parent_name.clone(),
+            parent_branch: own.fork.map(|fork| fork.parent.0),
+            fork_seq: own.fork.map(|fork| fork.seq),
+            flushed_upto: own.flushed_upto,
+            tables: tables.collect(),
+        }
     }
 }
 
@@ -199,6 +299,7 @@ impl Report {
             offset: e.offset,
             kind: e.edit.kind(),
             tree: e.edit.tree().map(|t| t.0),
+            what: what_of(&e.edit),
         });
         let levels = |levels: &[(u64, u64)]| {
             let lines = levels.iter().enumerate();
@@ -225,6 +326,7 @@ impl Report {
         let wal = found.wal.iter();
         Self {
             schema: "forebay.inspect/1",
+            manifest: None,
             tables: tables.collect(),
             wal: wal
                 .map(|s| SegmentLine { segment: s.segment, bytes: s.bytes, records: s.records })
@@ -237,30 +339,22 @@ impl Report {
         }
     }
 
-    /// Leaves out what is not of this tenant: its chain of edits remains, with its tree.
-    fn keep_only(&mut self, tenant: &str, found: &Inspection) {
-        let is_home = |t: &TreeLine| t.branches.iter().any(|name| name == tenant);
-        let home = self.trees.iter().find(|t| is_home(t)).map(|t| t.tree);
-        if home.is_none() {
-            self.errors.push(forebay_engine::Error::UnknownTenant(tenant.to_owned()).into());
+    /// Leaves out what is not of this branch: its own manifest remains, with its tree.
+    fn keep_only(&mut self, name: &str, found: &Inspection) {
+        let own = own_manifest(&found.edits, name);
+        if own.is_none() {
+            self.errors.push(forebay_engine::Error::UnknownTenant(name.to_owned()).into());
         }
-        let concerns = |edit: &Edit| match edit {
-            Edit::CreateTenants { tenants } => tenants.iter().any(|(name, ..)| name == tenant),
-            Edit::TenantExtractor { branch, .. } => Some(branch.0) == home,
-            Edit::Begin { .. } | Edit::WalFloor { .. } | Edit::DropTenant { .. } => false,
-            Edit::CreateTrees { trees } => trees.iter().any(|t| Some(t.0) == home),
-            Edit::Flush { owners, .. } => owners.iter().any(|t| Some(t.0) == home),
-            Edit::Fork { branch, .. } | Edit::Ancestry { branch, .. } => Some(branch.0) == home,
-            Edit::SharedState { trees, .. } => trees.iter().any(|(t, _)| Some(t.0) == home),
-            Edit::Compact { tree, .. } | Edit::TreeState { tree, .. } => Some(tree.0) == home,
-            Edit::Pack { file, .. } => {
-                found.tables.iter().any(|t| Some(t.tree.0) == home && t.meta.id.file == *file)
-            }
-        };
-        let mut kept = found.edits.iter().map(|e| concerns(&e.edit));
-        self.edits.retain(|_| kept.next().unwrap_or(false));
+        let home = own.as_ref().map(|own| own.tree.0);
+        let mut kept = own.iter().flat_map(|own| own.edits.iter().copied()).peekable();
+        let mut at = 0_usize;
+        self.edits.retain(|_| {
+            at += 1;
+            kept.next_if_eq(&(at - 1)).is_some()
+        });
         self.tables.retain(|t| Some(t.tree) == home);
         self.trees.retain(|t| Some(t.tree) == home);
+        self.manifest = own.map(|own| Own::new(name, &own));
     }
 }
 
@@ -294,7 +388,36 @@ fn names(branches: &[String]) -> String {
     }
 }
 
+fn show_own(own: &Own, out: &mut impl Write) -> io::Result<()> {
+    let from = match (&own.parent, own.parent_branch, own.fork_seq) {
+        (Some(name), _, Some(seq)) => format!(", forked from {name} at {seq}"),
+        (None, Some(id), Some(seq)) => {
+            format!(", forked from branch {id}, which is gone, at {seq}")
+        }
+        _ => String::new(),
+    };
+    let Own { name, branch, tree, begins, flushed_upto, .. } = own;
+    writeln!(out, "manifest  {name}  branch {branch}  tree {tree}{from}")?;
+    writeln!(out, "  begins {begins}, with these tables, flushed up to {flushed_upto}")?;
+    let head = "file            offset          bytes  level       entries  tree  numbers";
+    section(out, ("begins with", head), &own.tables, |t| {
+        let [min, max] = t.seqs;
+        format!(
+            "{:<12} {:>9} {:>14} {:>6} {:>13} {:>5}  {min}..={max}",
+            t.file,
+            t.offset,
+            thousands(t.bytes),
+            t.level,
+            thousands(t.entries),
+            t.tree
+        )
+    })
+}
+
 fn show(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if let Some(own) = &report.manifest {
+        show_own(own, out)?;
+    }
     let head = "file            offset          bytes  level       entries    tombstones  branches";
     section(out, ("tables", head), &report.tables, |t| {
         format!(
@@ -328,11 +451,11 @@ fn show(report: &Report, out: &mut impl Write) -> io::Result<()> {
     }
     section(
         out,
-        ("edits", "file                   offset  kind            tree"),
+        ("edits", "file                   offset  kind                 tree  what"),
         &report.edits,
         |e| {
             let tree = e.tree.map_or_else(String::new, |t| t.to_string());
-            format!("{:<16} {:>12}  {:<15} {tree}", e.file, e.offset, e.kind)
+            format!("{:<16} {:>12}  {:<16} {tree:>8}  {}", e.file, e.offset, e.kind, e.what)
         },
     )?;
     section(

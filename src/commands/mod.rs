@@ -1,5 +1,6 @@
 //! What each command does. stdout carries results, stderr everything else.
 
+pub mod branches;
 pub mod completions;
 pub mod demo;
 pub mod failure;

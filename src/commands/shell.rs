@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use core::ops::Bound;
 use forebay_engine::env::BlockingEnv as _;
 use forebay_engine::env::os::OsEnv;
-use forebay_engine::layout::check_name;
+use forebay_engine::options::ForkMemtable;
 use forebay_engine::read::Scan;
 use forebay_engine::tenant::ScanOptions;
 use forebay_engine::{Db, Error, Options, Snapshot, Tenant, WriteOptions};
@@ -21,8 +21,8 @@ use serde::Serialize;
 use super::failure::{Failure, Text};
 
 const HELP: &str = "lines: put T K V, del T K, get T K, scan T [FROM TO] [reverse], \
-                    prefix T P [reverse], snapshot T, flush [T], compact [T], drop T; T is TENANT \
-                    or TENANT@main";
+                    prefix T P [reverse], snapshot T, flush [T], compact [T], fork T NAME, drop T; T is \
+                    TENANT or TENANT@BRANCH, and drop TENANT takes all branches";
 
 /// Arguments of `forebay shell`.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,6 +59,7 @@ struct ScanCost {
 enum Answer {
     Done { ok: bool },
     Seq { seq: u64 },
+    Forked { branch: String, seq: u64, copied_bytes: u64 },
     Value { found: bool, value: Option<Text> },
     Entries { entries: Vec<Pair>, stats: ScanCost },
 }
@@ -71,8 +72,11 @@ type Answered = Result<Answer, Failure>;
 /// directory that cannot be used.
 pub fn run(args: &ShellArgs) -> u8 {
     let mut out = io::stdout().lock();
-    let opened = options(&args.settings)
-        .and_then(|options| OsEnv.block_on(Db::open(OsEnv, &args.dir, options)));
+    let mut memtable = ForkMemtable::default();
+    let opened = options(&args.settings).and_then(|options| {
+        memtable = options.fork_memtable;
+        OsEnv.block_on(Db::open(OsEnv, &args.dir, options))
+    });
     let db = match opened {
         Ok(db) => db,
         Err(error) if is_usage(&error) => {
@@ -85,7 +89,7 @@ pub fn run(args: &ShellArgs) -> u8 {
             return 1;
         }
     };
-    let mut shell = Shell { db, snapshots: Vec::new() };
+    let mut shell = Shell { db, snapshots: Vec::new(), memtable };
     // Where stdout is closed nobody reads answers any more: the lines that were read are done.
     let served = shell.serve(&mut io::stdin().lock(), &mut out);
     shell.snapshots.clear();
@@ -97,7 +101,7 @@ pub fn run(args: &ShellArgs) -> u8 {
     u8::from(!served.unwrap_or(false))
 }
 
-fn options(settings: &[String]) -> Result<Options, Error> {
+pub(super) fn options(settings: &[String]) -> Result<Options, Error> {
     let mut options = Options::default();
     for setting in settings {
         let Some((key, value)) = setting.split_once('=') else {
@@ -110,7 +114,7 @@ fn options(settings: &[String]) -> Result<Options, Error> {
 }
 
 /// Whether an open failed by what was asked for, and not by what the directory holds.
-fn is_usage(error: &Error) -> bool {
+pub(super) fn is_usage(error: &Error) -> bool {
     let of_directory = |op: &str| matches!(op, "create_dir" | "lock");
     matches!(error, Error::InvalidArgument(_))
         || matches!(error, Error::Io { op, .. } if of_directory(op))
@@ -128,6 +132,7 @@ fn tell(out: &mut impl Write, answer: &Answered) -> io::Result<()> {
 struct Shell {
     db: Db<OsEnv>,
     snapshots: Vec<Snapshot<OsEnv>>,
+    memtable: ForkMemtable,
 }
 
 impl Shell {
@@ -201,13 +206,26 @@ impl Shell {
                 Ok(DONE)
             }
             (b"drop", [tenant]) => {
-                self.db.drop_tenant(name_of(tenant)?).await?;
+                let name = name_of(tenant)?;
+                if tenant.contains(&b'@') {
+                    self.db.drop_branch(&name).await?;
+                } else {
+                    self.db.drop_tenant(&name).await?;
+                }
                 Ok(DONE)
             }
-            (b"fork", _) => Err(Failure::invalid("forks are not there yet")),
+            (b"fork", [tenant, name]) => {
+                let Ok(name) = core::str::from_utf8(name) else {
+                    return Err(Failure::invalid("a branch's name is UTF-8"));
+                };
+                let tenant = self.tenant(tenant)?;
+                let forked = tenant.fork_with(name, self.memtable).await?;
+                let (branch, seq) = (forked.tenant.full_name(), forked.seq);
+                Ok(Answer::Forked { branch, seq, copied_bytes: forked.copied_bytes })
+            }
             (
                 b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact"
-                | b"drop",
+                | b"drop" | b"fork",
                 _,
             ) => Err(misused(verb)),
             _ => {
@@ -224,9 +242,11 @@ impl Shell {
             return Err(Failure::invalid(format!("put takes a tenant, a key and a value; {HELP}")));
         };
         let name = name_of(tenant)?;
-        let tenant = match self.db.tenant(name) {
+        let tenant = match self.db.branch(&name) {
             Some(tenant) => tenant,
-            None => self.db.create_tenants(&[name]).await?.pop().ok_or(Error::Dropped)?,
+            // A branch begins with a fork.
+            None if name.contains('@') => return Err(Error::UnknownTenant(name).into()),
+            None => self.db.create_tenants(&[&name]).await?.pop().ok_or(Error::Dropped)?,
         };
         let seq = tenant.put(key, value, WriteOptions::default()).await?;
         Ok(Answer::Seq { seq })
@@ -234,7 +254,7 @@ impl Shell {
 
     fn tenant(&self, field: &[u8]) -> Result<Tenant<OsEnv>, Failure> {
         let name = name_of(field)?;
-        Ok(self.db.tenant(name).ok_or_else(|| Error::UnknownTenant(name.to_owned()))?)
+        Ok(self.db.branch(&name).ok_or(Error::UnknownTenant(name))?)
     }
 
     /// The tenant that is named, or for each tree one tenant that lives in it.
@@ -254,20 +274,12 @@ fn first_field(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     (fields.next().unwrap_or_default(), fields.next())
 }
 
-/// The tenant of `TENANT` or `TENANT@main`.
-fn name_of(field: &[u8]) -> Result<&str, Failure> {
+/// The full name of `TENANT` or `TENANT@BRANCH`.
+fn name_of(field: &[u8]) -> Result<String, Failure> {
     let Ok(text) = core::str::from_utf8(field) else {
         return Err(Failure::invalid("a tenant's name is UTF-8"));
     };
-    let (name, branch) = text.split_once('@').unwrap_or((text, "main"));
-    check_name(name)?;
-    if branch != "main" {
-        let shown: String = branch.chars().take(40).collect();
-        return Err(Failure::invalid(format!(
-            "branch {shown:?} does not exist: forks are not there yet, the one branch is main"
-        )));
-    }
-    Ok(name)
+    Ok(super::branches::full_name_of(text)?)
 }
 
 fn misused(verb: &[u8]) -> Failure {

@@ -5,6 +5,7 @@
 //! what can. Every byte of the live manifest, log and tables is read and checked.
 
 pub(crate) mod log;
+pub mod own;
 pub mod table;
 
 use std::collections::BTreeSet;

@@ -208,6 +208,7 @@ fn copy<E: Env>(
     };
     let anchor = memtable.anchor_segment();
     let copy = Memtable::new(memtable.created_ns, anchor).of_tree(child.id);
+    let copy = copy.copied_from(child.lineage.ancestors());
     for (seq, kind, key_bytes, data) in memtable.entries_in(0, SeqNo::MAX) {
         // Bytes of its own: the parent may be dropped.
         let data = bytes::Bytes::copy_from_slice(&data);

@@ -153,17 +153,19 @@ fn unsynced<E: Env>(
                 continue;
             }
             for (seq, kind, key_bytes, data) in memtable.entries_in(synced, published) {
-                let Some(branch) = branch_in(layout, memtable.origin, &data) else { continue };
+                let tree = memtable.origin_of(seq);
+                let Some(branch) = branch_in(layout, tree, &data) else { continue };
                 bytes += to_u64(data.len());
                 if bytes > CARRIED_BYTES_MAX {
                     return Err(too_much(shared, bytes));
                 }
-                let tree = memtable.origin;
                 out.push((seq, WalEntry { tree, branch, kind, key_bytes, data }));
             }
         }
     }
     out.sort_by_key(|(seq, _)| *seq);
+    // A fork's copy of its parent's memtable holds the same entries.
+    out.dedup_by_key(|(seq, _)| *seq);
     Ok(out)
 }
 

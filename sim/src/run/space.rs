@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use forebay_engine::inspect::{self, Inspection, Look};
+use forebay_engine::types::to_u64;
 use forebay_engine::version::manifest::manifest_path;
 
 use super::{DIR, Run};
@@ -65,7 +66,7 @@ impl Run {
             segment_bytes: options.wal_segment_bytes,
             batch_bytes: options.batch_limit_bytes(),
             handles: disk.open_handles(),
-            open_tables_max: if is_open { u64::from(options.open_tables_max) } else { 0 },
+            open_tables: self.db.as_ref().map_or(0, |db| to_u64(db.open_table_count())),
             is_open,
         }
     }
