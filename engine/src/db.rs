@@ -314,8 +314,8 @@ impl<E: Env> Db<E> {
     /// # Errors
     ///
     /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`:
-    /// nothing changed. The world's: this database is as it was, and the directory holds no database, or
-    /// where it could not be cleaned up perhaps the whole one.
+    /// nothing changed. The world's: this database is as it was, and the directory holds no
+    /// database, or where it could not be cleaned up perhaps the whole one.
     pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
         detach::fork_to(self.shared(), dir, None).await
     }
