@@ -313,9 +313,9 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`: nothing
-    /// changed. The world's: this database is as it was, and the directory holds no database, or
-    /// where it could not be cleaned up perhaps the whole one.
+    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`:
+    /// nothing changed. The world's: this database is as it was, and the directory holds no
+    /// database, or where it could not be cleaned up perhaps the whole one.
     pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
         detach::fork_to(self.shared(), dir, None).await
     }
@@ -327,8 +327,8 @@ impl<E: Env> Db<E> {
     ///
     /// `TenantExists` where one of the names is taken; `InvalidArgument` where the directory holds
     /// no database, and in layouts other than per-tenant; `Locked`; `Corruption`; `DiskFull`,
-    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there at
-    /// the next open.
+    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there
+    /// at the next open.
     pub async fn import(&self, dir: &Path) -> Result<Imported> {
         detach::import(self.shared(), dir, None).await
     }

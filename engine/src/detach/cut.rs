@@ -74,7 +74,8 @@ pub(super) async fn take<E: Env>(
     cut.ok_or(Error::Interrupted)
 }
 
-/// Only the queue's leader may call this: no memtable is written to, sealed or given back meanwhile.
+/// Only the queue's leader may call this: no memtable is written to, sealed or given back
+/// meanwhile.
 fn at_barrier<E: Env>(shared: &Shared<E>, only: Option<&Arc<Branch>>) -> Result<Cut> {
     let seq = shared.visible_seq();
     let layout = shared.options.layout;

@@ -7,7 +7,8 @@
 //! A file that holds anything else, another tenant's table or one that nobody reads any more, is
 //! never linked, since with the file its bytes would change hands.
 //!
-//! CURRENT gets its name last: before that the target is no database, and from there on a whole one.
+//! CURRENT gets its name last: before that the target is no database, and from there on a whole
+//! one.
 //!
 //! # Source
 //!

@@ -24,8 +24,8 @@ struct Output<E: Env> {
     number: FileNumber,
 }
 
-/// Writes what is visible of a branch at the cut as one sorted run, for the last level of the copy's
-/// tree. Nothing older lies below, so that tombstones and old versions are left out.
+/// Writes what is visible of a branch at the cut as one sorted run, for the last level of the
+/// copy's tree. Nothing older lies below, so that tombstones and old versions are left out.
 ///
 /// # Errors
 ///

@@ -58,7 +58,7 @@ impl<'a, E: Env> Placer<'a, E> {
         mut new_number: impl FnMut() -> FileNumber,
     ) -> Result<Placed> {
         let mut files: BTreeMap<FileNumber, InFile> = BTreeMap::new();
-        for table in versions.flat_map(|version| version.tables().map(|(_, table)| table)) {
+        for table in versions.flat_map(Version::tables).map(|(_, table)| table) {
             let others = files.entry(table.id.file).or_default();
             let first = others.entry(table.id.offset).or_insert_with(|| Arc::clone(table));
             if first.bytes != table.bytes {

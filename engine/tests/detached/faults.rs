@@ -10,7 +10,7 @@ use forebay_engine::verify::verify_dir;
 use forebay_engine::{Error, WriteOptions};
 
 use crate::fault_env::{Effect, FaultEnv, Rule};
-use crate::{Draws, check_clean, grow, open, options, state, state_of};
+use crate::{Draws, check_clean, grow, is_file_of, open, options, state, state_of};
 
 type World = FaultEnv<MemEnv>;
 
@@ -94,7 +94,7 @@ fn a_copy_that_was_broken_off_is_no_database_or_a_whole_one() {
             absent += 1;
             let outcome = BlockingDb::open(inner.clone(), Path::new(COPY), quiet());
             let is_empty = |db: BlockingDb<MemEnv>| db.db().tenants().is_empty();
-            let has_data = names.iter().any(|n| n.ends_with(".sst") || n.ends_with(".wal"));
+            let has_data = names.iter().any(|n| is_file_of(n, "sst") || is_file_of(n, "wal"));
             assert!(outcome.map_or(true, |db| !has_data && is_empty(db)), "{pass}: {names:?}");
         }
     }

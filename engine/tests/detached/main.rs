@@ -101,6 +101,15 @@ fn bytes_of<E: BlockingEnv>(env: &E, dir: &Path) -> Vec<(String, Vec<u8>)> {
     })
 }
 
+fn is_file_of(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what a user does to a directory is the matter")]
+fn remove_dir(dir: &Path) {
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
 fn holds(bytes: &[u8], mark: &[u8]) -> bool {
     bytes.windows(mark.len()).any(|window| window == mark)
 }
