@@ -156,14 +156,15 @@ pub(crate) async fn execute<E: Env>(
             }
         }
     };
-    let holding = added.iter().filter(|(_, t)| t.tombstones > 0);
-    tree.inherit_tombstones(&ids, &holding.map(|(_, t)| t.id).collect::<Vec<_>>());
+    if let Some(oldest) = inputs.iter().filter_map(|(_, t)| t.tombstones_seen.known()).min() {
+        for (_, table) in added.iter().filter(|(_, t)| t.tombstones > 0) {
+            table.tombstones_seen.inherit(oldest);
+        }
+    }
     let edit = Edit::Compact { tree: tree.id, removed: ids, added };
     let garbage = Arc::new(Mutex::new(Vec::new()));
     let install = install(edit.clone(), tree, plan.trivial_move, &garbage);
-    let committed = shared.manifest.commit(vec![edit], Some(install)).await;
-    tree.forget_tombstones();
-    committed?;
+    shared.manifest.commit(vec![edit], Some(install)).await?;
     shared.garbage.lock().extend(core::mem::take(&mut *garbage.lock()));
     shared.counters.compaction_count.add(1);
     shared.counters.trivial_move_count.add(u64::from(plan.trivial_move));

@@ -233,20 +233,20 @@ impl<E: Env> Shared<E> {
 
     /// What the compaction policy sees of a tree.
     pub(crate) fn levels_view(&self, tree: &Tree) -> crate::policy::view::LevelsView {
+        let now = self.env.now();
         let mut view = crate::policy::view::LevelsView {
-            now_ns: self.env.now(),
+            now_ns: now,
             oldest_snapshot: self.snapshots.lock().keys().next().copied().unwrap_or(SEQ_MAX),
             l0_slowdown_count: self.options.l0_slowdown_count,
             l0_compaction_count: self.options.l0_compaction_count,
             level_base_bytes: self.options.level_base_of(Self::tenants_of(tree)),
             level_ratio: self.options.level_ratio,
             table_bytes_max: self.options.table_bytes_max,
-            ..tree.view().version.facts(tree.id, &[])
+            ..tree.view().version.facts(tree.id, &[], now)
         };
         for table in view.levels.iter_mut().flatten() {
             table.sparse_file = self.set.packs().is_sparse(table.table.file);
         }
-        tree.age_tombstones(&mut view);
         view
     }
 

@@ -332,9 +332,7 @@ impl State {
     /// Where a tree's compaction waits to be picked, unless one of it runs or none may begin.
     fn index_compaction(&mut self, id: TreeId) {
         self.unindex_compaction(id);
-        if let Some((_, at, _)) =
-            self.compactions.get(&id).filter(|_| !self.compacting.contains(&id))
-        {
+        if let Some((_, at, _)) = self.compactions.get(&id).filter(|_| self.is_free(id)) {
             self.compaction_later.insert((*at, id));
         }
     }

@@ -20,6 +20,7 @@ pub mod reader;
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -29,12 +30,55 @@ pub use self::reader::TableSpace;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::options::Compression;
 use crate::prefix::TreeExtractor;
-use crate::types::{FileNumber, SEQ_MAX, SeqNo, TableId, TreeId};
+use crate::types::{FileNumber, Nanos, SEQ_MAX, SeqNo, TableId, TreeId};
 
 /// Where the file of this number lies.
 pub fn table_path(dir: &Path, number: FileNumber) -> PathBuf {
     dir.join(format!("{number:06}.sst"))
 }
+
+/// When this process first saw the tombstones of a table, or of those that it was made from. It is
+/// no part of what a table is, and all equal. Kept with the table: in each tree that holds it a
+/// fork would cost as much as its parent has tables.
+#[derive(Debug, Default)]
+pub struct FirstSeen(AtomicU64);
+
+impl FirstSeen {
+    /// The time; it is now where there was none.
+    pub fn at(&self, now: Nanos) -> Nanos {
+        // 0 is for none.
+        let now = now.saturating_add(1);
+        let seen = self.0.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        match seen {
+            Ok(_) => now - 1,
+            Err(before) => before.saturating_sub(1),
+        }
+    }
+
+    /// The time, if there is one.
+    pub fn known(&self) -> Option<Nanos> {
+        self.0.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Takes over the time of others.
+    pub fn inherit(&self, at: Nanos) {
+        self.0.store(at.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+impl Clone for FirstSeen {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for FirstSeen {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for FirstSeen {}
 
 /// What the manifest knows of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +101,8 @@ pub struct TableMeta {
     pub min_seq: SeqNo,
     /// Its largest sequence number.
     pub max_seq: SeqNo,
+    /// Since when there are tombstones in it, as far as this process knows; not stored.
+    pub tombstones_seen: FirstSeen,
 }
 
 impl TableMeta {
@@ -85,6 +131,7 @@ impl TableMeta {
             largest: Bytes::copy_from_slice(d.bytes()?),
             min_seq: d.varint()?,
             max_seq: d.varint()?,
+            tombstones_seen: FirstSeen::default(),
         };
         meta.is_consistent().then_some(meta)
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::policy::view::{self, LevelsView, TableFacts};
 use crate::table::TableMeta;
-use crate::types::{TableId, TreeId};
+use crate::types::{Nanos, TableId, TreeId};
 
 /// Levels of a tree, L0 included.
 pub const LEVEL_COUNT: usize = view::LEVEL_COUNT as usize;
@@ -104,14 +104,15 @@ impl Version {
         Arc::make_mut(&mut self.levels[level])
     }
 
-    /// What a compaction policy sees. `compacting` holds the tables that a running job reads.
-    pub fn facts(&self, tree: TreeId, compacting: &[TableId]) -> LevelsView {
+    /// What a compaction policy sees at a time. `compacting` holds the tables that a running job
+    /// reads.
+    pub fn facts(&self, tree: TreeId, compacting: &[TableId], now: Nanos) -> LevelsView {
         let facts = |t: &Arc<TableMeta>| TableFacts {
             table: t.id,
             bytes: t.bytes,
             entries: t.entries,
             tombstones: t.tombstones,
-            tombstones_since_ns: 0,
+            tombstones_since_ns: if t.tombstones > 0 { t.tombstones_seen.at(now) } else { 0 },
             max_seq: t.max_seq,
             smallest: t.smallest.clone(),
             largest: t.largest.clone(),
@@ -165,6 +166,29 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn tombstones_keep_their_age_whoever_holds_their_table() {
+        let table = |file| {
+            let id = TableId { file, offset: 0 };
+            (1, Arc::new(TableMeta { id, tombstones: file % 2, ..TableMeta::default() }))
+        };
+        let since = |version: &Version, now| -> Vec<Nanos> {
+            let view = version.facts(TreeId(1), &[], now);
+            view.levels.iter().flatten().map(|t| t.tombstones_since_ns).collect()
+        };
+        let parent = Version::default().with_compacted(&[], &[table(1), table(2)]);
+        assert_eq!(since(&parent, 0), [0, 0]);
+        assert_eq!(since(&parent, 10), [0, 0]);
+        let fork = parent.with_compacted(&[], &[table(3)]);
+        assert_eq!(since(&fork, 20), [0, 0, 20]);
+        // One that an edit names is a copy of it, and a merged one has the age of its inputs.
+        let copy = fork.tables().map(|(_, t)| TableMeta::clone(t).tombstones_seen.known());
+        assert_eq!(copy.collect::<Vec<_>>(), [Some(0), None, Some(20)]);
+        let merged = table(5);
+        merged.1.tombstones_seen.inherit(20);
+        assert_eq!(since(&fork.with_compacted(&[table(1).1.id], &[merged]), 30), [0, 20, 20]);
+    }
 
     #[test]
     fn versions_share_the_levels_in_which_they_do_not_differ() {

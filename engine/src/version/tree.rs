@@ -1,7 +1,7 @@
 //! One LSM tree and the branches that read from it, as live state.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,10 +12,9 @@ use crate::error::Error;
 use crate::layout::{Place, full_name, split_name};
 use crate::memtable::Memtable;
 use crate::pointer::Pointer;
-use crate::policy::view::LevelsView;
 use crate::prefix::{PrefixExtractor, TreeExtractor};
 use crate::signal::Signal;
-use crate::types::{BranchId, Nanos, SeqNo, TableId, TreeId};
+use crate::types::{BranchId, SeqNo, TreeId};
 
 /// What a read of a tree looks at, frozen: taking it pins everything in it.
 #[derive(Clone, Debug, Default)]
@@ -89,8 +88,6 @@ pub struct Tree {
     flushed_upto: AtomicU64,
     dropped: AtomicBool,
     failed: Mutex<Option<Arc<Error>>>,
-    /// When this process first saw the oldest tombstone of each table that holds any.
-    tombstones_since: Mutex<BTreeMap<TableId, Nanos>>,
     compaction_failed: Mutex<Option<Arc<Error>>>,
 }
 
@@ -112,7 +109,6 @@ impl Tree {
             flushed_upto: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
             failed: Mutex::new(None),
-            tombstones_since: Mutex::new(BTreeMap::new()),
             compaction_failed: Mutex::new(None),
         }
     }
@@ -144,35 +140,6 @@ impl Tree {
     pub fn own_immutable_count(&self) -> u32 {
         let own = |view: &TreeView| view.immutables.iter().filter(|m| !m.is_shared()).count();
         u32::try_from(self.view.with(own)).unwrap_or(u32::MAX)
-    }
-
-    /// Tells a view of this tree since when there are tombstones in its tables.
-    pub fn age_tombstones(&self, view: &mut LevelsView) {
-        let mut since = self.tombstones_since.lock();
-        for table in view.levels.iter_mut().flatten().filter(|t| t.tombstones > 0) {
-            table.tombstones_since_ns = *since.entry(table.table).or_insert(view.now_ns);
-        }
-    }
-
-    /// Tables that a compaction is about to install hold the tombstones of its inputs.
-    pub fn inherit_tombstones(&self, inputs: &[TableId], outputs: &[TableId]) {
-        let mut since = self.tombstones_since.lock();
-        let oldest = inputs.iter().filter_map(|id| since.get(id).copied()).min();
-        for id in outputs {
-            if let Some(oldest) = oldest {
-                since.insert(*id, oldest);
-            }
-        }
-    }
-
-    /// Forgets tombstones of tables that left the tree.
-    pub fn forget_tombstones(&self) {
-        let version = Arc::clone(&self.view().version);
-        let mut since = self.tombstones_since.lock();
-        if !since.is_empty() {
-            let held: BTreeSet<TableId> = version.tables().map(|(_, t)| t.id).collect();
-            since.retain(|id, _| held.contains(id));
-        }
     }
 
     /// The tree with the extractor that it writes with unless it gets its own.
@@ -330,32 +297,5 @@ impl Branch {
     /// Its handles get errors from now on, or work again where the drop failed.
     pub fn set_dropped(&self, dropped: bool) {
         self.dropped.store(dropped, Ordering::Release);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::view::TableFacts;
-
-    fn since(tree: &Tree, now_ns: Nanos, tables: &[TableId]) -> Vec<Nanos> {
-        let facts = |id: &TableId| TableFacts { table: *id, tombstones: 1, ..Default::default() };
-        let levels = vec![tables.iter().map(facts).collect()];
-        let mut view = LevelsView { now_ns, levels, ..LevelsView::default() };
-        tree.age_tombstones(&mut view);
-        view.levels.iter().flatten().map(|t| t.tombstones_since_ns).collect()
-    }
-
-    #[test]
-    fn tombstones_keep_their_age_through_compactions() {
-        let tree = Tree::new(TreeId(1));
-        let ids: Vec<TableId> = (1..5).map(|file| TableId { file, offset: 0 }).collect();
-        assert_eq!(since(&tree, 10, &ids[..1]), [10]);
-        assert_eq!(since(&tree, 20, &ids[..2]), [10, 20]);
-        tree.inherit_tombstones(&ids[..2], &ids[2..3]);
-        assert_eq!(since(&tree, 30, &ids[2..]), [10, 30]);
-        // The tree holds none of them.
-        tree.forget_tombstones();
-        assert_eq!(since(&tree, 40, &ids[2..]), [40, 40]);
     }
 }
