@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use forebay_engine::metrics::Metrics;
 use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{ChurnTally, Interval, Measured, TenantTally};
+use crate::driver::{ChurnTally, ForkTally, Interval, Measured, TenantTally};
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
 use crate::number::{Thousandths, rank};
 use crate::record::{
-    Amplification, ByCause, ChurnRow, ClassRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
-    TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
+    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA,
+    RunRow, TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
     tenant_rows,
 };
 use crate::series::SeriesRow;
@@ -118,6 +119,8 @@ impl Task {
             HistRow::encode(&run_id, "", "write", &measured.write),
             HistRow::encode(&run_id, "", "read", &measured.read),
         ];
+        let forks = measured.forks.iter();
+        histograms.extend(forks.map(|tally| HistRow::encode(&run_id, "", "fork", &tally.fork)));
         histograms.extend(
             busiest(profiles, measured)
                 .into_iter()
@@ -181,6 +184,26 @@ fn gauges(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
         UnflushedAge { p99_ns: gauges.unflushed_age_p99_ns, max_ns: gauges.unflushed_age_max_ns };
     row.l0_count_p99_max = gauges.l0_count_p99_max;
     row.churn = measured.churn.as_ref().map(churn_row);
+    row.forks = measured.forks.as_ref().map(|tally| fork_row(tally, measured));
+}
+
+fn fork_row(tally: &ForkTally, measured: &Measured) -> ForkRow {
+    let (gauges, mean) = (&measured.gauges, measured.gauges.table_bytes_mean);
+    let copied = |metrics: &Metrics| metrics.fork_copied_bytes;
+    ForkRow {
+        asked: tally.asked,
+        done: tally.in_time,
+        lost: tally.lost,
+        per_s: Thousandths::per_second(tally.in_time, measured.elapsed_ns),
+        latency_ns: latency(&tally.fork),
+        dropped: tally.drop.len(),
+        drop_ns: latency(&tally.drop),
+        copied_bytes: copied(&measured.after).saturating_sub(copied(&measured.before)),
+        put_count: tally.puts,
+        space_amplification: Thousandths::ratio(u128::from(mean.live), u128::from(mean.main)),
+        retained_bytes_mean: mean.live.saturating_sub(mean.main),
+        retained_bytes_max: gauges.fork_table_bytes_max,
+    }
 }
 
 fn churn_row(tally: &ChurnTally) -> ChurnRow {
@@ -304,6 +327,8 @@ fn sample(run_id: &str, interval: &Interval) -> SeriesRow {
         l0_files: interval.l0_count,
         pending_compaction_bytes: interval.pending_compaction_bytes,
         p99_ns: interval.p99_ns,
+        table_bytes: interval.table_bytes,
+        fork_table_bytes: interval.fork_table_bytes,
     }
 }
 

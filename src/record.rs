@@ -246,6 +246,35 @@ pub struct ChurnRow {
     pub drop_ns: LatencyNs,
 }
 
+/// What forks beside the load took and left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkRow {
+    /// Forks that were asked for.
+    pub asked: u64,
+    /// Of them, those that were durable before the run was over.
+    pub done: u64,
+    /// Of them, those whose parent, a fork itself, was dropped meanwhile.
+    pub lost: u64,
+    /// Forks done in a second.
+    pub per_s: Thousandths,
+    /// Time from when one was due until it was durable.
+    pub latency_ns: LatencyNs,
+    /// Forks that were dropped.
+    pub dropped: u64,
+    /// Time to drop one.
+    pub drop_ns: LatencyNs,
+    /// Bytes of memtables that forks copied.
+    pub copied_bytes: u64,
+    /// Puts that went to forks.
+    pub put_count: u64,
+    /// Bytes of live tables over those of tables that `main` branches reach, means over samples.
+    pub space_amplification: Thousandths,
+    /// Bytes of tables that only forks reach, mean over samples.
+    pub retained_bytes_mean: u64,
+    /// Bytes of tables that only forks reach, most over samples.
+    pub retained_bytes_max: u64,
+}
+
 /// What one tenant saw and caused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRow {
@@ -390,6 +419,9 @@ pub struct RunRow {
     /// Tenants that came and went; `null` where none did.
     #[serde(default)]
     pub churn: Option<ChurnRow>,
+    /// Forks beside the load; not there where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forks: Option<ForkRow>,
     /// Tenants; [`tenant_rows`] says which.
     pub tenants: Vec<TenantRow>,
     /// Classes, all of them.

@@ -10,7 +10,7 @@ use crate::output::{OutputFile, Result, for_each_line};
 
 /// The first line of the file.
 pub const SERIES_HEADER: &str = "run_id,at_ms,tenant,ops,stall_ns,memtable_bytes,imm,l0_files,\
-pending_compaction_bytes,p99_ns";
+pending_compaction_bytes,p99_ns,table_bytes,fork_table_bytes";
 
 /// One sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub struct SeriesRow {
     pub pending_compaction_bytes: u64,
     /// 99th percentile of the latency of writes in the interval.
     pub p99_ns: u64,
+    /// Bytes of the tables that branches reach, each table once.
+    pub table_bytes: u64,
+    /// Of them, those that only forks reach.
+    pub fork_table_bytes: u64,
 }
 
 impl SeriesRow {
@@ -53,6 +57,8 @@ impl SeriesRow {
             self.l0_files,
             self.pending_compaction_bytes,
             self.p99_ns,
+            self.table_bytes,
+            self.fork_table_bytes,
         ];
         for number in numbers {
             write!(line, ",{number}").unwrap_or_default();
@@ -65,7 +71,7 @@ impl SeriesRow {
     ///
     /// # Errors
     ///
-    /// The line has other than ten fields, or one of them is not a number.
+    /// The line has other than twelve fields, or one of them is not a number.
     pub fn from_line(line: &str) -> core::result::Result<Self, String> {
         let mut fields = split_fields(line)?.into_iter();
         let mut text = |name: &str| fields.next().ok_or_else(|| format!("no field {name}"));
@@ -84,8 +90,10 @@ impl SeriesRow {
             l0_files: next("l0_files")?,
             pending_compaction_bytes: next("pending_compaction_bytes")?,
             p99_ns: next("p99_ns")?,
+            table_bytes: next("table_bytes")?,
+            fork_table_bytes: next("fork_table_bytes")?,
         };
-        if fields.next().is_some() { Err("more than ten fields".to_owned()) } else { Ok(row) }
+        if fields.next().is_some() { Err("more than twelve fields".to_owned()) } else { Ok(row) }
     }
 }
 
@@ -179,6 +187,8 @@ mod tests {
             l0_files: 7,
             pending_compaction_bytes: u64::MAX,
             p99_ns: 531_000,
+            table_bytes: 9_000,
+            fork_table_bytes: 4_000,
         }
     }
 
@@ -186,7 +196,7 @@ mod tests {
     fn a_sample_is_one_line_and_comes_back() {
         assert_eq!(
             row("").to_line(),
-            "00ff,400,,17640,3,67108864,2,7,18446744073709551615,531000\n"
+            "00ff,400,,17640,3,67108864,2,7,18446744073709551615,531000,9000,4000\n"
         );
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("series.csv");
@@ -199,8 +209,8 @@ mod tests {
     #[test]
     fn damaged_lines_are_refused() {
         assert!(SeriesRow::from_line("a,1").unwrap_err().contains("tenant"));
-        assert!(SeriesRow::from_line("a,x,,1,1,1,1,1,1,1").unwrap_err().contains("at_ms"));
-        assert!(SeriesRow::from_line("a,1,,1,1,1,1,1,1,1,1").unwrap_err().contains("ten"));
-        assert!(SeriesRow::from_line("a,1,\"x,1,1,1,1,1,1,1").unwrap_err().contains("quote"));
+        assert!(SeriesRow::from_line("a,x,,1,1,1,1,1,1,1,1,1").unwrap_err().contains("at_ms"));
+        assert!(SeriesRow::from_line("a,1,,1,1,1,1,1,1,1,1,1,1").unwrap_err().contains("twelve"));
+        assert!(SeriesRow::from_line("a,1,\"x,1,1,1,1,1,1,1,1,1").unwrap_err().contains("quote"));
     }
 }

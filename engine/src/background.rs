@@ -90,13 +90,41 @@ fn flush_failed<E: Env>(shared: &Shared<E>, job: &FlushJob, error: &Error) -> bo
         let tries = shared.jobs.flush_tries(tree.id);
         again |= report(shared, tree, (error, tries));
         if !again {
-            tree.fail(error.clone());
-            shared.jobs.add_failed(tree);
-            // Whoever waits for what it holds is told.
-            shared.wake_writers();
+            fail_for_good(shared, tree, error);
         }
     }
     again
+}
+
+/// A flush of a tree failed for good, and with it every tree that shares a memtable which a failed
+/// one would have to flush: its own are newer and are not flushed before that.
+fn fail_for_good<E: Env>(shared: &Shared<E>, tree: &Arc<Tree>, error: &Error) {
+    let mut failed = vec![Arc::clone(tree)];
+    let fail = |tree: &Arc<Tree>| {
+        tree.fail(error.clone());
+        if !tree.is_dropped() {
+            shared.jobs.add_failed(tree);
+        }
+    };
+    fail(tree);
+    // Until nothing is new: a fork may become an owner meanwhile. One that does so behind the last
+    // look finds its parent failed.
+    loop {
+        let mut more = Vec::new();
+        for home in &failed {
+            for memtable in home.view().immutables.iter().filter(|m| m.home == home.id) {
+                let (trees, beside) = shared.set.owners(&memtable.owners());
+                more.extend(trees.into_iter().chain(beside).filter(|t| t.failure().is_none()));
+            }
+        }
+        if more.is_empty() {
+            break;
+        }
+        more.iter().for_each(fail);
+        failed.extend(more);
+    }
+    // Whoever waits for what they hold is told.
+    shared.wake_writers();
 }
 
 async fn compaction_worker<E: Env>(shared: &Arc<Shared<E>>) {

@@ -61,6 +61,7 @@ use bytes::Bytes;
 
 use crate::batch::WriteBatch;
 use crate::db::Db;
+use crate::detach::{Detached, Imported};
 use crate::env::BlockingEnv;
 use crate::error::Result;
 use crate::options::{Options, TenantOptions};
@@ -180,6 +181,33 @@ impl<E: BlockingEnv> BlockingDb<E> {
         self.env.block_on(self.db.drop_branch(full_name))
     }
 
+    /// As [`Db::fork_to`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        self.env.block_on(self.db.fork_to(dir))
+    }
+
+    /// As [`Db::import`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn import(&self, dir: &Path) -> Result<Imported> {
+        self.env.block_on(self.db.import(dir))
+    }
+
+    /// As [`Db::import_as`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn import_as(&self, dir: &Path, tenant: &str) -> Result<Imported> {
+        self.env.block_on(self.db.import_as(dir, tenant))
+    }
+
     /// As [`Db::drop_tenant`].
     ///
     /// # Errors
@@ -240,6 +268,15 @@ impl<E: BlockingEnv> BlockingTenant<E> {
     pub fn fork(&self, name: &str) -> Result<Self> {
         let tenant = self.env.block_on(self.tenant.fork(name))?;
         Ok(Self { env: self.env.clone(), tenant })
+    }
+
+    /// As [`Tenant::fork_to`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        self.env.block_on(self.tenant.fork_to(dir))
     }
 
     /// As [`Tenant::put`].

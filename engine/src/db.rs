@@ -1,5 +1,6 @@
 //! A database: open, close, tenants. Wiring only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,13 @@ use parking_lot::Mutex;
 use crate::background;
 use crate::batch::{BatchOp, WriteBatch};
 use crate::branches::{self, BranchFacts, Retained};
+use crate::detach::{self, Detached, Imported};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::events::Listener;
 use crate::gc;
 use crate::layout;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TableBytes};
 use crate::open;
 use crate::options::{Options, TenantOptions};
 use crate::policy::view::TreeFacts;
@@ -130,6 +132,11 @@ impl<E: Env> Db<E> {
         &self.owner.shared
     }
 
+    /// What holds the directory, until it is closed.
+    pub(crate) fn lock(&self) -> Option<Arc<E::Lock>> {
+        self.owner.lock.lock().clone()
+    }
+
     /// Stops taking writes, makes every acknowledged write durable, and waits for the background to
     /// end. A second call does nothing. Memtables stay in the WAL.
     ///
@@ -242,7 +249,7 @@ impl<E: Env> Db<E> {
         Ok(names.iter().filter_map(|name| self.tenant(name)).collect())
     }
 
-    /// Drops a tenant with all its branches, in one durable edit: their handles get
+    /// Drops a tenant with all its branches: their handles get
     /// [`Error::Dropped`] from then on, scans that run finish, their memory is free at once and
     /// their files when nothing reads them any more.
     ///
@@ -253,15 +260,20 @@ impl<E: Env> Db<E> {
     pub async fn drop_tenant(&self, name: &str) -> Result<()> {
         let shared = self.shared();
         shared.check_writable()?;
-        let branches = shared.set.branches_of(name);
+        let mut branches = shared.set.branches_of(name);
         if branches.is_empty() {
             return Err(Error::UnknownTenant(name.to_owned()));
         }
-        self.drop_branches(branches).await
+        // A fork that was on its way when its parent was dropped has come to be behind it.
+        while !branches.is_empty() {
+            self.drop_branches(branches).await?;
+            branches = shared.set.branches_of(name);
+        }
+        Ok(())
     }
 
-    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches that
-    /// were forked from it stay whole, and files go when no branch has their tables any more.
+    /// Drops one branch, by its full name: `TENANT@BRANCH`, or `TENANT` for its `main`. Branches
+    /// forked from it stay whole, and files go when no branch has their tables any more.
     ///
     /// # Errors
     ///
@@ -292,6 +304,42 @@ impl<E: Env> Db<E> {
         gc::reclaim_log(shared).await;
         space::ask(shared).await;
         Ok(())
+    }
+
+    /// Makes a database of its own in another directory, which must be empty or missing: all
+    /// tenants with all branches, as they are at one place in the order of writes, while this one
+    /// goes on. Table files are linked where all of their bytes are part of it, else copied. It is
+    /// durable when this returns, and either directory may be removed then.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` for a directory that is not empty, `Locked`, `Closed` or `ReadOnly`: nothing
+    /// changed. The world's: this database is as it was, and the directory holds no database, or
+    /// where it could not be cleaned up perhaps the whole one.
+    pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        detach::fork_to(self.shared(), dir, None).await
+    }
+
+    /// Takes in every tenant, with all its branches, of a directory that nobody has open, such as
+    /// [`fork_to`](Self::fork_to) makes. The directory stays as it is, and may be removed.
+    ///
+    /// # Errors
+    ///
+    /// `TenantExists` where one of the names is taken; `InvalidArgument` where the directory holds
+    /// no database, and in layouts other than per-tenant; `Locked`; `Corruption`; `DiskFull`,
+    /// `Closed` or `ReadOnly`: nothing changed. The world's, after which the tenants may be there at
+    /// the next open.
+    pub async fn import(&self, dir: &Path) -> Result<Imported> {
+        detach::import(self.shared(), dir, None).await
+    }
+
+    /// As [`import`](Self::import), of a directory that holds one tenant, which gets another name.
+    ///
+    /// # Errors
+    ///
+    /// As there; `InvalidArgument` for a bad name, and where the directory holds several tenants.
+    pub async fn import_as(&self, dir: &Path, tenant: &str) -> Result<Imported> {
+        detach::import(self.shared(), dir, Some(tenant)).await
     }
 
     /// The branch of this full name: `TENANT@BRANCH`, or `TENANT` for its `main`.
@@ -484,6 +532,21 @@ impl<E: Env> Db<E> {
     /// Bytes that memtables hold and admitted writes have reserved, now. Takes constant time.
     pub fn memtable_bytes(&self) -> u64 {
         self.shared().budget.used_bytes()
+    }
+
+    /// Bytes of the tables that branches reach, now. Takes time in proportion to them.
+    pub fn table_bytes(&self) -> TableBytes {
+        let set = &self.shared().set;
+        let is_main = |branch: &Arc<Branch>| branch.name == layout::MAIN;
+        let trees = |branch: Arc<Branch>| branch.places.iter().map(|(tree, _)| tree.id).collect();
+        let branches = set.branches().into_iter().filter(is_main);
+        let main: BTreeSet<TreeId> = branches.flat_map::<Vec<_>, _>(trees).collect();
+        let mut tables = Vec::new();
+        for tree in set.trees() {
+            let (view, is_main) = (tree.view(), main.contains(&tree.id));
+            tables.extend(view.version.tables().map(|(_, table)| (table.id, table.bytes, is_main)));
+        }
+        TableBytes::of(tables)
     }
 
     /// What flush policies see of every tree, now.

@@ -34,13 +34,21 @@ pub(crate) async fn collect<E: Env>(shared: &Shared<E>) {
         !unreached
     });
     for table in free {
-        if let Left::Tables(trees) = shared.set.packs().release(&table) {
-            shared.space.purge_table(&table);
-            // What is left of a file that is mostly dead is written anew, tree by tree.
-            for tree in trees.into_iter().filter_map(|id| shared.set.tree(id)) {
-                shared.schedule_compaction(&tree, 0);
+        match shared.set.packs().release(&table) {
+            Left::Nothing => {}
+            Left::Tables => {
+                shared.space.purge_table(&table);
+                continue;
             }
-            continue;
+            Left::Sparse => {
+                shared.space.purge_table(&table);
+                // What is left of a file that is mostly dead is written anew, tree by tree: by each
+                // that holds a table of it, whichever tree that was written for.
+                for tree in shared.set.trees_holding(|t| t.id.file == table.id.file) {
+                    shared.schedule_compaction(&tree, 0);
+                }
+                continue;
+            }
         }
         shared.space.purge_file(table.id.file);
         let path = table_path(&shared.dir, table.id.file);

@@ -19,7 +19,7 @@
 //! | facts | [`pressure`], `log_space`, `disk_space`, `jobs`, `shared`, [`waiting`] |
 //! | verbs | [`mod@write`], [`read`], `retain`, `flush`, `compaction`, `gc` |
 //! | verbs | `space`, `recovery`, `replay`, `open`, `tenancy` |
-//! | verbs | [`inspect`], [`verify`], [`repair`], [`branches`], [`structure`] |
+//! | verbs | [`inspect`], [`verify`], [`repair`], [`branches`], [`structure`], [`detach`] |
 //! | loop | `background` |
 //! | face | [`db`], [`tenant`], [`blocking`] |
 //! | checks | [`decoders`] |
@@ -34,6 +34,7 @@ pub mod coding;
 mod compaction;
 pub mod db;
 pub mod decoders;
+pub mod detach;
 mod disk_space;
 pub mod env;
 pub mod error;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use crate::policy::view::StallCause;
-use crate::types::{BranchId, Nanos};
+use crate::types::{BranchId, Nanos, TableId};
 
 /// A counter that only grows, or a gauge.
 #[derive(Debug, Default)]
@@ -75,6 +75,30 @@ pub struct Counters {
     pub wal_retained_bytes_max: Counter,
     /// Most bytes reserved or in memtables at any time.
     pub memtable_bytes_max_seen: Counter,
+}
+
+/// Bytes of the tables that branches reach; one that several reach counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableBytes {
+    /// Of any branch.
+    pub live: u64,
+    /// Of trees that hold a `main` branch. The others are there for forks alone.
+    pub main: u64,
+}
+
+impl TableBytes {
+    /// Adds up tables by file and offset, each with its length and whether a `main` branch's tree
+    /// holds it.
+    pub(crate) fn of(mut tables: Vec<(TableId, u64, bool)>) -> Self {
+        // Of one table's entries that of a `main` branch comes first.
+        tables.sort_unstable_by_key(|(id, _, is_main)| (*id, !is_main));
+        tables.dedup_by_key(|(id, ..)| *id);
+        let sum = |tables: &mut dyn Iterator<Item = &(TableId, u64, bool)>| {
+            tables.fold(0_u64, |sum, (_, bytes, _)| sum.saturating_add(*bytes))
+        };
+        let main = sum(&mut tables.iter().filter(|(.., is_main)| *is_main));
+        Self { live: sum(&mut tables.iter()), main }
+    }
 }
 
 /// What writes of one branch waited, and what others waited on its account.
@@ -277,5 +301,12 @@ mod tests {
         assert_eq!((by_cause, count), ([0, 16, 0, 7, 0], [0, 2, 0, 0, 0]));
         assert_eq!(dropped, BranchStalls { waited_ns: 11, caused_ns: 5 });
         assert_eq!(ledger.of(a), BranchStalls { waited_ns: 12, caused_ns: 18 });
+    }
+
+    #[test]
+    fn a_table_counts_once_and_for_main_where_main_has_it() {
+        let table = |file, is_main| (TableId { file, offset: 0 }, 10 * file, is_main);
+        let tables = vec![table(1, false), table(2, true), table(1, true), table(3, false)];
+        assert_eq!(TableBytes::of(tables), TableBytes { live: 60, main: 30 });
     }
 }

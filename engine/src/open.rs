@@ -86,7 +86,8 @@ pub(crate) async fn shared<E: Env>(
     let log = LogSpace::default();
     let now = env.now();
     show_trees::<E>(&set, &pressure, (&options, now));
-    let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now };
+    let settle = true;
+    let to = ReplayTo { set: &set, budget: &budget, log: &log, pressure: &pressure, now, settle };
     let replayed = replay::replay(&env, dir, &recovered.names, &to).await?;
     let counters = Arc::new(Counters::default());
     let next_file = Arc::new(AtomicU64::new(recovered.next_file));
@@ -149,7 +150,11 @@ pub(crate) async fn shared<E: Env>(
 }
 
 /// The trees, to the flush policy.
-fn show_trees<E: Env>(set: &VersionSet, pressure: &Pressure, (options, now): (&Options, Nanos)) {
+pub(crate) fn show_trees<E: Env>(
+    set: &VersionSet,
+    pressure: &Pressure,
+    (options, now): (&Options, Nanos),
+) {
     for tree in set.trees() {
         let cap = options.memtable_cap_bytes(Shared::<E>::tenants_of(&tree));
         pressure.add_tree(&tree, cap, now);

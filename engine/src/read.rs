@@ -112,7 +112,11 @@ fn check_readable<E: Env>(shared: &Shared<E>, branch: &Branch) -> Result<()> {
 
 /// Everything of a tree that a scan may touch, newest source first, and how many tables its bounds
 /// rule out.
-fn sources<E: Env>(shared: &Shared<E>, view: &TreeView, bounds: &ScanBounds) -> (MergeIter, u64) {
+pub(crate) fn sources<E: Env>(
+    shared: &Shared<E>,
+    view: &TreeView,
+    bounds: &ScanBounds,
+) -> (MergeIter, u64) {
     let mut sources: Vec<Box<dyn SortedIter>> = Vec::new();
     for memtable in view.memtable.iter().chain(&view.immutables) {
         let memtable = Arc::clone(memtable);
@@ -166,7 +170,7 @@ pub(crate) async fn entries<E: Env>(
 }
 
 /// The edges of a range of a branch's keys, in its tree.
-fn edges(place: &Place, (lower, upper): (Bound<&[u8]>, Bound<&[u8]>)) -> (Edge, Edge) {
+pub(crate) fn edges(place: &Place, (lower, upper): (Bound<&[u8]>, Bound<&[u8]>)) -> (Edge, Edge) {
     let lower = match lower {
         Bound::Included(key) => Edge::Before(place.key(key)),
         Bound::Excluded(key) => Edge::behind(&place.key(key)),

@@ -32,16 +32,16 @@ use crate::wal::writer::{SegmentWriter, Spare};
 
 /// What runs between two groups of the commit queue, with all numbers given published, and never
 /// waits.
-pub(crate) struct Barrier(Box<dyn FnOnce() -> Result<SeqNo> + Send>);
+pub(crate) struct Barrier(Option<Box<dyn FnOnce() -> Result<SeqNo> + Send>>);
 
 impl Barrier {
     pub(crate) fn new(run: impl FnOnce() -> Result<SeqNo> + Send + 'static) -> Self {
-        Self(Box::new(run))
+        Self(Some(Box::new(run)))
     }
 
     /// Runs it. Only the queue's leader may call this.
-    pub(crate) fn run(self) -> Result<SeqNo> {
-        (self.0)()
+    pub(crate) fn run(&mut self) -> Result<SeqNo> {
+        self.0.take().map_or(Err(Error::Interrupted), |run| run())
     }
 }
 
@@ -65,6 +65,9 @@ pub(crate) enum Request {
     Sync,
     /// Something at one place in the order of writes, such as a fork.
     Barrier(Barrier),
+    /// Entries up to this number are about to be there that no record of the log tells of: later
+    /// ones get higher numbers, and the log reaches it.
+    Raise(SeqNo),
     /// A branch takes no writes any more.
     Drop(Arc<Branch>),
     /// Everything acknowledged becomes durable, and the log takes nothing more.
@@ -108,8 +111,8 @@ pub(crate) struct Shared<E: Env> {
     pub(crate) snapshots: Mutex<BTreeMap<SeqNo, u64>>,
     /// Tables that left a version; a file goes when nothing else holds its table.
     pub(crate) garbage: Mutex<Vec<Arc<TableMeta>>>,
-    /// Trees whose drop is durable, or whose fork came to nothing, and whose memory the queue's next
-    /// leader gives back.
+    /// Trees whose drop is durable, or whose fork came to nothing. The queue's next leader gives
+    /// their memory back.
     pub(crate) dropped: Mutex<Vec<Arc<Tree>>>,
     /// Tenant names on their way into the manifest.
     pub(crate) creating: Mutex<BTreeSet<String>>,

@@ -398,7 +398,7 @@ fn of_version(tree: TreeId, version: &Version) -> Vec<String> {
             found.push(format!("tree {tree}: table {newer} from {min} is before {older} to {max}"));
         }
     }
-    let overlaps = overlaps(&version.levels).into_iter();
+    let overlaps = overlaps(version.levels.iter().map(|tables| tables.as_slice())).into_iter();
     found.extend(overlaps.map(|(table, what)| format!("tree {tree}: table {}: {what}", table.id)));
     let mut ids = BTreeSet::new();
     let twice = version.tables().filter(|(_, t)| !ids.insert(t.id));
@@ -493,7 +493,11 @@ mod tests {
     }
 
     fn levels(shared: &World, id: u64, f: impl FnOnce(&mut Vec<Vec<Arc<TableMeta>>>)) {
-        tree(shared, id).change(|view| f(&mut Arc::make_mut(&mut view.version).levels));
+        tree(shared, id).change(|view| {
+            let mut levels: Vec<_> = view.version.levels.iter().map(|l| l.to_vec()).collect();
+            f(&mut levels);
+            view.version = Arc::new(Version { levels: levels.into_iter().map(Arc::new).collect() });
+        });
     }
 
     /// What is found of a world in which something was broken.

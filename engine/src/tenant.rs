@@ -1,12 +1,14 @@
 //! The user's handle to one tenant: put, get, delete, scan, snapshot.
 
 use core::ops::{Bound, RangeBounds};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::batch::{BatchOp, WriteBatch};
 use crate::db::Db;
+use crate::detach::{self, Detached};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::layout::Place;
@@ -122,6 +124,7 @@ pub struct TenantStats {
 
 impl<E: Env> Tenant<E> {
     /// The tenant's name.
+    #[expect(clippy::misnamed_getters, reason = "a handle is named after its tenant")]
     pub fn name(&self) -> &str {
         &self.branch.tenant
     }
@@ -144,13 +147,14 @@ impl<E: Env> Tenant<E> {
     /// Makes a branch of the same tenant that begins with all that this one holds now, and is
     /// independent of it from there on: nothing that is done to one shows in the other. It is
     /// durable, with everything written before it, when this returns. No table is copied: the cost
-    /// does not depend on the size of the data.
+    /// does not depend on the size of the data. Where branches share trees (layouts `shared` and
+    /// `grouped-N`) its entries are copied instead, and the cost grows with them.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` for a bad name, `TenantExists` for one that is taken, `TreeFailed`,
-    /// `Dropped`, `DiskFull`, `Closed` or `ReadOnly`: nothing changed. The world's: there is no such
-    /// branch, but it may be there at the next open.
+    /// `Dropped`, `DiskFull`, `Closed` or `ReadOnly`: nothing changed. The world's: there is no
+    /// such branch, but it may be there at the next open.
     pub async fn fork(&self, name: &str) -> Result<Self> {
         let memtable = self.db.shared().options.fork_memtable;
         Ok(self.fork_with(name, memtable).await?.tenant)
@@ -164,9 +168,24 @@ impl<E: Env> Tenant<E> {
     /// As there.
     pub async fn fork_with(&self, name: &str, memtable: ForkMemtable) -> Result<Forked<E>> {
         let shared = self.db.shared();
-        let forked = fork::run(shared, &self.branch, (name, memtable)).await?;
+        // Nobody else opens the directory while files may still be written to it.
+        let lock = self.db.lock();
+        let forked = fork::run(shared, &self.branch, (name, memtable)).await;
+        drop(lock);
+        let forked = forked?;
         let tenant = Self { db: self.db.clone(), branch: forked.branch };
         Ok(Forked { tenant, seq: forked.seq, copied_bytes: forked.copied_bytes })
+    }
+
+    /// Makes a database of its own in another directory, which must be empty or missing, with this
+    /// branch and nothing else: there it is the branch `main` of a tenant of the same name. As
+    /// [`Db::fork_to`] else. Where tenants share trees, the branch's entries are written anew.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Db::fork_to`]; `Dropped`.
+    pub async fn fork_to(&self, dir: &Path) -> Result<Detached> {
+        detach::fork_to(self.db.shared(), dir, Some(&self.branch)).await
     }
 
     /// The id of its branch, as events name it.

@@ -198,7 +198,8 @@ impl<E: Env> Watch<E> {
     }
 
     /// Memtable bytes counted anew from what each tree holds, by tree; trees without any are left
-    /// out. What forks share is counted once. While jobs or commits run the sums may be ahead of the budget's, or behind.
+    /// out, and what forks share is counted once. While jobs or commits run the sums may be ahead
+    /// of the budget's, or behind.
     pub fn memory(&self) -> Vec<TreeMemory> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let trees = shared.set.trees();

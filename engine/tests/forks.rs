@@ -167,7 +167,11 @@ impl World {
         let report = self.db.verify(|_| ()).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         let tables = |names: &[String]| -> BTreeSet<String> {
-            names.iter().filter(|n| n.ends_with(".sst")).cloned().collect()
+            names
+                .iter()
+                .filter(|n| Path::new(n).extension().is_some_and(|e| e == "sst"))
+                .cloned()
+                .collect()
         };
         let dir = Path::new("/db");
         let before = tables(&self.env.block_on(self.env.list(dir)).unwrap());

@@ -36,6 +36,7 @@ const ROWS: &[(&str, &[&str])] = &[
             "repair",
             "branches",
             "structure",
+            "detach",
         ],
     ),
     ("loop", &["background"]),

@@ -2,7 +2,7 @@
 
 use forebay_sim::disk::device::DeviceSpec;
 
-use super::{Config, Refused};
+use super::{Config, ForkParents, Refused};
 
 const DAY_NS: u64 = 86_400_000_000_000;
 
@@ -80,6 +80,19 @@ pub const OWN_KEYS: &[OwnKey] = &[
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
         "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
     counted!(check, "count", "0", (0, 1), "1 = answers are compared with a reference model"),
+    counted!(fork_interval_ns, "ns", "0", (0, DAY_NS),
+        "time between two forks, whatever became of those before; 0 = none"),
+    OwnKey {
+        name: "fork_parents", unit: "name", default: "random", bounds: (0, 0),
+        about: "whose branches are forked: any tenant's (random), the one's asked most (hot)",
+        set: set_fork_parents, get: |config| config.fork_parents.name().to_owned(),
+    },
+    counted!(fork_live_max, "count", "100", (1, 100_000),
+        "forks that are there at a time; the oldest are dropped"),
+    counted!(fork_depth, "count", "1", (1, 10_000),
+        "how deep forks of forks go before the next is one of main again"),
+    counted!(fork_write_percent, "count", "50", (0, 100),
+        "of a hundred puts to a tenant with forks, those that go to one of them"),
 ];
 
 /// The values of a device that may be replaced, at full size.
@@ -107,6 +120,13 @@ fn set_preset(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused
         return Err(format!("device {text:?} does not exist; allowed: {names}"));
     }
     text.clone_into(&mut config.device);
+    Ok(())
+}
+
+fn set_fork_parents(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
+    let named = ForkParents::NAMED.iter().find(|(name, _)| *name == text);
+    let refused = || format!("fork_parents {text:?} does not exist; allowed: random, hot");
+    config.fork_parents = named.ok_or_else(refused)?.1;
     Ok(())
 }
 

@@ -22,6 +22,26 @@ pub use keys::{DEVICE_KEYS, OWN_KEYS, OwnKey};
 /// What is wrong with a setting, in one line without a place.
 pub type Refused = String;
 
+/// Whose branches are forked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForkParents {
+    /// Any tenant's, each as likely.
+    #[default]
+    Random,
+    /// Those of the tenant that is asked most.
+    Hot,
+}
+
+impl ForkParents {
+    /// Both, by the words of files.
+    pub const NAMED: [(&'static str, Self); 2] = [("random", Self::Random), ("hot", Self::Hot)];
+
+    /// The word of files.
+    pub fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(_, parents)| *parents == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// Everything that decides what a run does, but for its seed and its world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -63,6 +83,16 @@ pub struct Config {
     pub sample_interval_ns: Nanos,
     /// Whether answers are compared with a reference model: 1 for yes.
     pub check: u64,
+    /// Time between two forks of branches; 0 is none.
+    pub fork_interval_ns: Nanos,
+    /// Whose branches are forked.
+    pub fork_parents: ForkParents,
+    /// Forks that are there at a time; the oldest are dropped.
+    pub fork_live_max: u64,
+    /// How deep forks of forks go before the next is one of `main` again.
+    pub fork_depth: u64,
+    /// Of a hundred puts to a tenant with forks, those that go to a fork.
+    pub fork_write_percent: u64,
 }
 
 impl Default for Config {
@@ -87,6 +117,11 @@ impl Default for Config {
             duration_ns: 0,
             sample_interval_ns: 0,
             check: 0,
+            fork_interval_ns: 0,
+            fork_parents: ForkParents::default(),
+            fork_live_max: 0,
+            fork_depth: 0,
+            fork_write_percent: 0,
         };
         for key in OWN_KEYS {
             // The defaults in the list are within the bounds beside them: a test.

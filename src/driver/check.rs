@@ -7,6 +7,11 @@
 //! value, and a byte of any other is a broken rule. Between operations a key costs eight bytes, so
 //! that millions of keys are watched.
 //!
+//! A fork is a read of every key of its parent at one instant between its begin and its answer, and
+//! a register of its own from then on. Of each fork some keys are watched: the first read of one
+//! says what the fork began with, and must give what such a read of the parent may give; after it
+//! only the fork's own writes change the key.
+//!
 //! A scan's entries are only compared with what they say of themselves: that they were written by
 //! this tenant, to this key.
 
@@ -16,6 +21,10 @@ use forebay_workloads::{ValueOrigin, Workload};
 
 /// A write that deletes has this bit beside its number.
 const DELETES: u64 = 1 << 63;
+
+/// A key of a branch: the branch, 0 for every `main` and else the fork's number from 1, and the key's
+/// place among all keys of all tenants.
+pub(super) type At = (u64, u64);
 
 /// A rule that a read broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +54,11 @@ struct Busy {
 /// What every key may hold.
 #[derive(Debug)]
 pub(super) struct Check {
-    /// The number of the last write to each key that is not busy.
+    /// The number of the last write to each key of a `main` that is not busy.
     last: Vec<u64>,
-    busy: BTreeMap<u64, Busy>,
+    /// The same of the keys that are watched in forks.
+    watched: BTreeMap<At, u64>,
+    busy: BTreeMap<At, Busy>,
     tick: u64,
     checked: u64,
     broken: Option<Broken>,
@@ -56,9 +67,16 @@ pub(super) struct Check {
 /// A read under way.
 #[derive(Debug)]
 pub(super) struct Read {
-    place: u64,
+    at: At,
     begin: u64,
     allowed: Vec<u64>,
+}
+
+impl Read {
+    /// The place of its key.
+    pub(super) fn place(&self) -> u64 {
+        self.at.1
+    }
 }
 
 impl Busy {
@@ -82,70 +100,124 @@ impl Check {
     /// Every key as the load left it: written by the operation whose number is the key's place.
     pub(super) fn new(workload: &Workload) -> Self {
         let last = (0..workload.load_op_count()).collect();
-        Self { last, busy: BTreeMap::new(), tick: 0, checked: 0, broken: None }
+        let (watched, busy) = (BTreeMap::new(), BTreeMap::new());
+        Self { last, watched, busy, tick: 0, checked: 0, broken: None }
     }
 
-    fn busy(&mut self, place: u64) -> &mut Busy {
-        let last = usize::try_from(place).ok().and_then(|at| self.last.get(at));
-        let before = last.map(|number| Written { number: *number, begin: 0, end: Some(0) });
+    fn last(&mut self, at: At) -> Option<&mut u64> {
+        let (branch, place) = at;
+        if branch > 0 {
+            return self.watched.get_mut(&at);
+        }
+        usize::try_from(place).ok().and_then(|place| self.last.get_mut(place))
+    }
+
+    fn busy(&mut self, at: At) -> &mut Busy {
+        let last = self.last(at).copied();
+        let before = last.map(|number| Written { number, begin: 0, end: Some(0) });
         let fresh = || Busy { writes: before.into_iter().collect(), reads: 0 };
-        self.busy.entry(place).or_insert_with(fresh)
+        self.busy.entry(at).or_insert_with(fresh)
+    }
+
+    /// Whether writes to a key are to be told: in a fork only those to watched ones.
+    fn is_watched(&self, at: At) -> bool {
+        at.0 == 0 || self.watched.contains_key(&at)
+    }
+
+    /// The keys of a fork that are watched.
+    pub(super) fn watched(&self, fork: u64) -> Vec<u64> {
+        let keys = self.watched.range((fork, 0)..=(fork, u64::MAX));
+        keys.map(|((_, place), _)| *place).collect()
+    }
+
+    /// From now on a key of a fork is watched; it holds what this write wrote.
+    pub(super) fn watch(&mut self, at: At, number: u64) {
+        self.watched.insert(at, number);
+    }
+
+    /// A fork is dropped.
+    pub(super) fn forget(&mut self, fork: u64) {
+        self.watched.retain(|(branch, _), _| *branch != fork);
+        self.busy.retain(|(branch, _), _| *branch != fork);
     }
 
     /// A write begins.
-    pub(super) fn begin_write(&mut self, place: u64, number: u64, deletes: bool) {
+    pub(super) fn begin_write(&mut self, at: At, number: u64, deletes: bool) {
+        if !self.is_watched(at) {
+            return;
+        }
         self.tick += 1;
         let begin = self.tick;
         let number = if deletes { number | DELETES } else { number };
-        self.busy(place).writes.push(Written { number, begin, end: None });
+        self.busy(at).writes.push(Written { number, begin, end: None });
     }
 
     /// A write was answered.
-    pub(super) fn end_write(&mut self, place: u64, number: u64) {
+    pub(super) fn end_write(&mut self, at: At, number: u64) {
+        if !self.is_watched(at) {
+            return;
+        }
         self.tick += 1;
         let tick = self.tick;
-        let busy = self.busy(place);
+        let busy = self.busy(at);
         let of_number = |w: &&mut Written| w.number & !DELETES == number && w.end.is_none();
         if let Some(write) = busy.writes.iter_mut().rev().find(of_number) {
             write.end = Some(tick);
         }
-        self.settle(place);
+        self.settle(at);
     }
 
     /// A read begins.
-    pub(super) fn begin_read(&mut self, place: u64) -> Read {
+    pub(super) fn begin_read(&mut self, at: At) -> Read {
         self.tick += 1;
         let begin = self.tick;
-        let busy = self.busy(place);
+        let busy = self.busy(at);
         busy.reads += 1;
         let current = busy.writes.iter().filter(|write| !busy.is_overwritten(write));
-        Read { place, begin, allowed: current.map(|write| write.number).collect() }
+        Read { at, begin, allowed: current.map(|write| write.number).collect() }
     }
 
     /// A read was answered.
     pub(super) fn end_read(
         &mut self,
         mut read: Read,
-        (workload, tenant, key): (&Workload, u32, u64),
+        of: (&Workload, u32, u64),
         value: Option<&[u8]>,
     ) {
-        let busy = self.busy(read.place);
+        self.close_read(&mut read);
+        self.compare(&read, of, value);
+    }
+
+    /// The time is over in which a read was under way: writes that begin later are none of what it
+    /// may give.
+    pub(super) fn close_read(&mut self, read: &mut Read) {
+        let busy = self.busy(read.at);
         busy.reads = busy.reads.saturating_sub(1);
         let since = busy.writes.iter().filter(|write| write.begin > read.begin);
         read.allowed.extend(since.map(|write| write.number));
-        self.settle(read.place);
+        self.settle(read.at);
+    }
+
+    /// Compares what a closed read gave; the write whose value that is.
+    pub(super) fn compare(
+        &mut self,
+        read: &Read,
+        (workload, tenant, key): (&Workload, u32, u64),
+        value: Option<&[u8]>,
+    ) -> Option<u64> {
         self.checked += 1;
         let mut wanted = Vec::new();
-        let is_one = read.allowed.iter().any(|number| match value {
+        let found = read.allowed.iter().copied().find(|number| match value {
             None => number & DELETES != 0,
             Some(value) => {
                 workload.fill_value(tenant, key, *number, &mut wanted);
                 number & DELETES == 0 && value == wanted
             }
         });
-        if !is_one {
+        if found.is_none() {
             self.breaks(told(&read.allowed, (tenant, key), value));
         }
+        found
     }
 
     /// A scan of a tenant gave an entry.
@@ -166,15 +238,14 @@ impl Check {
     }
 
     /// A key without anything under way and with one possible value is no longer busy.
-    fn settle(&mut self, place: u64) {
-        let Some(busy) = self.busy.get_mut(&place) else { return };
+    fn settle(&mut self, at: At) {
+        let Some(busy) = self.busy.get_mut(&at) else { return };
         busy.forget_overwritten();
-        if let ([one], 0) = (busy.writes.as_slice(), busy.reads)
-            && one.end.is_some()
-            && let Some(last) = usize::try_from(place).ok().and_then(|at| self.last.get_mut(at))
-        {
-            *last = one.number;
-            self.busy.remove(&place);
+        let ([one], 0) = (busy.writes.as_slice(), busy.reads) else { return };
+        let (number, is_answered) = (one.number, one.end.is_some());
+        if is_answered && let Some(last) = self.last(at) {
+            *last = number;
+            self.busy.remove(&at);
         }
     }
 
@@ -245,25 +316,25 @@ mod tests {
     #[test]
     fn a_quiet_key_holds_its_last_write_and_costs_nothing_more() {
         let mut world = world();
-        let read = world.check.begin_read(3);
+        let read = world.check.begin_read((0, 3));
         let value = world.value(3);
         assert_eq!(world.end(read, Some(&value)), None);
-        world.check.begin_write(3, 1000, false);
-        world.check.end_write(3, 1000);
+        world.check.begin_write((0, 3), 1000, false);
+        world.check.end_write((0, 3), 1000);
         assert!(world.check.busy.is_empty());
-        let read = world.check.begin_read(3);
+        let read = world.check.begin_read((0, 3));
         assert_eq!(world.end(read, Some(&value)), Some("C8"), "an overwritten value");
-        let read = world.check.begin_read(3);
+        let read = world.check.begin_read((0, 3));
         assert_eq!(world.end(read, None), Some("C8"), "absence of what was written");
         let mut foreign = Vec::new();
         world.workload.fill_value(1, 3, 1000, &mut foreign);
-        let read = world.check.begin_read(3);
+        let read = world.check.begin_read((0, 3));
         assert_eq!(world.end(read, Some(&foreign)), Some("C3"), "another tenant's value");
-        world.check.begin_write(3, 1001, true);
-        world.check.end_write(3, 1001);
-        let read = world.check.begin_read(3);
+        world.check.begin_write((0, 3), 1001, true);
+        world.check.end_write((0, 3), 1001);
+        let read = world.check.begin_read((0, 3));
         assert_eq!(world.end(read, None), None);
-        let read = world.check.begin_read(3);
+        let read = world.check.begin_read((0, 3));
         let back = world.value(1000);
         assert_eq!(world.end(read, Some(&back)), Some("C8"), "a deleted value");
     }
@@ -271,21 +342,21 @@ mod tests {
     #[test]
     fn a_read_may_give_what_overlaps_it_and_nothing_older() {
         let mut world = world();
-        world.check.begin_write(3, 1000, false);
+        world.check.begin_write((0, 3), 1000, false);
         // Began before the write was answered: old or new.
         for number in [3, 1000] {
-            let (read, value) = (world.check.begin_read(3), world.value(number));
+            let (read, value) = (world.check.begin_read((0, 3)), world.value(number));
             assert_eq!(world.end(read, Some(&value)), None);
         }
-        let early = world.check.begin_read(3);
-        world.check.end_write(3, 1000);
-        world.check.begin_write(3, 1001, false);
-        world.check.end_write(3, 1001);
+        let early = world.check.begin_read((0, 3));
+        world.check.end_write((0, 3), 1000);
+        world.check.begin_write((0, 3), 1001, false);
+        world.check.end_write((0, 3), 1001);
         // A read that began afterwards sees only the newest, one from before may see any of them.
-        let (late, old) = (world.check.begin_read(3), world.value(1000));
+        let (late, old) = (world.check.begin_read((0, 3)), world.value(1000));
         assert_eq!(world.end(late, Some(&old)), Some("C8"));
         assert_eq!(world.end(early, Some(&old)), None);
-        let again = world.check.begin_read(3);
+        let again = world.check.begin_read((0, 3));
         let newest = world.value(1001);
         assert_eq!(world.end(again, Some(&newest)), None);
         assert!(world.check.busy.is_empty());
@@ -294,18 +365,18 @@ mod tests {
     #[test]
     fn either_of_two_writes_that_overlap_may_be_the_last() {
         let mut world = world();
-        world.check.begin_write(3, 1000, false);
-        world.check.begin_write(3, 1001, false);
-        world.check.end_write(3, 1001);
-        world.check.end_write(3, 1000);
+        world.check.begin_write((0, 3), 1000, false);
+        world.check.begin_write((0, 3), 1001, false);
+        world.check.end_write((0, 3), 1001);
+        world.check.end_write((0, 3), 1000);
         for number in [1000, 1001] {
-            let (read, value) = (world.check.begin_read(3), world.value(number));
+            let (read, value) = (world.check.begin_read((0, 3)), world.value(number));
             assert_eq!(world.end(read, Some(&value)), None);
         }
-        let (read, value) = (world.check.begin_read(3), world.value(3));
+        let (read, value) = (world.check.begin_read((0, 3)), world.value(3));
         assert_eq!(world.end(read, Some(&value)), Some("C8"));
-        world.check.begin_write(3, 1002, false);
-        world.check.end_write(3, 1002);
+        world.check.begin_write((0, 3), 1002, false);
+        world.check.end_write((0, 3), 1002);
         assert!(world.check.busy.is_empty());
     }
 
@@ -320,5 +391,40 @@ mod tests {
         assert!(!world.check.is_broken());
         world.check.scanned(&workload, 0, (&key, &value));
         assert_eq!(world.check.outcome().1.map(|broken| broken.rule), Some("C3"));
+    }
+
+    #[test]
+    fn a_fork_holds_what_its_parent_held_at_one_instant_and_its_own_writes() {
+        let mut world = world();
+        world.check.begin_write((0, 3), 1000, false);
+        let mut read = world.check.begin_read((0, 3));
+        world.check.end_write((0, 3), 1000);
+        world.check.close_read(&mut read);
+        // Behind the fork's answer: none of its business.
+        world.check.begin_write((0, 3), 1001, false);
+        let compare = |world: &mut World, read: &Read, number| {
+            let (workload, value) = (world.workload.clone(), world.value(number));
+            let found = world.check.compare(read, (&workload, 0, 3), Some(&value));
+            (found, world.check.broken.take().map(|broken| broken.rule))
+        };
+        assert_eq!(compare(&mut world, &read, 1001), (None, Some("C8")));
+        assert_eq!(compare(&mut world, &read, 1000), (Some(1000), None));
+        world.check.watch((7, 3), 1000);
+        world.check.end_write((0, 3), 1001);
+        for (number, rule) in [(1000, None), (1001, Some("C8"))] {
+            let (read, value) = (world.check.begin_read((7, 3)), world.value(number));
+            assert_eq!(world.end(read, Some(&value)), rule, "{number}");
+        }
+        world.check.begin_write((7, 3), 1002, false);
+        world.check.end_write((7, 3), 1002);
+        let (read, value) = (world.check.begin_read((7, 3)), world.value(1002));
+        assert_eq!(world.end(read, Some(&value)), None);
+        let (read, value) = (world.check.begin_read((0, 3)), world.value(1002));
+        assert_eq!(world.end(read, Some(&value)), Some("C8"), "the fork's write in its parent");
+        assert_eq!(world.check.watched(7), [3]);
+        world.check.forget(7);
+        // Its last answers may come behind its drop.
+        world.check.end_write((7, 3), 1003);
+        assert!(world.check.watched(7).is_empty() && world.check.busy.is_empty());
     }
 }

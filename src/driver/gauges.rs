@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay_engine::metrics::TableBytes;
 use forebay_engine::policy::view::TreeFacts;
 use forebay_engine::types::{Nanos, TreeId};
 
@@ -26,6 +27,12 @@ pub struct Gauges {
     pub l0_count_p99_max: u64,
     /// Memtable bytes of idle trees, mean over samples.
     pub stranded_bytes: u64,
+    /// Bytes of the tables that branches reach, mean over samples.
+    pub table_bytes_mean: TableBytes,
+    /// The same at the last sample.
+    pub table_bytes_last: TableBytes,
+    /// Bytes of the tables that only forks reach, most over samples.
+    pub fork_table_bytes_max: u64,
 }
 
 /// Adds gauges up. What memory holds is read at every answer and taken to hold until the next: a
@@ -40,6 +47,9 @@ pub(super) struct Watch {
     sample_count: u64,
     age_p99_sum: u128,
     stranded_sum: u128,
+    table_sample_count: u64,
+    table_bytes_sum: u128,
+    main_table_bytes_sum: u128,
     most: Gauges,
     wal_bytes_max: u64,
 }
@@ -91,17 +101,33 @@ impl Watch {
         }
     }
 
+    /// A look at all tables.
+    pub(super) fn tables(&mut self, tables: TableBytes) {
+        let add = |sum: &mut u128, bytes: u64| *sum = sum.saturating_add(u128::from(bytes));
+        self.table_sample_count = self.table_sample_count.saturating_add(1);
+        add(&mut self.table_bytes_sum, tables.live);
+        add(&mut self.main_table_bytes_sum, tables.main);
+        let of_forks = tables.live.saturating_sub(tables.main);
+        self.most.fork_table_bytes_max = self.most.fork_table_bytes_max.max(of_forks);
+        self.most.table_bytes_last = tables;
+    }
+
     pub(super) fn finish(&self) -> Gauges {
         let elapsed = u128::from(self.last.0.saturating_sub(self.begin_ns));
         let mean = |sum: u128, count: u128| {
             u64::try_from(sum.checked_div(count).unwrap_or(0)).unwrap_or(u64::MAX)
         };
         let samples = u128::from(self.sample_count);
+        let looks = u128::from(self.table_sample_count);
         Gauges {
             memtable_bytes_mean: mean(self.byte_ns, elapsed),
             overshoot_byte_ns: self.overshoot_byte_ns,
             unflushed_age_p99_ns: mean(self.age_p99_sum, samples),
             stranded_bytes: mean(self.stranded_sum, samples),
+            table_bytes_mean: TableBytes {
+                live: mean(self.table_bytes_sum, looks),
+                main: mean(self.main_table_bytes_sum, looks),
+            },
             ..self.most.clone()
         }
     }
@@ -159,6 +185,18 @@ mod tests {
         assert_eq!(gauges.wal_pin, Some((1_000, TreeId(2))));
         assert_eq!((gauges.unflushed_age_p99_ns, gauges.unflushed_age_max_ns), (140, 190));
         assert_eq!((gauges.stranded_bytes, gauges.l0_count_p99_max), (5, 3));
+    }
+
+    #[test]
+    fn bytes_that_only_forks_reach_have_a_mean_and_a_most() {
+        let mut watch = Watch::default();
+        for (live, main) in [(100, 60), (200, 200), (300, 270)] {
+            watch.tables(TableBytes { live, main });
+        }
+        let gauges = watch.finish();
+        assert_eq!(gauges.table_bytes_mean, TableBytes { live: 200, main: 176 });
+        assert_eq!(gauges.table_bytes_last, TableBytes { live: 300, main: 270 });
+        assert_eq!(gauges.fork_table_bytes_max, 40);
     }
 
     #[test]

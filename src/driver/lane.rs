@@ -123,19 +123,23 @@ async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64,
         OpKind::Put { key: index } => {
             let mut value = Vec::new();
             driver.workload.fill_value(op.tenant, index, number, &mut value);
-            driver.check(|check| check.begin_write(place, number, false));
+            let bytes = to_u64(key.len()).saturating_add(to_u64(value.len()));
+            if driver.put_to_fork(op.tenant, (number, place), (&key, &value)).await? {
+                return Ok(bytes);
+            }
+            driver.check(|check| check.begin_write((0, place), number, false));
             tenant.put(&key, &value, WriteOptions::default()).await?;
-            driver.check(|check| check.end_write(place, number));
-            Ok(to_u64(key.len()).saturating_add(to_u64(value.len())))
+            driver.check(|check| check.end_write((0, place), number));
+            Ok(bytes)
         }
         OpKind::Delete { .. } => {
-            driver.check(|check| check.begin_write(place, number, true));
+            driver.check(|check| check.begin_write((0, place), number, true));
             tenant.delete(&key, WriteOptions::default()).await?;
-            driver.check(|check| check.end_write(place, number));
+            driver.check(|check| check.end_write((0, place), number));
             Ok(to_u64(key.len()))
         }
         OpKind::Get { key: index } => {
-            let read = driver.check(|check| check.begin_read(place));
+            let read = driver.check(|check| check.begin_read((0, place)));
             let value = tenant.get(&key).await?;
             if let Some(read) = read {
                 let of = (&*driver.workload, op.tenant, index);

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use super::check::Broken;
 use super::churn::ChurnTally;
+use super::forks::ForkTally;
 use super::gauges::Gauges;
 use super::lane::Done;
 use super::tally::Sums;
@@ -36,6 +37,10 @@ pub struct Interval {
     pub pending_compaction_bytes: u64,
     /// 99th percentile of the latency of the writes answered in it.
     pub p99_ns: u64,
+    /// Bytes of the tables that branches reach, at its end.
+    pub table_bytes: u64,
+    /// Of them, those that only forks reach.
+    pub fork_table_bytes: u64,
 }
 
 /// What one tenant saw.
@@ -190,6 +195,8 @@ pub struct Measured {
     pub wal_pinned_by: Option<String>,
     /// What visitors saw, where there are any.
     pub churn: Option<ChurnTally>,
+    /// What forks took, where there are any.
+    pub forks: Option<ForkTally>,
     /// The longest that one write waited.
     pub longest_stall_ns: Nanos,
 }
@@ -218,6 +225,7 @@ impl Measured {
             gauges: Gauges::default(),
             wal_pinned_by: None,
             churn: None,
+            forks: None,
             longest_stall_ns: sums.longest_stall_ns,
         }
     }

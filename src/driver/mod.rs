@@ -3,12 +3,13 @@
 //! The same driver runs in every world: it knows time and tasks only through the world's
 //! [`Env`]. In an open loop operations arrive whether or not earlier ones were answered, and one
 //! that waits is put aside, so that a stalled tenant holds up nobody but itself; in a closed loop
-//! each client waits for its answer. Beside either a tenant may ask flat out, and tenants may come
-//! and go. A run is cut by user bytes into fills of the budget, of which
+//! each client waits for its answer. Beside either a tenant may ask flat out, tenants may come and
+//! go, and branches may be forked. A run is cut by user bytes into fills of the budget, of which
 //! the first are not measured.
 
 mod check;
 mod churn;
+mod forks;
 mod gauges;
 mod lane;
 mod load;
@@ -29,11 +30,13 @@ use forebay_workloads::Workload;
 
 use crate::config::Config;
 use check::Check;
+use forks::Forks;
 use state::State;
 use wedge::Patience;
 
 pub use check::Broken;
 pub use churn::ChurnTally;
+pub use forks::ForkTally;
 pub use gauges::{Gauges, tree_name};
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
@@ -56,6 +59,8 @@ pub(crate) struct Driver<E: Env> {
     state: Mutex<State>,
     /// Where answers are compared with a reference model.
     check: Option<Mutex<Check>>,
+    /// Where branches are forked beside the load.
+    forks: Option<Forks<E>>,
 }
 
 /// What a run is made of, beside its database.
@@ -106,6 +111,7 @@ pub async fn measure<E: Env>(
         tally,
         state: Mutex::new(state),
         check: (plan.config.check > 0).then(|| Mutex::new(Check::new(&plan.workload))),
+        forks: Forks::new(plan),
     });
     driver.begin_if_warm();
     let tasks = start(&driver, plan);
@@ -154,6 +160,10 @@ fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan) -> Vec<E::Task> {
     if let Some(churn) = plan.workload.churn() {
         let (driver, env) = (Arc::clone(driver), driver.env.clone());
         tasks.push(env.spawn("visitors", move || churn::visitors(driver, churn)));
+    }
+    if driver.forks.is_some() {
+        let (driver, env) = (Arc::clone(driver), driver.env.clone());
+        tasks.push(env.spawn("forks", move || forks::storm(driver)));
     }
     tasks
 }

@@ -7,6 +7,7 @@ use forebay_engine::types::Nanos;
 use forebay_workloads::{Op, Stream};
 
 use super::churn::{ChurnTally, Step};
+use super::forks::{self, ForkTally};
 use super::gauges::{Watch, tree_name};
 use super::lane::Done;
 use super::measure::{Interval, Measured, Recorder};
@@ -48,6 +49,7 @@ pub(super) struct State {
     sample_base: Metrics,
     watch: Watch,
     churn: Option<ChurnTally>,
+    forks: Option<ForkTally>,
     budget_bytes: u64,
     last_answer: Nanos,
     error: Option<Error>,
@@ -81,6 +83,7 @@ impl State {
             sample_base: Metrics::default(),
             watch: Watch::default(),
             churn: plan.workload.churn().map(|_| ChurnTally::new()),
+            forks: (config.fork_interval_ns > 0).then(ForkTally::new),
             budget_bytes: budget,
             last_answer: now,
             error: None,
@@ -148,7 +151,18 @@ impl<E: Env> Driver<E> {
         now
     }
 
-    /// A visitor is gone, or failed: then the run is over.
+    /// Something became of a fork; whether the run is measured.
+    pub(super) fn fork_step(&self, step: forks::Step) -> bool {
+        let now = self.env.now();
+        let mut state = self.state();
+        let is_measured = state.stage == Stage::Measured;
+        if let Some(forks) = &mut state.forks {
+            forks.record(step, now, is_measured);
+        }
+        is_measured
+    }
+
+    /// A visitor is gone or a fork was answered, or failed: then the run is over.
     pub(super) fn gone(&self, result: Result<(), Error>) {
         if let Err(error) = result {
             let mut state = self.state();
@@ -218,6 +232,8 @@ impl<E: Env> Driver<E> {
         let metrics = self.db.metrics();
         let (trees, wal_bytes) = (self.db.tree_facts(), metrics.wal_retained_bytes);
         state.watch.trees(now, now.saturating_sub(IDLE_NS), (&trees, wal_bytes));
+        let tables = self.db.table_bytes();
+        state.watch.tables(tables);
         let sum = |ns: &[u64; 5]| ns.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
         let (ops, p99_ns) = state.recorder.take_interval();
         let interval = Interval {
@@ -229,6 +245,8 @@ impl<E: Env> Driver<E> {
             l0_count: metrics.l0_count,
             pending_compaction_bytes: metrics.pending_compaction_bytes,
             p99_ns,
+            table_bytes: tables.live,
+            fork_table_bytes: tables.live.saturating_sub(tables.main),
         };
         state.recorder.intervals.push(interval);
         state.sample_base = metrics;
@@ -260,6 +278,7 @@ impl<E: Env> Driver<E> {
             tree_name(tree, trees.iter().copied().zip(names))
         });
         measured.churn = state.churn.take();
+        measured.forks = state.forks.take();
         Ok(measured)
     }
 }

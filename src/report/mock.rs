@@ -154,6 +154,8 @@ fn samples(row: &RunRow, count: u64) -> Vec<SeriesRow> {
                 l0_files: 4 + draw.below(20),
                 pending_compaction_bytes: draw.below(1 << 30),
                 p99_ns: if stall { 60_000_000 } else { 900_000 } + draw.below(300_000),
+                table_bytes: 256 << 20,
+                fork_table_bytes: 0,
             }
         })
         .collect()

@@ -2,6 +2,7 @@
 
 pub mod chart;
 mod detail;
+mod forks;
 pub mod html;
 #[cfg(test)]
 pub(crate) mod mock;

@@ -11,6 +11,7 @@ use forebay_engine::types::to_u64;
 
 use crate::number::{Thousandths, bytes, count, digits, duration, seconds, thousands, to_f64};
 use crate::record::{Outcome, RunRow};
+use crate::report::forks;
 use crate::report::summary::{ArmSummary, summaries};
 
 /// Columns of the terminal that the table uses at most.
@@ -60,8 +61,12 @@ pub fn render(rows: &[RunRow]) -> String {
         return "no runs\n".to_owned();
     }
     let mut text = String::new();
-    let second = more(&arms);
-    for table in [table(&HEADER, arms.iter().map(cells).collect()), second] {
+    let mut tables = vec![table(&HEADER, arms.iter().map(cells).collect()), more(&arms)];
+    let forks = forks::cells(rows);
+    if !forks.is_empty() {
+        tables.push(table(&forks::HEADER, forks));
+    }
+    for table in tables {
         for line in table.lines() {
             text.push_str(line.trim_end());
             text.push('\n');

@@ -211,10 +211,11 @@ impl FlushQueue {
 
     /// Whether another tree has to flush a memtable that they share before one of this tree's own
     /// can be flushed: a tree's memtables are flushed oldest first. That flush wakes who skipped
-    /// this tree.
+    /// this tree. One that failed waits for nothing.
     fn is_held_up(&self, id: TreeId) -> bool {
         let Some(flushes) = self.trees.get(&id) else { return false };
-        flushes.tree.oldest_immutable().is_some_and(|m| m.home != id)
+        flushes.tree.failure().is_none()
+            && flushes.tree.oldest_immutable().is_some_and(|m| m.home != id)
     }
 
     fn head(&self, id: TreeId) -> Option<&Token> {

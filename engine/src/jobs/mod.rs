@@ -30,6 +30,8 @@ struct State {
     compaction_ready: BTreeSet<(Reverse<u64>, TreeId)>,
     compaction_later: BTreeSet<(Nanos, TreeId)>,
     compacting: BTreeSet<TreeId>,
+    /// Trees of which no compaction may begin, with the number of those who ask for that.
+    held: BTreeMap<TreeId, u32>,
     /// When to ask about trees of which nothing is due, in the order of time and by tree.
     wakes: BTreeMap<(Nanos, TreeId), Arc<Tree>>,
     wake_times: BTreeMap<TreeId, Nanos>,
@@ -155,8 +157,8 @@ impl Jobs {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.wake(now);
-        let free = |id: &TreeId| !state.compacting.contains(id);
-        let wished = state.manual.iter().find(|(id, _)| free(id)).map(|(_, (tree, _))| tree);
+        let wished = state.manual.iter().find(|(id, _)| state.is_free(**id));
+        let wished = wished.map(|(_, (tree, _))| tree);
         if let Some(tree) = wished.cloned() {
             state.unindex_compaction(tree.id);
             state.compacting.insert(tree.id);
@@ -219,6 +221,32 @@ impl Jobs {
         state.index_compaction(tree);
         drop(state);
         self.changed.raise();
+    }
+
+    /// No compaction of the tree begins until this is [released](Self::release_compactions), as
+    /// often as it was called. One that runs goes on.
+    pub(crate) fn hold_compactions(&self, tree: TreeId) {
+        let mut state = self.state.lock();
+        state.unindex_compaction(tree);
+        *state.held.entry(tree).or_insert(0) += 1;
+    }
+
+    /// Compactions of the tree may begin again as far as this caller is concerned.
+    pub(crate) fn release_compactions(&self, tree: TreeId) {
+        let mut state = self.state.lock();
+        let Some(count) = state.held.get_mut(&tree) else { return };
+        *count -= 1;
+        if *count == 0 {
+            state.held.remove(&tree);
+            state.index_compaction(tree);
+            drop(state);
+            self.changed.raise();
+        }
+    }
+
+    /// Whether a compaction of the tree runs.
+    pub(crate) fn is_compacting(&self, tree: TreeId) -> bool {
+        self.state.lock().compacting.contains(&tree)
     }
 
     /// How often the tree's flush failed since one was done.
@@ -296,7 +324,12 @@ impl State {
         }
     }
 
-    /// Where a tree's compaction waits to be picked, unless one of it runs.
+    /// Whether a compaction of the tree may begin.
+    fn is_free(&self, id: TreeId) -> bool {
+        !self.compacting.contains(&id) && !self.held.contains_key(&id)
+    }
+
+    /// Where a tree's compaction waits to be picked, unless one of it runs or none may begin.
     fn index_compaction(&mut self, id: TreeId) {
         self.unindex_compaction(id);
         if let Some((_, at, _)) =
@@ -460,6 +493,31 @@ mod tests {
         }
         assert!(jobs.is_idle());
         assert_eq!(jobs.flush_job_count(0), None);
+    }
+
+    #[test]
+    fn no_compaction_begins_while_one_holds_the_tree() {
+        let (jobs, tree) = (Jobs::default(), tree(1));
+        jobs.set_compaction(&tree, 1, 0);
+        jobs.hold_compactions(tree.id);
+        jobs.hold_compactions(tree.id);
+        jobs.set_compaction(&tree, 2, 0);
+        let range = (core::ops::Bound::Unbounded, core::ops::Bound::Unbounded);
+        let wish = jobs.add_manual_compaction(&tree, range);
+        for _ in 0..2 {
+            assert!(matches!(jobs.next_compaction(9), Next::Wait(None)));
+            assert!(!jobs.is_idle() && !jobs.is_compacting(tree.id));
+            jobs.release_compactions(tree.id);
+        }
+        assert!(matches!(jobs.next_compaction(9), Next::Run(_)));
+        drop((wish, jobs.take_manual_compactions(tree.id)));
+        // One that runs goes on, and none comes behind it.
+        jobs.hold_compactions(tree.id);
+        assert!(jobs.is_compacting(tree.id));
+        jobs.compaction_done(tree.id);
+        assert!(matches!(jobs.next_compaction(9), Next::Wait(None)));
+        jobs.release_compactions(tree.id);
+        assert!(matches!(jobs.next_compaction(9), Next::Run(_)));
     }
 
     #[test]

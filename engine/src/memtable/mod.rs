@@ -155,8 +155,10 @@ pub struct Memtable {
     by_branch: Mutex<BTreeMap<BranchId, u64>>,
     /// When it was made.
     pub created_ns: Nanos,
-    /// The tree under which the log holds its entries.
+    /// The tree under which the log holds its entries, but for those it was copied with.
     pub origin: TreeId,
+    /// Of a copy: its tree's ancestors, nearest first, each with the last number of its entries.
+    inherited: Vec<(TreeId, SeqNo)>,
     /// The tree that flushes it.
     pub home: TreeId,
     owners: Mutex<Vec<Owner>>,
@@ -186,6 +188,7 @@ impl Memtable {
             by_branch: Mutex::new(BTreeMap::new()),
             created_ns,
             origin: TreeId::default(),
+            inherited: Vec::new(),
             home: TreeId::default(),
             owners: Mutex::new(Vec::new()),
             anchor_segment: AtomicU64::new(anchor_segment),
@@ -205,6 +208,20 @@ impl Memtable {
         let home = owners.first().copied().unwrap_or(origin);
         let owners = owners.iter().map(|tree| Owner { tree: *tree, live: true }).collect();
         Self { origin, home, owners: Mutex::new(owners), ..self }
+    }
+
+    /// The same, as a copy of entries that the log holds under a tree's ancestors, nearest first,
+    /// each up to a number.
+    #[must_use]
+    pub fn copied_from(self, ancestors: &[(TreeId, SeqNo)]) -> Self {
+        Self { inherited: ancestors.to_vec(), ..self }
+    }
+
+    /// The tree under which the log holds an entry. Under another one it would be replayed once
+    /// more, as if it were newer than those that were written behind it.
+    pub fn origin_of(&self, seq: SeqNo) -> TreeId {
+        let farthest = self.inherited.iter().rev().find(|(_, upto)| seq <= *upto);
+        farthest.map_or(self.origin, |(tree, _)| *tree)
     }
 
     /// The trees that have it in their view, dropped ones included; none once it is released.
@@ -402,6 +419,16 @@ mod tests {
         let m = Memtable::new(0, 1).of_trees(TreeId(9), &ids(&[1, 2]));
         assert_eq!((m.origin, m.home, m.take_owners()), (TreeId(9), TreeId(1), ids(&[1, 2])));
         assert_eq!(m.leave(TreeId(1)), Left::Released);
+    }
+
+    #[test]
+    fn a_copy_knows_under_which_ancestor_the_log_holds_an_entry() {
+        let m = Memtable::new(0, 1).of_tree(TreeId(3));
+        assert_eq!(m.origin_of(1), TreeId(3));
+        // The grandparent's entries end where the parent was forked.
+        let m = m.copied_from(&[(TreeId(2), 20), (TreeId(1), 10)]);
+        let origins = [1, 10, 11, 20, 21].map(|seq| m.origin_of(seq).0);
+        assert_eq!(origins, [1, 1, 2, 2, 3]);
     }
 
     #[test]

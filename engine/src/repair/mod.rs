@@ -46,7 +46,7 @@ use self::tables::{Survey, Tables, TreePlan, file_name};
 use self::write::{Judge, Writes};
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::layout::{check_name, initial_trees};
+use crate::layout::{check_name, initial_trees, split_name};
 use crate::options::Layout;
 use crate::recovery::numbered;
 use crate::replay::{falls_short, highest_seq};
@@ -216,6 +216,11 @@ async fn plan<E: Env>(
     Ok(plan)
 }
 
+fn is_full_name(name: &str) -> bool {
+    let (tenant, branch) = split_name(name);
+    check_name(tenant).is_ok() && check_name(branch).is_ok()
+}
+
 fn segment_name(segment: u64) -> String {
     segment_path(Path::new(""), segment).to_string_lossy().into_owned()
 }
@@ -257,7 +262,7 @@ impl Plan {
             {
                 continue;
             }
-            let old = self.said.names.get(&branch).filter(|name| check_name(name).is_ok());
+            let old = self.said.names.get(&branch).filter(|name| is_full_name(name));
             let mut name = old.cloned().unwrap_or_else(|| format!("recovered-{branch}"));
             let mut again = 1_u64;
             while !taken.insert(name.clone()) {
@@ -384,7 +389,7 @@ async fn carry_out<E: Env>(
     let mut floor = plan.said.set.wal_floor();
     if plan.rewrite_log {
         let set = plan.new_set(0)?;
-        let judge = Judge { set: &set, unsure: &plan.unsure };
+        let judge = Judge::new(&set, &plan.unsure);
         let segments = &plan.log.chain.segments;
         let line = (plan.last_seq(), &mut report.log);
         floor = writes.log(segments, &judge, line).await?;

@@ -115,7 +115,7 @@ impl<E: Env> Survey<'_, E> {
                     tables.push(Arc::clone(meta));
                 }
             }
-            plan.merge = !overlaps(&levels).is_empty();
+            plan.merge = !overlaps(levels.iter().map(Vec::as_slice)).is_empty();
         }
         self.adopt(extras, &mut out);
         out
@@ -157,12 +157,17 @@ impl<E: Env> Survey<'_, E> {
             }
             // The same table under another name.
             let same = |l: &Lost| TableMeta { id: meta.id, ..TableMeta::clone(&l.meta) } == **meta;
-            if let Some(at) = lost.iter().position(same) {
+            let mut is_found = false;
+            // Branches that share it lost it together.
+            while let Some(at) = lost.iter().position(same) {
                 let Lost { tree, level, place, .. } = lost.swap_remove(at);
                 let plan = out.trees.entry(tree).or_default();
                 let place = place.min(plan.tables.len());
                 plan.tables.insert(place, (level, Arc::clone(meta)));
                 plan.tables.sort_by_key(|(level, _)| *level);
+                is_found = true;
+            }
+            if is_found {
                 out.relocated += 1;
                 claimed += 1;
             } else if adopt && self.may_adopt(meta) {

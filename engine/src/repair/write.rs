@@ -1,7 +1,7 @@
 //! Writes what repair found: merged tables, a log, second names for what is left out, and last the
 //! manifest that names it all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +12,13 @@ use crate::env::{Env, File, IoClass, Site, Work};
 use crate::error::{Error, Result};
 use crate::iter::{self, MergeIter, ScanBounds, SortedIter, TableIter};
 use crate::metrics::Counters;
+use crate::options::Layout;
 use crate::table::{ReadContext, TableBuilder, TableFormat, TableMeta, TableSpace, table_path};
 use crate::types::{Entry, FileNumber, SEQ_MAX, SeqNo, TableId, TreeId, to_u64, to_usize};
 use crate::version::edit::Edit;
 use crate::version::manifest::Manifest;
 use crate::version::set::VersionSet;
+use crate::version::tree::Tree;
 use crate::wal::salvage::LogWriter;
 use crate::wal::{Record, WalEntry, encode_batch_header, encode_entry};
 
@@ -40,6 +42,21 @@ pub(super) struct Judge<'a> {
     pub(super) set: &'a VersionSet,
     /// Trees of which the manifest did not say all: their tables are asked.
     pub(super) unsure: &'a BTreeSet<TreeId>,
+    /// By origin: the trees that may take its entries, with the bound of their lineage.
+    takers: BTreeMap<TreeId, Vec<(Arc<Tree>, SeqNo)>>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(set: &'a VersionSet, unsure: &'a BTreeSet<TreeId>) -> Self {
+        let mut takers: BTreeMap<TreeId, Vec<(Arc<Tree>, SeqNo)>> = BTreeMap::new();
+        for tree in set.trees() {
+            let own = core::iter::once((tree.id, SeqNo::MAX));
+            for (origin, bound) in own.chain(tree.lineage.above(tree.flushed_upto())) {
+                takers.entry(origin).or_default().push((Arc::clone(&tree), bound));
+            }
+        }
+        Self { set, unsure, takers }
+    }
 }
 
 struct Output<E: Env> {
@@ -156,13 +173,23 @@ impl<E: Env> Writes<'_, E> {
     }
 
     async fn is_needed(&self, (seq, entry): (SeqNo, &WalEntry), judge: &Judge<'_>) -> Result<bool> {
-        let Some(tree) = judge.set.tree(entry.tree) else { return Ok(false) };
-        if judge.set.branch(entry.branch).is_none() || seq <= tree.flushed_upto() {
+        let is_shared = judge.set.layout() != Layout::PerTenant;
+        if is_shared && judge.set.branch(entry.branch).is_none() {
             return Ok(false);
         }
-        if !judge.unsure.contains(&tree.id) {
-            return Ok(true);
+        for (tree, bound) in judge.takers.get(&entry.tree).into_iter().flatten() {
+            if seq > tree.flushed_upto()
+                && seq <= *bound
+                && (!judge.unsure.contains(&tree.id) || self.is_newest(tree, (seq, entry)).await?)
+            {
+                return Ok(true);
+            }
         }
+        Ok(false)
+    }
+
+    /// Whether no table of a tree has the entry, or a newer one of its key.
+    async fn is_newest(&self, tree: &Tree, (seq, entry): (SeqNo, &WalEntry)) -> Result<bool> {
         let key = entry.data.get(..to_usize(u64::from(entry.key_bytes))).unwrap_or_default();
         let version = Arc::clone(&tree.view().version);
         let mut ctx = ReadContext::new(IoClass::Read);

@@ -81,21 +81,20 @@ impl<'a, 'b> Intake<'a, 'b> {
             return Ok(());
         }
         let place = (entry.tree, origin.ends.partition_point(|end| *end < seq));
-        let memtable = match self.memtables.get(&place) {
-            Some(memtable) => memtable,
-            None => {
-                let takes = |t: &&Taker| seq > t.above && seq <= t.upto;
-                let mut owners: Vec<TreeId> =
-                    origin.takers.iter().filter(takes).map(|t| t.tree).collect();
-                if owners.is_empty() {
-                    return Ok(());
-                }
-                // The origin flushes it where it is one of them.
-                owners.sort_by_key(|tree| (*tree != entry.tree, *tree));
-                to.log.pin(segment);
-                let memtable = Memtable::new(to.now, segment).of_trees(entry.tree, &owners);
-                self.memtables.entry(place).or_insert(Arc::new(memtable))
+        let memtable = if let Some(memtable) = self.memtables.get(&place) {
+            memtable
+        } else {
+            let takes = |t: &&Taker| seq > t.above && seq <= t.upto;
+            let mut owners: Vec<TreeId> =
+                origin.takers.iter().filter(takes).map(|t| t.tree).collect();
+            if owners.is_empty() {
+                return Ok(());
             }
+            // The origin flushes it where it is one of them.
+            owners.sort_by_key(|tree| (*tree != entry.tree, *tree));
+            to.log.pin(segment);
+            let memtable = Memtable::new(to.now, segment).of_trees(entry.tree, &owners);
+            self.memtables.entry(place).or_insert(Arc::new(memtable))
         };
         let key_bytes = crate::types::to_usize(u64::from(entry.key_bytes));
         let key = entry.data.get(..key_bytes).unwrap_or_default();

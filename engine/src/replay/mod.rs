@@ -43,9 +43,11 @@ pub(crate) struct ReplayTo<'a> {
     pub(crate) log: &'a LogSpace,
     pub(crate) pressure: &'a Pressure,
     pub(crate) now: u64,
+    /// Whether the log is made durable as it was read: for whoever goes on behind it.
+    pub(crate) settle: bool,
 }
 
-/// Replays the log into memtables and makes what was replayed durable.
+/// Replays the log into memtables and, where that is asked for, makes what was replayed durable.
 ///
 /// # Errors
 ///
@@ -92,13 +94,15 @@ pub(crate) async fn replay<E: Env>(
         };
         if limit.is_none() {
             check_reach(&path, &out, flushed)?;
-            settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
+            if to.settle {
+                settle_newest(env, &path, &bytes.slice(..to_usize(records.valid_bytes))).await?;
+            }
         }
     }
     out.to_flush = intake.finish();
     out.last_seq = out.last_seq.max(flushed);
     out.newest.last_seq = out.last_seq;
-    if !chain.is_empty() {
+    if !chain.is_empty() && to.settle {
         env.sync_dir(dir).await?;
     }
     Ok(out)

@@ -317,7 +317,7 @@ async fn verify_tree<E: Env>(
     (out, progress): (&mut VerifyReport, &mut impl FnMut(&Checked)),
 ) {
     out.checked.trees += 1;
-    for (table, what) in overlaps(&version.levels) {
+    for (table, what) in overlaps(version.levels.iter().map(|tables| tables.as_slice())) {
         let path = table_path(space.dir(), table.id.file);
         out.add(Part::Table, Error::corruption(&path, table.id.offset, what), owners);
     }

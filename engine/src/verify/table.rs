@@ -263,9 +263,11 @@ impl Contents {
 }
 
 /// Levels below L0 are sorted runs: their tables must be in key order and apart.
-pub(crate) fn overlaps(levels: &[Vec<Arc<TableMeta>>]) -> Vec<(Arc<TableMeta>, String)> {
+pub(crate) fn overlaps<'a>(
+    levels: impl Iterator<Item = &'a [Arc<TableMeta>]>,
+) -> Vec<(Arc<TableMeta>, String)> {
     let mut out = Vec::new();
-    for (level, tables) in levels.iter().enumerate().skip(1) {
+    for (level, tables) in levels.enumerate().skip(1) {
         for pair in tables.array_windows::<2>() {
             let [before, table] = pair;
             if before.largest >= table.smallest {

@@ -186,12 +186,7 @@ impl Edit {
             }
             Self::CreateTenants { tenants } => {
                 out.push(CREATE_TENANTS);
-                put_varint(out, to_u64(tenants.len()));
-                for (name, branch, tree) in tenants {
-                    put_bytes(out, name.as_bytes());
-                    put_varint(out, branch.0);
-                    put_varint(out, tree.0);
-                }
+                encode_tenants(out, tenants);
             }
             Self::TenantExtractor { branch, extractor } => {
                 out.push(TENANT_EXTRACTOR);
@@ -237,6 +232,18 @@ impl Edit {
                 put_varint(out, *flushed_upto);
                 encode_tables(out, tables);
             }
+            Self::Fork { .. } | Self::Ancestry { .. } => self.encode_origin(out),
+            Self::SharedState { trees, tables } => {
+                out.push(SHARED_STATE);
+                encode_numbered(out, trees);
+                encode_tables(out, tables);
+            }
+        }
+    }
+
+    /// Appends an edit that says where a branch came from.
+    fn encode_origin(&self, out: &mut Vec<u8>) {
+        match self {
             Self::Fork { name, branch, parent, fork_seq, tables } => {
                 out.push(FORK);
                 put_bytes(out, name.as_bytes());
@@ -253,11 +260,17 @@ impl Edit {
                 put_varint(out, family.0);
                 encode_numbered(out, ancestors);
             }
-            Self::SharedState { trees, tables } => {
-                out.push(SHARED_STATE);
-                encode_numbered(out, trees);
-                encode_tables(out, tables);
-            }
+            Self::Begin { .. }
+            | Self::CreateTrees { .. }
+            | Self::CreateTenants { .. }
+            | Self::TenantExtractor { .. }
+            | Self::DropTenant { .. }
+            | Self::Flush { .. }
+            | Self::Compact { .. }
+            | Self::WalFloor { .. }
+            | Self::Pack { .. }
+            | Self::TreeState { .. }
+            | Self::SharedState { .. } => {}
         }
     }
 
@@ -326,6 +339,15 @@ impl Edit {
             }
             _ => return None,
         })
+    }
+}
+
+fn encode_tenants(out: &mut Vec<u8>, tenants: &[(String, BranchId, TreeId)]) {
+    put_varint(out, to_u64(tenants.len()));
+    for (name, branch, tree) in tenants {
+        put_bytes(out, name.as_bytes());
+        put_varint(out, branch.0);
+        put_varint(out, tree.0);
     }
 }
 

@@ -12,7 +12,6 @@
 //! nothing that it names may be deleted. A rename of CURRENT that failed is looked up: it was done
 //! or not done.
 
-use core::pin::Pin;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub use super::commit::{Commit, Complete, Install, Precondition};
 use super::edit::Edit;
 use super::set::VersionSet;
 use crate::coding::Decoder;
@@ -51,52 +51,6 @@ fn manifest_name(number: FileNumber) -> String {
 /// The file that names the live manifest.
 pub fn current_path(dir: &Path) -> PathBuf {
     dir.join("CURRENT")
-}
-
-/// Runs when an edit is durable, before the next one is installed.
-pub type Install = Box<dyn FnOnce(&VersionSet) + Send>;
-
-/// Completes the edits of a commit when they are written, behind all that was installed before.
-pub type Complete = Box<dyn FnOnce(&mut Vec<Edit>) + Send>;
-
-/// What must be durable before a commit may be written, such as the log up to some number.
-pub type Precondition = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Result<()>>>> + Send>;
-
-/// A group of edits on its way into the manifest.
-pub struct Commit {
-    edits: Vec<Edit>,
-    complete: Option<Complete>,
-    precondition: Option<Precondition>,
-    install: Option<Install>,
-}
-
-impl Commit {
-    /// Edits that become durable together and are then installed, by `install` or by applying them.
-    pub fn new(edits: Vec<Edit>, install: Option<Install>) -> Self {
-        Self { edits, complete: None, precondition: None, install }
-    }
-
-    /// The same, with edits that are completed when they are written.
-    #[must_use]
-    pub fn completed_by(self, complete: Complete) -> Self {
-        Self { complete: Some(complete), ..self }
-    }
-
-    /// The same, not written before this is done; not at all where it fails.
-    #[must_use]
-    pub fn after(self, precondition: Precondition) -> Self {
-        Self { precondition: Some(precondition), ..self }
-    }
-
-    async fn prepare(&mut self) -> Result<()> {
-        if let Some(precondition) = self.precondition.take() {
-            precondition().await?;
-        }
-        if let Some(complete) = self.complete.take() {
-            complete(&mut self.edits);
-        }
-        Ok(())
-    }
 }
 
 /// A place in the order of edits.
@@ -349,11 +303,14 @@ impl<E: Env> Work for Manifest<E> {
         let good = items.iter().zip(&prepared).filter(|(_, outcome)| outcome.is_ok());
         let edits: Vec<Edit> = good.flat_map(|(c, _)| c.edits.iter().cloned()).collect();
         if edits.is_empty() {
+            // What its installs held is let go of before anybody is answered.
+            items.clear();
             return prepared;
         }
         let writer = match self.write(&edits).await {
             Ok(writer) => writer,
             Err(error) => {
+                items.clear();
                 return prepared.into_iter().map(|p| p.and(Err(error.clone()))).collect();
             }
         };

@@ -1,5 +1,6 @@
 //! Which tables a tree consists of, how that changes, and how the changes survive a crash.
 
+pub mod commit;
 pub mod edit;
 pub mod lineage;
 pub mod manifest;
@@ -22,13 +23,15 @@ pub const LEVEL_COUNT: usize = view::LEVEL_COUNT as usize;
 #[derive(Clone, Debug, Default)]
 pub struct Version {
     /// L0 first, its tables newest first; in other levels tables are in key order and disjoint.
-    pub levels: Vec<Vec<Arc<TableMeta>>>,
+    /// Versions share the levels in which they do not differ: a fork that flushes or compacts holds
+    /// no second list of what it inherited in the others.
+    pub levels: Vec<Arc<Vec<Arc<TableMeta>>>>,
 }
 
 impl Version {
     /// A level's tables; empty where the tree has no such level.
     pub fn level(&self, level: usize) -> &[Arc<TableMeta>] {
-        self.levels.get(level).map_or(&[], Vec::as_slice)
+        self.levels.get(level).map_or(&[], |tables| tables.as_slice())
     }
 
     /// Whether a table is one of them.
@@ -57,7 +60,8 @@ impl Version {
     #[must_use]
     pub fn with_flushed(&self, table: Arc<TableMeta>) -> Self {
         let mut next = self.clone();
-        next.ensure_level(0).insert(0, table);
+        let l0 = [table].into_iter().chain(self.level(0).iter().cloned()).collect();
+        *next.ensure_level(0) = l0;
         next
     }
 
@@ -69,27 +73,35 @@ impl Version {
         if !removed.is_empty() {
             let removed: BTreeSet<TableId> = removed.iter().copied().collect();
             for level in &mut next.levels {
-                level.retain(|t| !removed.contains(&t.id));
+                if level.iter().any(|t| removed.contains(&t.id)) {
+                    Arc::make_mut(level).retain(|t| !removed.contains(&t.id));
+                }
             }
         }
+        let mut grown = BTreeSet::new();
         for (level, table) in added {
             let at_level = usize::try_from(*level).unwrap_or(0).min(LEVEL_COUNT - 1);
             next.ensure_level(at_level).push(Arc::clone(table));
+            grown.insert(at_level);
         }
         // Two sorted runs at most, which a stable sort merges: the tables that stay and the new
         // ones.
-        for level in next.levels.iter_mut().skip(1) {
-            level.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        for level in grown.into_iter().filter(|level| *level > 0) {
+            next.ensure_level(level).sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        }
+        // What is kept is kept for long: no room for more.
+        for level in next.levels.iter_mut().filter_map(Arc::get_mut) {
+            level.shrink_to_fit();
         }
         next
     }
 
     fn ensure_level(&mut self, level: usize) -> &mut Vec<Arc<TableMeta>> {
         if self.levels.len() <= level {
-            self.levels.resize_with(level + 1, Vec::new);
+            self.levels.resize_with(level + 1, Arc::default);
         }
         #[expect(clippy::indexing_slicing, reason = "the line above made the level")]
-        &mut self.levels[level]
+        Arc::make_mut(&mut self.levels[level])
     }
 
     /// What a compaction policy sees. `compacting` holds the tables that a running job reads.
@@ -122,14 +134,14 @@ impl Version {
             if let Some(newest) = level.iter().position(|t| inputs.contains(&t.id)) {
                 // Below L0 the tables of a level are of one age.
                 if at == 0 {
-                    level.drain(..newest);
+                    Arc::make_mut(level).drain(..newest);
                 }
                 break;
             }
-            level.clear();
+            *level = Arc::default();
         }
         for level in &mut rest.levels {
-            level.retain(|t| !inputs.contains(&t.id));
+            Arc::make_mut(level).retain(|t| !inputs.contains(&t.id));
         }
         rest
     }
@@ -155,6 +167,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn versions_share_the_levels_in_which_they_do_not_differ() {
+        let table = |file: u64, key: &'static str| {
+            let key = Bytes::from_static(key.as_bytes());
+            let id = TableId { file, offset: 0 };
+            Arc::new(TableMeta { id, largest: key.clone(), smallest: key, ..TableMeta::default() })
+        };
+        let files = |version: &Version| -> Vec<(u32, u64)> {
+            version.tables().map(|(level, t)| (level, t.id.file)).collect()
+        };
+        let shared = |a: &Version, b: &Version| -> Vec<usize> {
+            let both = a.levels.iter().zip(&b.levels).enumerate();
+            both.filter(|(_, (a, b))| Arc::ptr_eq(a, b)).map(|(level, _)| level).collect()
+        };
+        let added =
+            [(0, table(9, "k")), (1, table(1, "c")), (1, table(2, "a")), (3, table(3, "b"))];
+        let first = Version::default().with_compacted(&[], &added);
+        assert_eq!(files(&first), [(0, 9), (1, 2), (1, 1), (3, 3)]);
+        let flushed = first.with_flushed(table(10, "z"));
+        assert_eq!(files(&flushed), [(0, 10), (0, 9), (1, 2), (1, 1), (3, 3)]);
+        assert_eq!(shared(&first, &flushed), [1, 2, 3]);
+        let removed = [TableId { file: 1, offset: 0 }];
+        let compacted = flushed.with_compacted(&removed, &[(2, table(11, "c"))]);
+        assert_eq!(files(&compacted), [(0, 10), (0, 9), (1, 2), (2, 11), (3, 3)]);
+        assert_eq!(shared(&flushed, &compacted), [0, 3]);
+    }
+
+    #[test]
     fn older_tables_are_those_behind_the_newest_input() {
         let table = |file: u64, range: [&'static str; 2]| {
             let [smallest, largest] = range.map(|key| Bytes::from_static(key.as_bytes()));
@@ -163,7 +202,7 @@ mod tests {
         };
         let l0 = vec![table(4, ["a", "z"]), table(3, ["b", "c"]), table(2, ["e", "f"])];
         let l2 = vec![table(1, ["c", "d"]), table(0, ["m", "n"])];
-        let version = Version { levels: vec![l0, Vec::new(), l2] };
+        let version = Version { levels: [l0, Vec::new(), l2].map(Arc::new).into() };
         let beside = |files: &[u64]| {
             version.older_beside(&files.iter().map(|f| TableId { file: *f, offset: 0 }).collect())
         };

@@ -11,15 +11,15 @@ use parking_lot::Mutex;
 
 use super::Version;
 use crate::table::TableMeta;
-use crate::types::{FileNumber, TreeId};
+use crate::types::FileNumber;
 
 #[derive(Debug, Default)]
 struct Pack {
     /// Length of the file, as far as it is known.
     bytes: u64,
     live_bytes: u64,
-    /// By offset: the length of a table, and its tree.
-    live: BTreeMap<u64, (u64, TreeId)>,
+    /// The length of a table by its offset.
+    live: BTreeMap<u64, u64>,
 }
 
 impl Pack {
@@ -28,7 +28,7 @@ impl Pack {
     }
 
     fn add(&mut self, table: &TableMeta) {
-        if self.live.insert(table.id.offset, (table.bytes, table.tree)).is_none() {
+        if self.live.insert(table.id.offset, table.bytes).is_none() {
             self.live_bytes += table.bytes;
         }
         self.bytes = self.bytes.max(table.id.offset.saturating_add(table.bytes));
@@ -40,8 +40,10 @@ impl Pack {
 pub enum Left {
     /// Nothing: it can go.
     Nothing,
-    /// Other tables. Where less than half of the file is live by this, whose they are.
-    Tables(Vec<TreeId>),
+    /// Other tables.
+    Tables,
+    /// Other tables, and less than half of the file is live by this.
+    Sparse,
 }
 
 /// The files that hold several tables.
@@ -77,7 +79,7 @@ impl Packs {
     pub fn find<'a>(&self, versions: impl Iterator<Item = &'a Version>) {
         let mut files = self.files.lock();
         let mut singles: BTreeMap<FileNumber, &TableMeta> = BTreeMap::new();
-        for table in versions.flat_map(|v| v.levels.iter().flatten()) {
+        for table in versions.flat_map(|v| v.tables().map(|(_, t)| t)) {
             let file = table.id.file;
             let first = singles.get(&file).filter(|first| first.id != table.id).copied();
             if table.id.offset == 0 && first.is_none() && !files.contains_key(&file) {
@@ -98,16 +100,14 @@ impl Packs {
         let mut files = self.files.lock();
         let Some(pack) = files.get_mut(&table.id.file) else { return Left::Nothing };
         let was_sparse = pack.is_sparse();
-        if let Some((bytes, _)) = pack.live.remove(&table.id.offset) {
+        if let Some(bytes) = pack.live.remove(&table.id.offset) {
             pack.live_bytes = pack.live_bytes.saturating_sub(bytes);
         }
         if pack.live.is_empty() {
             files.remove(&table.id.file);
             return Left::Nothing;
         }
-        let trees = pack.live.values().map(|(_, tree)| *tree);
-        let is_told = was_sparse || !pack.is_sparse();
-        Left::Tables(if is_told { Vec::new() } else { trees.collect() })
+        if was_sparse || !pack.is_sparse() { Left::Tables } else { Left::Sparse }
     }
 
     /// Whether a file holds several tables and less than half of it is live.
@@ -130,7 +130,7 @@ mod tests {
 
     fn table(file: FileNumber, offset: u64, bytes: u64) -> TableMeta {
         let id = TableId { file, offset };
-        TableMeta { id, bytes, tree: TreeId(offset + 1), ..TableMeta::default() }
+        TableMeta { id, bytes, ..TableMeta::default() }
     }
 
     #[test]
@@ -138,11 +138,11 @@ mod tests {
         let packs = Packs::default();
         let tables = [table(7, 0, 10), table(7, 10, 10), table(7, 20, 10), table(7, 30, 10)];
         packs.add(7, 40, &tables);
-        assert_eq!(packs.release(&tables[0]), Left::Tables(Vec::new()));
+        assert_eq!(packs.release(&tables[0]), Left::Tables);
         // One half exactly is not below one half.
-        assert_eq!(packs.release(&tables[3]), Left::Tables(Vec::new()));
+        assert_eq!(packs.release(&tables[3]), Left::Tables);
         assert!(!packs.is_sparse(7));
-        assert_eq!(packs.release(&tables[1]), Left::Tables(vec![TreeId(21)]));
+        assert_eq!(packs.release(&tables[1]), Left::Sparse);
         assert!(packs.is_sparse(7));
         assert_eq!(packs.release(&tables[2]), Left::Nothing);
         assert_eq!(packs.lengths(), []);
@@ -152,8 +152,9 @@ mod tests {
 
     #[test]
     fn an_open_finds_what_is_left_of_each_file() {
-        let version = |tables: &[TableMeta]| Version {
-            levels: vec![tables.iter().cloned().map(Arc::new).collect()],
+        let version = |tables: &[TableMeta]| {
+            let tables: Vec<_> = tables.iter().map(|t| (0, Arc::new(t.clone()))).collect();
+            Version::default().with_compacted(&[], &tables)
         };
         let versions = [
             version(&[table(1, 0, 10), table(2, 10, 10), table(3, 0, 10)]),
@@ -165,7 +166,7 @@ mod tests {
         packs.find(versions.iter());
         assert_eq!(packs.lengths(), [(2, 20), (3, 20), (4, 100)]);
         assert!(packs.is_sparse(4) && !packs.is_sparse(2) && !packs.is_sparse(3));
-        assert_eq!(packs.release(&table(3, 10, 10)), Left::Tables(Vec::new()));
+        assert_eq!(packs.release(&table(3, 10, 10)), Left::Tables);
         assert_eq!(packs.release(&table(3, 0, 10)), Left::Nothing);
     }
 }

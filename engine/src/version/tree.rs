@@ -120,7 +120,7 @@ impl Tree {
     /// The same, forked from others.
     #[must_use]
     pub fn forked(self, family: TreeId, lineage: Lineage) -> Self {
-        Self { family, lineage, ..self }
+        Self { lineage, family, ..self }
     }
 
     /// Bytes of the tables that it began with; `None` where nothing in memory tells.

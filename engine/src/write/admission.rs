@@ -14,6 +14,7 @@ use crate::env::{Env, wait_until};
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::gc;
+use crate::memtable::Memtable;
 use crate::policy::stall::StallPolicy;
 use crate::policy::view::{Admission, ChangeKind, StallCause, TreeChange, WriteView};
 use crate::pressure::WriteFacts;
@@ -216,13 +217,14 @@ fn refuse_endless<E: Env>(
         StallCause::Memtables | StallCause::DiskFull => Ok(()),
         StallCause::Wal | StallCause::Budget => {
             let oldest = shared.log.oldest();
-            let mut held_bytes = 0;
+            let mut held_bytes = 0_u64;
             for tree in shared.jobs.failed() {
                 let Some(failure) = tree.failure() else { continue };
                 let view = tree.view();
                 let memtables = || view.memtable.iter().chain(&view.immutables);
                 let pins = memtables().any(|m| m.anchor_segment() <= oldest);
-                held_bytes += memtables().map(|m| m.bytes()).sum::<u64>();
+                let counts = |m: &&Arc<Memtable>| shared.set.is_first_owner(tree.id, m);
+                held_bytes += memtables().filter(counts).map(|m| m.bytes()).sum::<u64>();
                 let too_much = held_bytes.saturating_add(bytes) > shared.budget.limit_bytes();
                 if (cause == StallCause::Wal && pins) || (cause == StallCause::Budget && too_much) {
                     return refuse(tree.id, failure);

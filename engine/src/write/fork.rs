@@ -8,8 +8,8 @@
 //! acknowledged. The edit names no table: the child begins with what its parent has at that place,
 //! so the cost does not depend on the size of the data.
 //!
-//! A fork that fails, or whose future is dropped before its edit is written, leaves the parent as it
-//! was but for the seal, and the child is forgotten like a tree that was dropped.
+//! A fork that fails, or whose future is dropped before its edit is written, leaves the parent as
+//! it was but for the seal, and the child is forgotten like a tree that was dropped.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::version::edit::Edit;
 use crate::version::manifest::{Commit, CommitPlace, Install};
 use crate::version::tree::{Branch, Tree};
 
-use super::{queue, stalls};
+use super::{fork_copy, queue, stalls};
 
 /// Up to so many bytes a memtable is copied where the option says `auto`.
 const AUTO_COPY_BYTES_MAX: u64 = 64 * 1024;
@@ -79,7 +79,7 @@ pub(crate) async fn run<E: Env>(
     let wish = Wish { parent: Arc::clone(parent), full_name, child, memtable, claim };
     let forked = match shared.options.layout {
         Layout::PerTenant => fork_tree(shared, wish).await?,
-        Layout::Grouped(_) | Layout::Shared => return Err(Error::InvalidArgument("no".to_owned())),
+        Layout::Grouped(_) | Layout::Shared => fork_copy::run(shared, wish).await?,
     };
     shared.counters.fork_count.add(1);
     shared.counters.fork_copied_bytes.add(forked.copied_bytes);
@@ -91,12 +91,12 @@ pub(crate) async fn run<E: Env>(
 }
 
 /// A fork that is asked for.
-struct Wish<E: Env> {
-    parent: Arc<Branch>,
-    full_name: String,
-    child: BranchId,
+pub(super) struct Wish<E: Env> {
+    pub(super) parent: Arc<Branch>,
+    pub(super) full_name: String,
+    pub(super) child: BranchId,
     memtable: ForkMemtable,
-    claim: Claim<E>,
+    pub(super) claim: Claim<E>,
 }
 
 async fn fork_tree<E: Env>(shared: &Arc<Shared<E>>, wish: Wish<E>) -> Result<Forked> {
@@ -145,15 +145,17 @@ fn begin<E: Env>(
     let lineage = from.lineage.child_of(from.id, seq);
     let tree = shared.set.new_tree(TreeId(child.0)).forked(from.family, lineage);
     let tree = Arc::new(tree);
-    let copied_bytes = match copy(shared, from, (&tree, memtable)) {
-        Some(bytes) => bytes,
-        None => {
-            queue::seal(shared, core::slice::from_ref(from), false);
-            0
-        }
-    };
+    let copied = copy(shared, from, (&tree, memtable));
+    if copied.is_none() {
+        queue::seal(shared, core::slice::from_ref(from), false);
+    }
+    let copied_bytes = copied.unwrap_or(0);
     share_immutables(shared, from, &tree);
     let undo = Undo { shared: Arc::clone(shared), tree: Arc::clone(&tree), copied_bytes };
+    // Whose flush fails for good fails the owners that it knows: this one may have come too late.
+    if let Some(cause) = from.failure() {
+        return Err(Error::TreeFailed { tree: from.id, cause });
+    }
     let parent = parent.id;
     let edit = Edit::Fork { name: full_name, branch: child, parent, fork_seq: seq, tables: vec![] };
     let install = install(edit.clone(), (undo, claim), branch);
@@ -181,8 +183,8 @@ fn share_immutables<E: Env>(shared: &Shared<E>, from: &Tree, child: &Arc<Tree>) 
     }
 }
 
-/// Copies the parent's memtable into the child, where that is wished for and the budget has room for
-/// it; `None` where it has to be shared. An empty one takes no copy and no seal.
+/// Copies the parent's memtable into the child, where that is wished for and the budget has room
+/// for it; `None` where it has to be shared. An empty one takes no copy and no seal.
 fn copy<E: Env>(
     shared: &Shared<E>,
     from: &Tree,
@@ -206,6 +208,7 @@ fn copy<E: Env>(
     };
     let anchor = memtable.anchor_segment();
     let copy = Memtable::new(memtable.created_ns, anchor).of_tree(child.id);
+    let copy = copy.copied_from(child.lineage.ancestors());
     for (seq, kind, key_bytes, data) in memtable.entries_in(0, SeqNo::MAX) {
         // Bytes of its own: the parent may be dropped.
         let data = bytes::Bytes::copy_from_slice(&data);

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod fork;
+mod fork_copy;
 pub(crate) mod log_limit;
 pub(crate) mod queue;
 pub(crate) mod relog;

@@ -14,7 +14,7 @@ use crate::group::Work;
 use crate::memtable::{Left, Memtable};
 use crate::policy::view::ChangeKind;
 use crate::pressure::Victims;
-use crate::shared::{Request, Shared};
+use crate::shared::{Barrier, Request, Shared};
 use crate::types::{SEQ_MAX, SeqNo, TreeId, to_u64};
 use crate::version::tree::{Tree, TreeView};
 use crate::wal::writer::{Mark, SegmentWriter};
@@ -77,6 +77,7 @@ impl<E: Env> Work for Leader<'_, E> {
             Request::Write { ops, .. } => ops.iter().map(|(_, op)| op.data.len()).sum(),
             Request::Seal { .. }
             | Request::Relog
+            | Request::Raise(_)
             | Request::Sync
             | Request::Barrier(_)
             | Request::Drop(_)
@@ -90,7 +91,7 @@ impl<E: Env> Work for Leader<'_, E> {
 
     async fn run(&self, items: &mut Vec<Request>) -> Vec<Result<SeqNo>> {
         release_dropped(self.shared);
-        match items.first() {
+        match items.first_mut() {
             Some(Request::Seal { trees, overridden, pack }) => {
                 if *overridden {
                     for tree in trees {
@@ -103,7 +104,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 }
                 vec![Ok(self.shared.visible_seq())]
             }
-            Some(Request::Barrier(_)) => items.drain(..).map(|item| self.barrier(item)).collect(),
+            Some(Request::Barrier(barrier)) => vec![self.barrier(barrier)],
             Some(Request::Drop(branch)) => {
                 let reply = if branch.is_dropped() {
                     Err(Error::Dropped)
@@ -114,6 +115,7 @@ impl<E: Env> Work for Leader<'_, E> {
                 vec![reply]
             }
             Some(Request::Relog) => vec![self.relog().await],
+            Some(Request::Raise(seq)) => vec![self.raise(*seq).await],
             Some(Request::Close) => vec![self.close().await],
             Some(Request::Write { .. } | Request::Sync) | None => {
                 let mut replies = Vec::with_capacity(items.len());
@@ -213,7 +215,31 @@ impl<E: Env> Leader<'_, E> {
         Ok(shared.visible_seq())
     }
 
-    fn barrier(&self, request: Request) -> Result<SeqNo> {
+    /// Makes the log reach a number: a segment begins that says so, and the number is given.
+    async fn raise(&self, seq: SeqNo) -> Result<SeqNo> {
+        let shared = self.shared;
+        if let Some(cause) = &*shared.read_only.lock() {
+            return Err(Error::ReadOnly(Arc::clone(cause)));
+        }
+        let mut taken = Taken { shared, writer: shared.wal.lock().take(), unpublished: None };
+        let Some(writer) = &mut taken.writer else { return Err(Error::Closed) };
+        if seq > shared.visible_seq() {
+            // Numbers of failed groups may be above it.
+            shared.next_seq.fetch_max(seq + 1, Ordering::Relaxed);
+            self.end_segment(writer).await?;
+            segments::begin_next(shared, writer, seq).await?;
+            // Not before the log says so: a flush or a fork at that number needs it.
+            shared.published.fetch_max(seq, Ordering::AcqRel);
+        } else if writer.has_ended() {
+            self.roll(writer).await?;
+        } else if let Err(error) = self.sync(writer).await {
+            segments::leave_failed(shared, writer, &error).await;
+            return Err(error);
+        }
+        Ok(shared.visible_seq())
+    }
+
+    fn barrier(&self, barrier: &mut Barrier) -> Result<SeqNo> {
         let shared = self.shared;
         if let Some(cause) = &*shared.read_only.lock() {
             return Err(Error::ReadOnly(Arc::clone(cause)));
@@ -221,10 +247,7 @@ impl<E: Env> Leader<'_, E> {
         if shared.wal.lock().is_none() {
             return Err(Error::Closed);
         }
-        match request {
-            Request::Barrier(barrier) => barrier.run(),
-            _ => Err(Error::Interrupted),
-        }
+        barrier.run()
     }
 
     /// Syncs and gives the log up: whoever comes later gets `Closed`.
@@ -236,7 +259,7 @@ impl<E: Env> Leader<'_, E> {
         }
         if writer.has_failed() || self.sync(&mut writer).await.is_err() {
             // Nothing of it may be lost that the next segment can still carry.
-            segments::begin_next(shared, &mut writer).await?;
+            segments::begin_next(shared, &mut writer, shared.visible_seq()).await?;
         }
         Ok(shared.visible_seq())
     }
@@ -334,18 +357,25 @@ impl<E: Env> Leader<'_, E> {
     /// Ends the newest segment and begins the next one.
     async fn roll(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
         let shared = self.shared;
+        self.end_segment(writer).await?;
+        if writer.has_failed() {
+            segments::retry_failed(shared, writer).await?;
+        } else {
+            segments::begin_next(shared, writer, shared.visible_seq()).await?;
+        }
+        seal(shared, &log_limit::victims(shared, true), false);
+        Ok(())
+    }
+
+    /// Makes the newest segment durable where it takes records still.
+    async fn end_segment(&self, writer: &mut SegmentWriter<E>) -> Result<()> {
+        let shared = self.shared;
         if !writer.has_ended()
             && let Err(error) = self.sync(writer).await
         {
             segments::leave_failed(shared, writer, &error).await;
             return Err(error);
         }
-        if writer.has_failed() {
-            segments::retry_failed(shared, writer).await?;
-        } else {
-            segments::begin_next(shared, writer).await?;
-        }
-        seal(shared, &log_limit::victims(shared, true), false);
         Ok(())
     }
 }
@@ -357,6 +387,7 @@ fn owes_sync(request: &Request) -> bool {
         Request::Sync => true,
         Request::Seal { .. }
         | Request::Relog
+        | Request::Raise(_)
         | Request::Barrier(_)
         | Request::Drop(_)
         | Request::Close => false,

@@ -144,7 +144,7 @@ pub(super) fn gather<E: Env>(shared: &Shared<E>, writer: &SegmentWriter<E>) -> S
 fn encode(layout: Layout, (memtable, upto): (&Memtable, u64), step: &mut Step) -> (u64, u64) {
     let (mut body, mut count, mut bytes) = (Vec::new(), 0, 0);
     for (seq, kind, key_bytes, data) in memtable.entries_in(0, upto) {
-        let tree = memtable.origin;
+        let tree = memtable.origin_of(seq);
         let Some(branch) = branch_in(layout, tree, &data) else { continue };
         (count, bytes) = (count + 1, bytes + data.len());
         encode_carried(&mut body, seq, &WalEntry { tree, branch, kind, key_bytes, data });

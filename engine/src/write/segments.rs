@@ -50,7 +50,8 @@ pub(crate) fn is_newest<E: Env>(shared: &Shared<E>, spare: &Spare<E>) -> bool {
 }
 
 /// Begins the successor of a segment, which takes no more records from here on, and makes `writer`
-/// the successor. Everything published is durable then.
+/// the successor. Everything published is durable then, and the log reaches `last_seq`, which is
+/// the last published number or one above it.
 ///
 /// # Errors
 ///
@@ -58,6 +59,7 @@ pub(crate) fn is_newest<E: Env>(shared: &Shared<E>, spare: &Spare<E>) -> bool {
 pub(super) async fn begin_next<E: Env>(
     shared: &Shared<E>,
     writer: &mut SegmentWriter<E>,
+    last_seq: SeqNo,
 ) -> Result<()> {
     writer.end();
     let published = shared.visible_seq();
@@ -72,7 +74,7 @@ pub(super) async fn begin_next<E: Env>(
         None => create_spare(shared).await?,
     };
     let segment = spare.segment();
-    let before = writer.as_predecessor(published);
+    let before = writer.as_predecessor(last_seq);
     shared.log.begin(segment);
     match SegmentWriter::begin(&shared.env, spare, before, &carried).await {
         Ok(next) => *writer = next,
@@ -120,7 +122,7 @@ pub(super) async fn retry_failed<E: Env>(
     shared: &Shared<E>,
     writer: &mut SegmentWriter<E>,
 ) -> Result<()> {
-    let outcome = begin_next(shared, writer).await;
+    let outcome = begin_next(shared, writer, shared.visible_seq()).await;
     if let Err(error) = &outcome {
         if error.is_storage_full() {
             shared.disk.suspect();
@@ -151,17 +153,19 @@ fn unsynced<E: Env>(
                 continue;
             }
             for (seq, kind, key_bytes, data) in memtable.entries_in(synced, published) {
-                let Some(branch) = branch_in(layout, memtable.origin, &data) else { continue };
+                let tree = memtable.origin_of(seq);
+                let Some(branch) = branch_in(layout, tree, &data) else { continue };
                 bytes += to_u64(data.len());
                 if bytes > CARRIED_BYTES_MAX {
                     return Err(too_much(shared, bytes));
                 }
-                let tree = memtable.origin;
                 out.push((seq, WalEntry { tree, branch, kind, key_bytes, data }));
             }
         }
     }
     out.sort_by_key(|(seq, _)| *seq);
+    // A fork's copy of its parent's memtable holds the same entries.
+    out.dedup_by_key(|(seq, _)| *seq);
     Ok(out)
 }
 

@@ -45,6 +45,7 @@ struct State {
     used_bytes: u64,
     capacity_bytes: Option<u64>,
     free_asked: u64,
+    no_links: Option<ErrorKind>,
 }
 
 /// The world.
@@ -121,6 +122,11 @@ impl<E: Env> FaultEnv<E> {
 
     pub(crate) fn heal(&self) {
         locked(&self.state).rules.clear();
+    }
+
+    /// Files get no second names.
+    pub(crate) fn refuse_links(&self, kind: ErrorKind) {
+        locked(&self.state).no_links = Some(kind);
     }
 
     /// Calls that change or read something, so far.
@@ -288,6 +294,9 @@ impl<E: Env> Env for FaultEnv<E> {
     }
 
     async fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        if let Some(kind) = locked(&self.state).no_links {
+            return Err(eio("link", to, kind));
+        }
         self.call("link", to, self.inner.link(from, to)).await
     }
 

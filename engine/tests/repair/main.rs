@@ -10,6 +10,7 @@
 #[expect(dead_code, reason = "each test file uses a part of it")]
 #[path = "../fault_env/mod.rs"]
 mod fault_env;
+mod forks;
 #[path = "../small/mod.rs"]
 mod small;
 mod world;

@@ -7,6 +7,7 @@
 pub mod c10_space;
 pub mod c9_structure;
 pub mod files;
+pub mod forks;
 pub mod liveness;
 pub mod model;
 pub mod reads;
@@ -32,6 +33,8 @@ pub enum Rule {
     C3,
     /// What was deleted or dropped stays gone.
     C4,
+    /// A branch is its parent's prefix at its fork and its own writes, whatever is done to either.
+    C5,
     /// Damage is loud and local: no wrong bytes, and an error only where a medium was damaged.
     C6,
     /// Errors have causes, and reach a caller.
@@ -54,11 +57,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::C1,
         Self::C2,
         Self::C3,
         Self::C4,
+        Self::C5,
         Self::C6,
         Self::C7,
         Self::C8,
@@ -77,6 +81,7 @@ impl Rule {
             Self::C2 => "C2",
             Self::C3 => "C3",
             Self::C4 => "C4",
+            Self::C5 => "C5",
             Self::C6 => "C6",
             Self::C7 => "C7",
             Self::C8 => "C8",
@@ -96,6 +101,7 @@ impl Rule {
             Self::C2 => "acked-write-lost",
             Self::C3 => "foreign-value",
             Self::C4 => "deleted-came-back",
+            Self::C5 => "branch-not-independent",
             Self::C6 => "damage-without-cause",
             Self::C7 => "error-without-fault",
             Self::C8 => "wrong-read",

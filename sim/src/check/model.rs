@@ -69,7 +69,16 @@ pub struct Placed {
     pub tag: u64,
 }
 
-/// One life of a tenant's name.
+/// Where a life began that is a fork's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForkOf {
+    /// The life it was forked from.
+    pub parent: usize,
+    /// It began with the parent's writes up to this number, once known.
+    pub seq: Option<SeqNo>,
+}
+
+/// One life of a branch's name.
 #[derive(Clone, Debug)]
 pub struct Incarnation {
     /// Number of the name.
@@ -82,7 +91,9 @@ pub struct Incarnation {
     pub create: Known,
     /// What is known of its end.
     pub drop: Known,
-    /// Histories by key.
+    /// Where it began, if it was forked.
+    pub fork: Option<ForkOf>,
+    /// Histories by key; of a fork they begin with what it inherited.
     pub keys: BTreeMap<u32, Vec<Placed>>,
 }
 
@@ -96,6 +107,8 @@ pub struct Model {
     pub lost: BTreeSet<u64>,
     /// The last number given.
     pub last: SeqNo,
+    /// The last number that the database knew when it was opened; it may be above what was found.
+    pub opened_at: SeqNo,
     /// The highest acknowledged number.
     pub acked: SeqNo,
     /// The highest number promised to survive a power loss.
@@ -119,9 +132,73 @@ impl Model {
             branch: None,
             create: Known::UnderWay,
             drop: Known::Not,
+            fork: None,
             keys: BTreeMap::new(),
         });
         self.incs.len() - 1
+    }
+
+    /// A name's new life, about to be forked from this one. Returns its index.
+    pub fn begin_fork(&mut self, number: usize, parent: usize) -> usize {
+        let index = self.begin_create(number);
+        if let Some(inc) = self.incs.get_mut(index) {
+            inc.fork = Some(ForkOf { parent, seq: None });
+        }
+        index
+    }
+
+    /// A fork was acknowledged: it is durable, with everything up to its number.
+    pub fn forked(&mut self, index: usize, branch: u64, seq: SeqNo) {
+        self.inherit(index, seq);
+        self.end_create(index, Some(branch));
+        // Behind a recovery it may be a number that the recovery left out.
+        self.last = self.last.max(seq);
+        self.acked = self.acked.max(seq);
+        self.visible = self.visible.max(seq);
+        self.promised(seq);
+    }
+
+    /// A fork turned out to begin with its parent's writes up to a number. It has no write of its own
+    /// yet.
+    pub fn inherit(&mut self, index: usize, seq: SeqNo) {
+        let fork = self.incs.get(index).and_then(|inc| inc.fork);
+        let parent = fork.and_then(|fork| self.incs.get(fork.parent));
+        let mut keys = parent.map(|parent| parent.keys.clone()).unwrap_or_default();
+        for history in keys.values_mut() {
+            history.retain(|placed| placed.seq <= seq);
+        }
+        keys.retain(|_, history| !history.is_empty());
+        if let Some(inc) = self.incs.get_mut(index)
+            && let Some(fork) = &mut inc.fork
+        {
+            fork.seq = Some(seq);
+            inc.keys = keys;
+        }
+    }
+
+    /// The life at the root of a fork's ancestors.
+    pub fn root_of(&self, mut index: usize) -> usize {
+        // A parent's index is below its child's.
+        while let Some(fork) = self.incs.get(index).and_then(|inc| inc.fork) {
+            index = fork.parent;
+        }
+        index
+    }
+
+    /// The life of these numbers, of a name and of its lives.
+    pub fn life(&self, tenant: usize, number: u32) -> Option<usize> {
+        self.incs.iter().position(|inc| inc.tenant == tenant && inc.number == number)
+    }
+
+    /// The last life of a name.
+    pub fn last_life(&self, number: usize) -> Option<usize> {
+        self.incs.iter().rposition(|inc| inc.tenant == number)
+    }
+
+    /// Whether a branch of this tenant is there, or may be.
+    pub fn may_have_branches(&self, tenant: usize) -> bool {
+        let is_there = |inc: &Incarnation| inc.create != Known::Not && inc.drop != Known::Acked;
+        self.incs.iter().any(|inc| value::tenant_of(inc.tenant) == tenant && is_there(inc))
     }
 
     /// A create was answered.
@@ -129,6 +206,13 @@ impl Model {
         if let Some(inc) = self.incs.get_mut(inc) {
             inc.branch = branch;
             inc.create = if branch.is_some() { Known::Acked } else { Known::Failed };
+        }
+    }
+
+    /// A create was refused, and changed nothing.
+    pub fn refuse_create(&mut self, inc: usize) {
+        if let Some(inc) = self.incs.get_mut(inc) {
+            inc.create = Known::Not;
         }
     }
 

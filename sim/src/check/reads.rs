@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use forebay_engine::types::SeqNo;
 
+use super::forks::c5_branches;
 use super::model::{Known, Model, Placed};
 use super::value::tag_of;
 use super::{Checked, Rule, RuleCounts, Violation, broken};
@@ -66,11 +67,11 @@ fn saw(model: &mut Model, found: Option<u64>, seq: Option<SeqNo>) {
     model.visible = model.visible.max(seq.unwrap_or(0));
 }
 
-/// C8 for one key: what was read is what some prefix in the window has.
+/// C8 for one key: what was read is what some prefix in the window has. C5 comes first.
 ///
 /// # Errors
 ///
-/// C8 where none has it.
+/// C8 where none has it, C5 where a branch shows what is not its own.
 pub fn c8_get(
     model: &mut Model,
     counts: &mut RuleCounts,
@@ -78,6 +79,7 @@ pub fn c8_get(
     found: Option<u64>,
     window: Window,
 ) -> Checked {
+    c5_branches(model, counts, (inc, key), found)?;
     counts.count(Rule::C8);
     let history = model.history(inc, key);
     if !fits(model, history, found, window).is_empty() {
@@ -101,10 +103,11 @@ pub fn c8_get(
 }
 
 /// C8 for a range: one prefix in the window explains all keys that were read, and those that were not.
+/// C5 comes first, key by key.
 ///
 /// # Errors
 ///
-/// C8 where none does.
+/// C8 where none does, C5 where a branch shows what is not its own.
 pub fn c8_scan(
     model: &mut Model,
     counts: &mut RuleCounts,
@@ -116,6 +119,7 @@ pub fn c8_scan(
     let mut left = vec![window];
     for key in keys {
         let value = found.get(key).copied();
+        c5_branches(model, counts, (inc, *key), value)?;
         let allowed = fits(model, model.history(inc, *key), value, window);
         let both = |a: &Window, b: &Window| {
             let (low, high) = (a.low.max(b.low), a.high.min(b.high));

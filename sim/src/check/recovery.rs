@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_engine::types::{SeqNo, to_usize};
 
+use super::forks::{c5_branches, c5_durable};
 use super::model::{Incarnation, Known, Model, Placed};
 use super::value::{self, tag_of};
 use super::{Checked, Rule, RuleCounts, Violation, broken};
@@ -21,6 +22,8 @@ pub struct TenantState {
     pub values: BTreeMap<u32, u64>,
     /// Keys of which damage hides what they have.
     pub unread: BTreeSet<u32>,
+    /// Where it was forked: its parent's id, and the number.
+    pub fork: Option<(u64, SeqNo)>,
 }
 
 /// What was read of all tenants.
@@ -43,7 +46,8 @@ pub struct Explained {
     pub live: BTreeMap<usize, usize>,
 }
 
-/// C3 for one value: decodes it and checks that it was written to this tenant, this life and this key.
+/// C3 for one value: decodes it and checks that it was written to this branch, this life and this key,
+/// or to a relative of the branch: which of their writes it may show is for C5 to say.
 ///
 /// # Errors
 ///
@@ -70,9 +74,12 @@ pub fn c3_invention(
     let Some(origin) = value::decode(bytes) else {
         return wrong(format!("{} bytes that no operation wrote", bytes.len()));
     };
-    if (value::tenant_index(origin), origin.incarnation, origin.key)
-        != (life.tenant, life.number, key)
-    {
+    let writer = (value::tenant_index(origin), origin.incarnation);
+    let is_kin = || {
+        let writer = model.life(writer.0, writer.1);
+        writer.is_some_and(|writer| model.root_of(writer) == model.root_of(inc))
+    };
+    if origin.key != key || (writer != (life.tenant, life.number) && !is_kin()) {
         return wrong(format!(
             "a value of tenant {} (life {}), key {}",
             value::tenant_name(value::tenant_index(origin)),
@@ -103,11 +110,9 @@ pub fn c4_tenants(
     for tenant in names {
         let lives = || model.incs.iter().enumerate().filter(move |(_, inc)| inc.tenant == tenant);
         let Some(branch) = branches.get(&tenant) else {
-            let lost = lives().any(|(_, inc)| inc.create == Known::Acked && inc.drop == Known::Not);
-            if lost && !model.shared_hit {
-                let violation =
-                    Violation::new(Rule::C2, "the tenant was created", "the tenant does not exist");
-                return broken(violation.of(tenant, None));
+            let lost = lives().find(|(_, inc)| is_promised(inc));
+            if let Some((_, inc)) = lost.filter(|_| !model.shared_hit) {
+                return broken(lost_branch(inc));
             }
             continue;
         };
@@ -130,9 +135,25 @@ pub fn c4_tenants(
             );
             return broken(violation.of(tenant, None));
         }
+        let lost = lives().find(|(other, inc)| *other != index && is_promised(inc));
+        if let Some((_, inc)) = lost.filter(|_| !model.shared_hit) {
+            return broken(lost_branch(inc));
+        }
         live.insert(tenant, index);
     }
     Ok(live)
+}
+
+fn is_promised(inc: &Incarnation) -> bool {
+    inc.create == Known::Acked && inc.drop == Known::Not
+}
+
+fn lost_branch(inc: &Incarnation) -> Violation {
+    let (rule, promised, found) = match inc.fork {
+        None => (Rule::C2, "the tenant was created", "the tenant does not exist"),
+        Some(_) => (Rule::C5, "the branch was forked", "the branch does not exist"),
+    };
+    Violation::new(rule, promised, found).of(inc.tenant, None)
 }
 
 /// A key's writes that would leave what was read.
@@ -335,6 +356,9 @@ pub fn judge(
     let branches = state.tenants.iter().map(|(tenant, found)| (*tenant, found.branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
     let sights = sights(model, state, &live);
+    for sight in &sights {
+        c5_branches(model, counts, (sight.inc, sight.key), sight.found)?;
+    }
     c1_known(model, counts, &sights)?;
     let cuts = Cuts::new(model, &sights);
     // Numbers above the last one that the database knows will be given again.
@@ -344,6 +368,7 @@ pub fn judge(
     };
     if let Some(upto) = cuts.longest(last) {
         c2_durability(model, counts, &sights, (upto, bound))?;
+        c5_durable(model, counts, live.values().copied(), upto)?;
         let came_back = c1_whole_batches(model, counts, &sights, upto)?;
         return Ok(Explained { upto, came_back, live });
     }

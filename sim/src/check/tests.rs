@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use forebay_engine::Error;
 
 use super::files::{c9_verified, c10_files};
+use super::forks::{c5_forked, c5_lineage};
 use super::liveness::{c11_open, c11_same, c12_same_trace, l1_progress, l2_running};
 use super::model::{Known, Model, Wanted};
 use super::reads::{Window, c7_errors, c8_failed_unseen, c8_get, c8_paths, c8_scan};
@@ -229,7 +230,7 @@ fn c11_c12_l1_and_l2_trip_on_what_they_name() {
     l2_running(&mut counts, None).unwrap();
     assert_eq!(rule(l2_running(&mut counts, Some("deadlock"))), Rule::L2);
     let asked: Vec<u64> = counts.iter().map(|(_, n)| n).collect();
-    assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 2, 2, 2]);
+    assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 2, 2, 2]);
 }
 
 #[test]
@@ -272,4 +273,111 @@ fn c9_wants_no_finding_of_the_structure_and_tells_the_first_of_them() {
     let broken = super::c9_structure::c9_structure(&mut counts, &structure).unwrap_err();
     assert_eq!((broken.rule, counts.get(Rule::C9)), (Rule::C9, 2));
     assert!(broken.found.ends_with("finding 3; and 2 more"), "{}", broken.found);
+}
+
+/// A fork of the first tenant, with branch 12.
+fn forked(case: &mut Case) -> usize {
+    let inc = case.model.begin_fork(100, 0);
+    case.model.forked(inc, 12, case.model.last);
+    inc
+}
+
+fn with_fork(case: &Case, mut state: State, values: &[(u32, u64)]) -> State {
+    let seq = case.model.incs[2].fork.and_then(|fork| fork.seq).unwrap();
+    let mut fork = TenantState { branch: 12, fork: Some((10, seq)), ..TenantState::default() };
+    for (key, tag) in values {
+        fork.values.insert(*key, op_number(*tag, 0));
+    }
+    state.tenants.insert(100, fork);
+    state
+}
+
+#[test]
+fn c5_a_branch_shows_no_write_of_another_and_keeps_what_it_inherited() {
+    let mut case = Case::new();
+    let a = case.acked(&[(0, 1, true)], false);
+    let b = case.acked(&[(0, 2, true)], false);
+    let child = forked(&mut case);
+    let later = case.acked(&[(0, 1, true)], false);
+    case.acked(&[(0, 2, false)], false);
+    let own = case.acked(&[(child, 3, true)], false);
+    let window = Window { low: case.model.visible, high: case.model.last };
+    let mut get = |at: (usize, u32), tag: Option<u64>| {
+        let found = tag.map(|tag| op_number(tag, 0));
+        c8_get(&mut case.model, &mut case.counts, at, found, window)
+    };
+    get((child, 1), Some(a)).unwrap();
+    get((child, 2), Some(b)).unwrap();
+    get((child, 3), Some(own)).unwrap();
+    get((0, 1), Some(later)).unwrap();
+    get((0, 3), None).unwrap();
+    // The parent's later write, its later delete, a key that is missing, and the child's own write.
+    assert_eq!(rule(get((child, 1), Some(later))), Rule::C5);
+    assert_eq!(rule(get((child, 2), None)), Rule::C5);
+    assert_eq!(rule(get((child, 1), None)), Rule::C5);
+    assert_eq!(rule(get((0, 3), Some(own))), Rule::C5);
+    let keys = [1, 2, 3];
+    let all = |one: u64| [(1, one), (2, b), (3, own)].map(|(k, tag)| (k, op_number(tag, 0)));
+    let mut scan = |found: [(u32, u64); 3]| {
+        c8_scan(&mut case.model, &mut case.counts, (child, &keys), &found.into(), window)
+    };
+    scan(all(a)).unwrap();
+    assert_eq!(rule(scan(all(later))), Rule::C5);
+}
+
+#[test]
+fn c5_holds_for_what_a_recovery_brings_back() {
+    let mut case = Case::new();
+    let a = case.acked(&[(0, 1, true)], false);
+    forked(&mut case);
+    let later = case.acked(&[(0, 1, true)], false);
+    let ask = |case: &mut Case, of: &[(u32, u64)]| {
+        let state = with_fork(case, case.state(&[(0, 1, later, 0)]), of);
+        judge(&case.model, &mut case.counts, &state, (case.model.synced, WHY))
+    };
+    assert_eq!(ask(&mut case, &[(1, a)]).unwrap().upto, 2);
+    assert_eq!(rule(ask(&mut case, &[(1, later)])), Rule::C5);
+    assert_eq!(rule(ask(&mut case, &[])), Rule::C5);
+    // The fork was acknowledged, and so is durable with all before it.
+    let state = case.state(&[(0, 1, a, 0)]);
+    let bound = (case.model.synced, WHY);
+    let lost = judge(&case.model, &mut case.counts, &state, bound);
+    assert_eq!(rule(lost), Rule::C5);
+    case.model.set_drop(2, Known::Acked);
+    judge(&case.model, &mut case.counts, &state, bound).unwrap();
+    assert!(case.counts.get(Rule::C5) > 3);
+}
+
+#[test]
+fn c5_a_fork_that_nobody_was_told_of_is_whole_or_not_there() {
+    let mut case = Case::new();
+    case.acked(&[(0, 1, false)], false);
+    let inc = case.model.begin_fork(100, 0);
+    let without = case.state(&[]);
+    judge(&case.model, &mut case.counts, &without, (0, WHY)).unwrap();
+    case.model.inherit(inc, 1);
+    let mut with = with_fork(&case, case.state(&[]), &[]);
+    assert_eq!(judge(&case.model, &mut case.counts, &with, (0, WHY)).unwrap().upto, 1);
+    with.last = Some(0);
+    assert_eq!(rule(judge(&case.model, &mut case.counts, &with, (0, WHY))), Rule::C5);
+}
+
+#[test]
+fn c5_a_fork_begins_where_it_was_asked_for_and_stays_there() {
+    let mut case = Case::new();
+    case.acked(&[(0, 1, true)], false);
+    let child = forked(&mut case);
+    let window = Window { low: 1, high: 3 };
+    let mut at = |seq| c5_forked(&case.model, &mut case.counts, (child, seq), window);
+    at(1).unwrap();
+    at(3).unwrap();
+    assert_eq!(rule(at(0)), Rule::C5);
+    assert_eq!(rule(at(4)), Rule::C5);
+    let mut found = |inc, point| c5_lineage(&case.model, &mut case.counts, inc, point);
+    found(child, Some((10, 1))).unwrap();
+    found(0, None).unwrap();
+    for (inc, point) in [(child, Some((10, 2))), (child, Some((11, 1))), (child, None)] {
+        assert_eq!(rule(found(inc, point)), Rule::C5);
+    }
+    assert_eq!(rule(found(0, Some((11, 1)))), Rule::C5);
 }

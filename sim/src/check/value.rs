@@ -23,9 +23,41 @@ pub struct Origin {
     pub op: u64,
 }
 
-/// The name of a tenant.
-pub fn tenant_name(tenant: usize) -> String {
-    format!("t{tenant}")
+/// Numbers of names: below it those of tenants, which are their `main`; a fork's is so many times its
+/// own number more.
+pub const FORK_STEP: usize = 100;
+
+/// The number of a fork's name.
+pub fn fork_number(tenant: usize, fork: usize) -> usize {
+    tenant_of(tenant) + fork * FORK_STEP
+}
+
+/// The number of the tenant whose branch has this number.
+pub fn tenant_of(number: usize) -> usize {
+    number.rem_euclid(FORK_STEP)
+}
+
+/// What a branch is called among its tenant's.
+pub fn branch_name(number: usize) -> String {
+    format!("b{}", number.div_euclid(FORK_STEP))
+}
+
+/// The full name of a branch; of `main` it is the tenant's.
+pub fn tenant_name(number: usize) -> String {
+    if number < FORK_STEP {
+        return format!("t{number}");
+    }
+    format!("t{}@{}", tenant_of(number), branch_name(number))
+}
+
+/// The number of a full name, or `None` where no branch has it.
+pub fn name_number(full_name: &str) -> Option<usize> {
+    let name = full_name.strip_prefix('t')?;
+    let number = match name.split_once("@b") {
+        None => name.parse().ok()?,
+        Some((tenant, fork)) => fork_number(tenant.parse().ok()?, fork.parse().ok()?),
+    };
+    (tenant_name(number) == full_name).then_some(number)
 }
 
 /// The first key of those that are shaped for prefixes.
@@ -169,6 +201,18 @@ mod tests {
             }
             assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
         }
+    }
+
+    #[test]
+    fn names_have_numbers_and_other_names_do_not() {
+        for (number, name) in [(0, "t0"), (63, "t63"), (107, "t7@b1"), (100_002, "t2@b1000")] {
+            assert_eq!(tenant_name(number), name);
+            assert_eq!(name_number(name), Some(number));
+        }
+        for name in ["", "t", "x1", "t01", "t100", "t1@", "t1@b0", "t1@b01", "t1@c1", "t1@b1@b2"] {
+            assert_eq!(name_number(name), None, "{name}");
+        }
+        assert_eq!((tenant_of(507), fork_number(507, 2)), (7, 207));
     }
 
     #[test]

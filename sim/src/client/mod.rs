@@ -4,6 +4,7 @@
 //! A client is a task of the simulated process and dies with it. Everything clients share is a [`Board`]
 //! behind a lock that is never held across an await.
 
+mod fork;
 mod query;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,6 +17,7 @@ use forebay_engine::options::TenantOptions;
 use forebay_engine::types::{Nanos, SeqNo, TableId};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
+pub use self::fork::can_fork;
 use crate::bugs::Bug;
 use crate::check::model::{Known, Model, Placed, Wanted};
 use crate::check::reads::{Window, c8_failed_unseen, c8_get};
@@ -44,8 +46,10 @@ pub struct Board {
     pub model: Model,
     /// Tenants that exist, by number of the name.
     pub handles: BTreeMap<usize, Handle>,
-    /// Names that are being created or dropped.
+    /// Names that are being created.
     busy: BTreeSet<usize>,
+    /// Tenants of which a branch is being dropped, or all.
+    dropping: BTreeSet<usize>,
     /// How often each rule was asked.
     pub counts: RuleCounts,
     /// The first broken rule.
@@ -87,6 +91,7 @@ impl Board {
     /// The process died: nobody waits, nothing is busy, errors told nobody.
     pub fn forget_process(&mut self) {
         self.busy.clear();
+        self.dropping.clear();
         self.waiting.clear();
         self.errors.clear();
         self.reopen = false;
@@ -205,7 +210,11 @@ impl Client {
                 }
             }
             Op::Sync => self.sync().await,
-            Op::Drop { tenant } => self.drop_tenant(*tenant).await,
+            Op::Drop { tenant } => self.drop_branches(*tenant, true).await,
+            Op::DropBranch { tenant } => self.drop_branches(*tenant, false).await,
+            Op::Fork { tenant, fork, memtable } => {
+                self.fork(*tenant, *fork, memtable.as_deref()).await;
+            }
             Op::Create { tenant, extractor } => self.create(*tenant, extractor.as_deref()).await,
             Op::Query { tenant, keys, reverse, seek } => {
                 self.query((*tenant, *keys), *reverse, *seek).await;
@@ -351,7 +360,9 @@ impl Client {
                             .any(|(key, history)| newest(history) && keys.holds(&key_bytes(*key)))
                 })
             };
-            if let Some(other) = board.handles.values().find(has) {
+            // A relative may have the same value, and rightly.
+            let is_kin = |other: &Handle| other.tenant.name() == handle.tenant.name();
+            if let Some(other) = board.handles.values().filter(|h| !is_kin(h)).find(has) {
                 return other.tenant.clone();
             }
         }
@@ -428,43 +439,11 @@ impl Client {
         }
     }
 
-    async fn drop_tenant(&self, tenant: usize) {
-        let handle = {
-            let mut board = self.board.lock();
-            let Some(handle) = board.handles.get(&tenant).cloned() else { return };
-            if !board.busy.insert(tenant) {
-                return;
-            }
-            board.model.set_drop(handle.inc, Known::UnderWay);
-            handle
-        };
-        let result = self.db.drop_tenant(&tenant_name(tenant)).await;
-        {
-            let mut board = self.board.lock();
-            board.busy.remove(&tenant);
-            let known = if result.is_ok() { Known::Acked } else { Known::Failed };
-            board.model.set_drop(handle.inc, known);
-            if result.is_ok() {
-                board.handles.remove(&tenant);
-                board.mark("tenant-dropped");
-            }
-        }
-        match result {
-            Ok(()) => {
-                if let Ok(found) = handle.tenant.get(b"k0000").await {
-                    let found = format!("a handle of it answers a get with {found:?}");
-                    let wrong = Violation::new(Rule::C4, "the tenant was dropped", found);
-                    self.board.lock().keep(broken(wrong.of(tenant, None)), self.env.now());
-                }
-            }
-            Err(error) => self.error("drop", error, &[]),
-        }
-    }
-
     async fn create(&self, tenant: usize, extractor: Option<&str>) {
         let inc = {
             let mut board = self.board.lock();
-            if board.handles.contains_key(&tenant) || !board.busy.insert(tenant) {
+            let is_taken = board.handles.keys().any(|number| value::tenant_of(*number) == tenant);
+            if is_taken || !board.busy.insert(tenant) {
                 return;
             }
             board.model.begin_create(tenant)
@@ -489,6 +468,8 @@ impl Client {
             // It is there, and another client dropped it already.
             Err(Error::Dropped) => None,
             Ok(made) => Some(made),
+            // A fork of a `main` that is gone took the name meanwhile.
+            Err(Error::TenantExists(_)) if has_forks(&mut board.model, inc) => return,
             Err(error) => {
                 board.model.end_create(inc, None);
                 drop(board);
@@ -511,7 +492,18 @@ async fn drain(mut scan: forebay_engine::read::Scan<SimEnv>) -> Result<Vec<(Byte
     Ok(all)
 }
 
-/// What a reading of one tenant found.
+/// A refused create: says whether forks of the tenant may have the name.
+fn has_forks(model: &mut Model, inc: usize) -> bool {
+    let Some(tenant) = model.incs.get(inc).map(|inc| inc.tenant) else { return false };
+    model.refuse_create(inc);
+    let may_have = model.may_have_branches(tenant);
+    if !may_have {
+        model.end_create(inc, None);
+    }
+    may_have
+}
+
+/// What a reading of one branch found.
 #[derive(Debug, Default)]
 pub struct TenantBytes {
     /// Its branch.
@@ -520,6 +512,8 @@ pub struct TenantBytes {
     pub values: BTreeMap<u32, Bytes>,
     /// Keys that could not be read since their table is damaged.
     pub unread: BTreeSet<u32>,
+    /// Where it was forked: its parent's id, and the number.
+    pub fork: Option<(u64, SeqNo)>,
 }
 
 /// What a reading of the whole database found.
@@ -531,7 +525,7 @@ pub struct Everything {
     pub last: Option<SeqNo>,
 }
 
-/// Reads all tenants by scan and by get. What damage excuses is left unread.
+/// Reads all branches by scan and by get. What damage excuses is left unread.
 ///
 /// # Errors
 ///
@@ -544,8 +538,7 @@ pub async fn read_everything(
 ) -> Checked<Everything> {
     let mut out = Everything::default();
     for name in db.tenants() {
-        let number = name.strip_prefix('t').and_then(|n| n.parse::<usize>().ok());
-        let (Some(number), Some(tenant)) = (number, db.tenant(&name)) else {
+        let (Some(number), Some(tenant)) = (value::name_number(&name), db.branch(&name)) else {
             let found = format!("a tenant named {name:?}");
             return broken(Violation::new(Rule::C3, "tenants that were created", found));
         };
@@ -563,6 +556,10 @@ async fn read_tenant(
     mut asked: BTreeSet<u32>,
 ) -> Checked<TenantBytes> {
     let tree = tenant.tree_id().map(|tree| tree.0);
+    let fork = tenant.fork_point().map(|point| (point.parent.0, point.seq));
+    if let Some((parent, _)) = fork {
+        env.share_tables(tenant.branch_id().0, parent);
+    }
     let failed = |key: Option<u32>, error: Error| {
         if env.excuses(&error, tree) {
             return Ok(());
@@ -572,7 +569,7 @@ async fn read_tenant(
         let promised = "what is there can be read: no fault was injected since the crash";
         broken(Violation::new(rule, promised, error.to_string()).of(number, key))
     };
-    let mut found = TenantBytes { branch: tenant.branch_id().0, ..TenantBytes::default() };
+    let mut found = TenantBytes { branch: tenant.branch_id().0, fork, ..TenantBytes::default() };
     let all = match tenant.scan(..) {
         Ok(scan) => drain(scan).await,
         Err(error) => Err(error),

@@ -126,6 +126,13 @@ impl SimEnv {
         faults.excuses(path, tree) || (is_gone && faults.atlas().is_manifest_hit())
     }
 
+    /// Tells the atlas that a tree began with all tables of another.
+    pub fn share_tables(self, child: u64, parent: u64) {
+        if let Some(world) = self.alive() {
+            world.faults.borrow_mut().share_tables(child, parent);
+        }
+    }
+
     /// Whether faults damaged anything.
     pub fn is_damaged(self) -> bool {
         self.alive().is_some_and(|world| !world.faults.borrow().atlas().is_empty())

@@ -64,6 +64,8 @@ pub struct Atlas {
     /// The trees of a file's tables, each with the table's first byte and the one behind its last, as
     /// the engine said when it made them, or as the first error told.
     owners: BTreeMap<String, Vec<Owned>>,
+    /// The tree whose tables a tree began with.
+    parents: BTreeMap<u64, u64>,
 }
 
 impl Atlas {
@@ -124,16 +126,31 @@ impl Atlas {
         self.owners.entry(path.to_owned()).or_default().push((extent, tree));
     }
 
+    /// A tree began with all tables of another: damage in one of them may reach either.
+    pub fn share(&mut self, child: u64, parent: u64) {
+        self.parents.insert(child, parent);
+    }
+
+    fn root(&self, mut tree: u64) -> u64 {
+        // A child's id is above its parent's.
+        while let Some(parent) = self.parents.get(&tree).filter(|parent| **parent < tree) {
+            tree = *parent;
+        }
+        tree
+    }
+
     /// Whether damage of a file lies in a table of this tree, or nobody knows where it lies.
     fn reaches(&mut self, path: &str, tree: u64) -> bool {
         let owners = self.owners.entry(path.to_owned()).or_default();
         if owners.is_empty() {
             owners.push(((0, u64::MAX), tree));
         }
+        let owners = self.owners.get(path).map_or(&[][..], Vec::as_slice);
+        let root = self.root(tree);
         let mut hits = self.damage.iter().filter(|damage| damage.path == path).peekable();
         let is_own = |(from, to): (u64, u64)| {
             let touched =
-                |((start, end), of): &((u64, u64), u64)| *of == tree && *start < to && from < *end;
+                |((start, end), of): &Owned| self.root(*of) == root && *start < to && from < *end;
             owners.iter().any(touched)
         };
         if hits.peek().is_none() {
@@ -177,6 +194,16 @@ mod tests {
         let mut atlas = hit("/db/000004.wal");
         assert!(atlas.excuses("/db/000004.wal", Some(1)) && atlas.is_shared_hit());
         assert!(atlas.excuses("/db/000004.wal", Some(2)));
+    }
+
+    #[test]
+    fn damage_in_a_table_reaches_the_forks_of_its_tree_and_no_other() {
+        let mut atlas = hit("/db/000004.sst");
+        atlas.own("/db/000004.sst", (0, 9), 7);
+        atlas.share(8, 7);
+        atlas.share(9, 8);
+        let excused = [6, 7, 8, 9, 10].map(|tree| atlas.excuses("/db/000004.sst", Some(tree)));
+        assert_eq!(excused, [false, true, true, true, false]);
     }
 
     #[test]

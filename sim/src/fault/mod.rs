@@ -269,6 +269,11 @@ impl Faults {
         self.atlas.own(path, extent, tree);
     }
 
+    /// A tree began with all tables of another.
+    pub fn share_tables(&mut self, child: u64, parent: u64) {
+        self.atlas.share(child, parent);
+    }
+
     /// Whether damage of this file excuses the failure of a request to this tree.
     pub fn excuses(&mut self, path: &str, tree: Option<u64>) -> bool {
         self.atlas.excuses(path, tree)

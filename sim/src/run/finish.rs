@@ -6,7 +6,7 @@ use std::path::Path;
 use forebay_engine::env::Env;
 use forebay_engine::inspect::{self, Look};
 use forebay_engine::repair::{self, RepairOptions};
-use forebay_engine::types::Nanos;
+use forebay_engine::types::{Nanos, to_u64};
 use forebay_engine::version::manifest::manifest_path;
 use forebay_engine::waiting::TreeMemory;
 use forebay_engine::{Error, verify};
@@ -20,6 +20,11 @@ use crate::fault::atlas::FileKind;
 /// Time in which what nobody reads any more is removed.
 const COLLECTED_NS: Nanos = 5_000_000_000;
 
+/// A policy may find one tree after another idle for long enough: so long for each branch beyond as
+/// many as there are without forks.
+const IDLE_NS: Nanos = 500_000_000;
+const PLAIN_BRANCHES: usize = 8;
+
 /// Of so many runs, one asks whether the directory needs a repair.
 const REPAIR_ONE_IN: u64 = 8;
 
@@ -31,9 +36,12 @@ impl Run {
         let whole = !fired && self.sim.atlas().is_empty();
         if let Some(db) = self.db.clone().filter(|_| whole) {
             let env = self.sim.env();
-            let idle = self.must_within("the background's work", 4 * DEADLINE_NS, async move {
+            let more = to_u64(self.board.lock().handles.len().saturating_sub(PLAIN_BRANCHES));
+            let quiet_ns = COLLECTED_NS.saturating_add(more.saturating_mul(IDLE_NS));
+            let within = quiet_ns.saturating_add(4 * DEADLINE_NS);
+            let idle = self.must_within("the background's work", within, async move {
                 db.wait_idle().await?;
-                env.sleep_until(env.now().saturating_add(COLLECTED_NS)).await;
+                env.sleep_until(env.now().saturating_add(quiet_ns)).await;
                 // A policy may have found something idle for long enough.
                 db.wait_idle().await
             })?;

@@ -32,7 +32,7 @@ use crate::disk::device::DeviceSpec;
 use crate::disk::{DiskConfig, Profile};
 use crate::fault::{Fault, FaultPlan};
 use crate::runtime::RunEnd;
-use crate::scenario::{CrashKind, Phase, Scenario};
+use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario};
 use crate::sim::{Sim, SimConfig};
 use crate::view::{View, Watch};
 
@@ -74,12 +74,21 @@ pub fn run_seed(seed: u64, settings: &[(String, String)], bug: Option<Bug>) -> O
 
 /// The scenario of a seed, with settings in place of what the seed drew.
 pub fn scenario_of(seed: u64, settings: &[(String, String)]) -> Scenario {
-    let mut scenario = Scenario::draw(seed);
-    for (key, value) in settings {
+    let mut scenario = drawn(seed, settings);
+    for (key, value) in settings.iter().filter(|setting| !is_swarm(setting)) {
         // Callers have checked them: see `check_settings`.
         drop(scenario.set(key, value));
     }
     scenario
+}
+
+/// Whether a setting names a swarm, and with it how a scenario is drawn.
+fn is_swarm((key, value): &(String, String)) -> bool {
+    key == "profile" && value == FORKS_PROFILE
+}
+
+fn drawn(seed: u64, settings: &[(String, String)]) -> Scenario {
+    if settings.iter().any(is_swarm) { Scenario::draw_forks(seed) } else { Scenario::draw(seed) }
 }
 
 /// Refuses settings that no scenario can have.
@@ -88,8 +97,8 @@ pub fn scenario_of(seed: u64, settings: &[(String, String)]) -> Scenario {
 ///
 /// One line that names the setting.
 pub fn check_settings(seed: u64, settings: &[(String, String)]) -> Result<(), String> {
-    let mut scenario = Scenario::draw(seed);
-    for (key, value) in settings {
+    let mut scenario = drawn(seed, settings);
+    for (key, value) in settings.iter().filter(|setting| !is_swarm(setting)) {
         scenario.set(key, value)?;
     }
     scenario.engine_options().map(|_| ())

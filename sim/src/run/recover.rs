@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use forebay_engine::events::Listener;
-use forebay_engine::types::{Nanos, to_u64};
+use forebay_engine::types::{Nanos, SeqNo, to_u64};
 use forebay_engine::{Db, Error};
 
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
+use crate::check::forks::c5_lineage;
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
-use crate::check::model::{Model, seconds};
+use crate::check::model::{Known, Model, seconds};
 use crate::check::reads::{c6_excused, is_damage};
 use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_tenants, judge};
 use crate::check::value::tenant_name;
@@ -234,6 +235,7 @@ impl Run {
         let mut board = self.board.lock();
         let Board { model, counts, .. } = &mut *board;
         model.shared_hit = self.sim.atlas().is_shared_hit();
+        learn_forks(model, counts, &all)?;
         let state = decode(model, counts, &all)?;
         let forgot = self.sim.forgotten() > self.forgot_at_open;
         let bound = if loss.power {
@@ -258,12 +260,14 @@ impl Run {
         }
         self.forgot_at_open = self.sim.forgotten();
         board.model.recovered(explained);
+        // Without a branch nothing tells it.
+        board.model.opened_at = state.last.unwrap_or(SeqNo::MAX);
         board.model.faulty = faulty || !self.sim.atlas().is_empty();
         for (name, inc) in &explained.live {
             if let Some(found) = state.tenants.get(name) {
                 board.model.learn_branch(*inc, found.branch);
             }
-            if let Some(tenant) = db.tenant(&tenant_name(*name)) {
+            if let Some(tenant) = db.branch(&tenant_name(*name)) {
                 board.handles.insert(*name, Handle { inc: *inc, tenant });
             }
         }
@@ -274,13 +278,28 @@ fn no_state() -> Explained {
     Explained { upto: 0, came_back: BTreeSet::new(), live: BTreeMap::new() }
 }
 
+/// Where forks begin that nobody was told of, and whether the others begin where they began.
+fn learn_forks(model: &mut Model, counts: &mut RuleCounts, all: &Everything) -> Checked {
+    let branches = all.tenants.iter().map(|(name, found)| (*name, found.branch)).collect();
+    for (name, inc) in c4_tenants(model, counts, &branches)? {
+        let Some(found) = all.tenants.get(&name) else { continue };
+        c5_lineage(model, counts, inc, found.fork)?;
+        let is_unsure = model.incs.get(inc).is_some_and(|inc| inc.create != Known::Acked);
+        if let Some((_, seq)) = found.fork.filter(|_| is_unsure) {
+            model.inherit(inc, seq);
+        }
+    }
+    Ok(())
+}
+
 fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {
     let branches = all.tenants.iter().map(|(name, found)| (*name, found.branch)).collect();
     let live = c4_tenants(model, counts, &branches)?;
     let mut state = State { last: all.last, ..State::default() };
     for (name, read) in &all.tenants {
         let (branch, unread) = (read.branch, read.unread.clone());
-        let mut found = TenantState { branch, values: BTreeMap::new(), unread };
+        let fork = read.fork;
+        let mut found = TenantState { branch, values: BTreeMap::new(), unread, fork };
         let Some(inc) = live.get(name) else { continue };
         for (key, bytes) in &read.values {
             found.values.insert(*key, c3_invention(model, counts, (*inc, *key), bytes)?);

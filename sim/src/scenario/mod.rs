@@ -7,11 +7,13 @@
 //! survives) is drawn in the world, from the same seed.
 
 mod cold;
+mod forks;
 mod queries;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
+pub use self::forks::PROFILE as FORKS_PROFILE;
 pub use self::queries::{KeyBounds, KeyEnd, Keys};
 use crate::bugs::Bug;
 use crate::check::Rule;
@@ -112,10 +114,25 @@ pub enum Op {
     },
     /// Makes everything durable.
     Sync,
-    /// Drops a tenant.
+    /// Drops a tenant with all its branches.
     Drop {
         /// Number of the tenant's name.
         tenant: usize,
+    },
+    /// Drops one branch.
+    DropBranch {
+        /// Number of the branch's name.
+        tenant: usize,
+    },
+    /// Forks a branch, where the new name is free.
+    Fork {
+        /// Number of the parent's name.
+        tenant: usize,
+        /// Number of the fork among the tenant's.
+        fork: usize,
+        /// What happens to the parent's memtable; none for what the option says.
+        #[serde(default)]
+        memtable: Option<String>,
     },
     /// Creates a tenant, where the name is free.
     Create {
@@ -146,6 +163,8 @@ impl Op {
             | Self::Flush { .. }
             | Self::Sync
             | Self::Drop { .. }
+            | Self::DropBranch { .. }
+            | Self::Fork { .. }
             | Self::Create { .. }
             | Self::Extractor { .. }
             | Self::Sleep { .. } => 1,
@@ -254,6 +273,20 @@ impl Scenario {
 
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut scenario = Self::draw_without_forks(seed);
+        Draw { stream: Stream::new(seed, "scenario.forks") }.add_forks(&mut scenario);
+        scenario
+    }
+
+    /// The scenario of a seed in which forks are what matters: long chains of them, many of one
+    /// branch, with parents dropped, tiny memtables, and full disks.
+    pub fn draw_forks(seed: u64) -> Self {
+        let mut scenario = Self::draw_without_forks(seed);
+        Draw { stream: Stream::new(seed, "scenario.fork-swarm") }.fork_swarm(&mut scenario);
+        scenario
+    }
+
+    fn draw_without_forks(seed: u64) -> Self {
         let stream = |name| Draw { stream: Stream::new(seed, name) };
         let mut scenario = stream("scenario").scenario(stream("scenario.creation"));
         let mut errors = stream("scenario.errors");
@@ -298,7 +331,7 @@ impl Scenario {
                 let names = crate::disk::Profile::ALL.map(crate::disk::Profile::name);
                 if !names.contains(&value) {
                     return Err(format!(
-                        "profile {value:?} does not exist; allowed: {}",
+                        "profile {value:?} does not exist; allowed: {}, {FORKS_PROFILE}",
                         names.join(", ")
                     ));
                 }

@@ -239,6 +239,8 @@ pub(super) fn shape_keys(scenario: &mut Scenario) {
             | Op::Flush { .. }
             | Op::Sync
             | Op::Drop { .. }
+            | Op::DropBranch { .. }
+            | Op::Fork { .. }
             | Op::Create { .. }
             | Op::Sleep { .. } => {}
         }

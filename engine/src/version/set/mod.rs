@@ -1,6 +1,7 @@
 //! Every tree and branch of a database, and the one place where edits change them.
 
 mod audit;
+mod forks;
 
 use core::sync::atomic::AtomicU64;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +10,12 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 pub use self::audit::Audit;
-use super::Version;
+use self::forks::ancestry_of;
+pub use self::forks::change_together;
 use super::edit::Edit;
 use super::lineage::Lineage;
 use super::packs::Packs;
-use super::tree::{Branch, ForkPoint, Tree, TreeView};
+use super::tree::{Branch, ForkPoint, Tree};
 use crate::layout::{self, Place};
 use crate::memtable::Memtable;
 use crate::options::Layout;
@@ -134,8 +136,8 @@ impl VersionSet {
             Edit::DropTenant { branch } => state.drop_tenant(*branch, &mut applied)?,
             Edit::Flush { owners, flushed_upto, table } => {
                 let table = table.clone().map(Arc::new);
-                // A tree that was dropped while its flush ran takes nothing, and neither does a fork
-                // whose edit comes later: it begins with what its parent has by then.
+                // A tree that was dropped while its flush ran takes nothing, nor does a fork whose
+                // edit comes later: it begins with what its parent has by then.
                 let owners = owners.iter().filter_map(|id| state.trees.get(id).cloned());
                 let owners: Vec<Arc<Tree>> = owners.collect();
                 change_together(&owners, *flushed_upto, table.as_ref(), |_, _| {});
@@ -225,6 +227,11 @@ impl VersionSet {
     pub fn find_packs(&self) {
         let views: Vec<_> = self.trees().iter().map(|tree| tree.view()).collect();
         self.packs.find(views.iter().map(|view| &*view.version));
+        self.state.lock().tables.clear();
+    }
+
+    /// No more tables are read that several trees hold.
+    pub fn end_interning(&self) {
         self.state.lock().tables.clear();
     }
 
@@ -372,37 +379,6 @@ impl VersionSet {
     }
 }
 
-/// A memtable became a table, or nothing, of some trees: each tree's view changes in one step, by
-/// `also` as well. Trees that had one version have one again.
-pub fn change_together(
-    trees: &[Arc<Tree>],
-    flushed_upto: SeqNo,
-    table: Option<&Arc<TableMeta>>,
-    mut also: impl FnMut(&Tree, &mut TreeView),
-) {
-    let mut last: Option<(Arc<Version>, Arc<Version>)> = None;
-    for tree in trees {
-        tree.raise_flushed_upto(flushed_upto);
-        tree.change(|view| {
-            also(tree, view);
-            let Some(table) = table else { return };
-            let next = match &last {
-                Some((before, next)) if Arc::ptr_eq(before, &view.version) => Arc::clone(next),
-                Some(_) | None => Arc::new(view.version.with_flushed(Arc::clone(table))),
-            };
-            let before = core::mem::replace(&mut view.version, Arc::clone(&next));
-            last = Some((before, next));
-        });
-    }
-}
-
-fn ancestry_of(branch: &Branch) -> Option<Edit> {
-    let ForkPoint { parent, seq } = branch.fork?;
-    let (tree, _) = branch.places.first()?;
-    let (family, ancestors) = (tree.family, tree.lineage.above(tree.flushed_upto()));
-    Some(Edit::Ancestry { branch: branch.id, parent, fork_seq: seq, family, ancestors })
-}
-
 impl State {
     fn new_tree(&self, id: TreeId) -> Tree {
         let extractor = self.extractor.map(|e| layout::extractor_of(self.layout, e));
@@ -460,117 +436,6 @@ impl State {
         self.next_id = self.next_id.max(id.0.saturating_add(1));
     }
 
-    fn fork(
-        &mut self,
-        name: &str,
-        (id, point): (BranchId, ForkPoint),
-        tables: &[(u32, TableMeta)],
-        applied: &mut Applied,
-    ) -> Result<(), EditFault> {
-        if self.names.contains_key(name) || self.branches.contains_key(&id) {
-            return Err(format!("branch {name:?}, or its id {id}, is created twice"));
-        }
-        self.fork_seq_max = self.fork_seq_max.max(point.seq);
-        let Some(parent) = self.branches.get(&point.parent).cloned() else {
-            if point.parent.0 >= self.next_id {
-                return Err(format!("branch {id} forks from {}, never created", point.parent));
-            }
-            self.next_id = self.next_id.max(id.0.saturating_add(1));
-            return Ok(());
-        };
-        let Some((from, _)) = parent.places.first() else { return Ok(()) };
-        let home = if self.layout == Layout::PerTenant {
-            self.fork_tree(TreeId(id.0), from, point.seq)?
-        } else {
-            let added = super::edit::shared(tables.to_vec());
-            from.change(|v| v.version = Arc::new(v.version.with_compacted(&[], &added)));
-            Arc::clone(from)
-        };
-        self.add_branch(name, (id, home), Some(point), applied);
-        Ok(())
-    }
-
-    /// A tree that begins with the tables of another.
-    fn fork_tree(
-        &mut self,
-        id: TreeId,
-        from: &Arc<Tree>,
-        fork_seq: SeqNo,
-    ) -> Result<Arc<Tree>, EditFault> {
-        let version = Arc::clone(&from.view().version);
-        if let Some((_, newer)) = version.tables().find(|(_, t)| t.max_seq > fork_seq) {
-            let (table, seq) = (newer.id, newer.max_seq);
-            return Err(format!("tree {id} forks at {fork_seq}, but table {table} reaches {seq}"));
-        }
-        let child = self.beside.remove(&id).unwrap_or_else(|| {
-            let lineage = from.lineage.child_of(from.id, fork_seq);
-            Arc::new(self.new_tree(id).forked(from.family, lineage))
-        });
-        child.set_own_extractor(from.own_extractor());
-        child.raise_flushed_upto(from.flushed_upto());
-        child.inherit(version);
-        if self.trees.insert(id, Arc::clone(&child)).is_some() {
-            return Err(format!("tree {id} is created twice"));
-        }
-        self.families.entry(from.family).or_default().extend([from.id, id]);
-        Ok(child)
-    }
-
-    /// Whether a tree of a family holds a table.
-    fn reaches(&self, family: TreeId, table: &TableMeta) -> bool {
-        let Some(members) = self.families.get(&family) else { return false };
-        let all = members.iter().chain([&family]);
-        all.filter_map(|id| self.trees.get(id)).any(|tree| tree.view().version.holds(table))
-    }
-
-    /// Sets the tables of trees that have the same, when a manifest is read from its beginning.
-    fn set_tables(
-        &mut self,
-        trees: &[(TreeId, SeqNo)],
-        tables: &[(u32, TableMeta)],
-    ) -> Result<(), EditFault> {
-        let tables: Vec<_> = tables.iter().map(|(l, t)| (*l, self.interned(t))).collect();
-        let mut version: Option<Arc<Version>> = None;
-        for (id, flushed_upto) in trees {
-            let tree = self.trees.get(id).ok_or_else(|| format!("tree {id} is unknown"))?;
-            tree.raise_flushed_upto(*flushed_upto);
-            let all = || Arc::new(tree.view().version.with_compacted(&[], &tables));
-            let version = version.get_or_insert_with(all);
-            tree.change(|view| view.version = Arc::clone(version));
-        }
-        Ok(())
-    }
-
-    /// A table as another tree holds it, if one does: who holds a table is told by one counter.
-    fn interned(&mut self, table: &TableMeta) -> Arc<TableMeta> {
-        if self.families.is_empty() {
-            return Arc::new(table.clone());
-        }
-        if let Some(known) = self.tables.get(&table.id).and_then(Weak::upgrade) {
-            return known;
-        }
-        let table = Arc::new(table.clone());
-        self.tables.insert(table.id, Arc::downgrade(&table));
-        table
-    }
-
-    /// Each version once, with the trees that have it and their `flushed_upto`, in the order of the
-    /// first of them.
-    fn distinct_versions(&self) -> Vec<(Vec<(TreeId, SeqNo)>, Arc<Version>)> {
-        let mut out: Vec<(Vec<(TreeId, SeqNo)>, Arc<Version>)> = Vec::new();
-        let mut at: BTreeMap<*const Version, usize> = BTreeMap::new();
-        for tree in self.trees.values() {
-            let version = Arc::clone(&tree.view().version);
-            let state = (tree.id, tree.flushed_upto());
-            let place = *at.entry(Arc::as_ptr(&version)).or_insert(out.len());
-            match out.get_mut(place) {
-                Some((trees, _)) => trees.push(state),
-                None => out.push((vec![state], version)),
-            }
-        }
-        out
-    }
-
     fn set_extractor(
         &self,
         id: BranchId,
@@ -613,19 +478,6 @@ impl State {
             }
         }
         Ok(())
-    }
-
-    /// Tables of a tree that was taken out which no other tree holds.
-    fn unreached(&self, tree: &Tree) -> Vec<Arc<TableMeta>> {
-        let version = Arc::clone(&tree.view().version);
-        let members = self.families.get(&tree.family).into_iter().flatten();
-        let mut others = members.chain([&tree.family]).filter_map(|id| self.trees.get(id));
-        // A fork that has not changed its tables: no need to look at each of them.
-        if others.any(|other| Arc::ptr_eq(&other.view().version, &version)) {
-            return Vec::new();
-        }
-        let tables = version.tables().map(|(_, t)| t);
-        tables.filter(|t| !self.reaches(tree.family, t)).cloned().collect()
     }
 }
 
