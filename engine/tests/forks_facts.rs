@@ -79,7 +79,8 @@ impl World {
 
     fn file_bytes(&self) -> u64 {
         let names = self.env.block_on(self.env.list(Path::new(DIR))).unwrap();
-        let tables = names.iter().filter(|name| name.ends_with(".sst"));
+        let tables =
+            names.iter().filter(|name| Path::new(name).extension().is_some_and(|e| e == "sst"));
         let length = |name: &String| {
             let path = Path::new(DIR).join(name);
             self.env.block_on(async {

@@ -168,21 +168,7 @@ impl Shell {
                 let value = self.tenant(tenant)?.get(key).await?;
                 Ok(Answer::Value { found: value.is_some(), value: value.map(Text) })
             }
-            (b"scan", [tenant, range @ ..]) => {
-                let (range, options) = match range {
-                    [b"reverse"] => (&[][..], ScanOptions::default().reversed()),
-                    [range @ .., b"reverse"] if range.len() == 2 => {
-                        (range, ScanOptions::default().reversed())
-                    }
-                    range => (range, ScanOptions::default()),
-                };
-                let range = match range {
-                    [] => (Bound::Unbounded, Bound::Unbounded),
-                    [from, to] => (Bound::Included(*from), Bound::Excluded(*to)),
-                    _ => return Err(misused(verb)),
-                };
-                answer_scan(self.tenant(tenant)?.scan_with(range, options)?).await
-            }
+            (b"scan", [tenant, range @ ..]) => self.scan(tenant, range).await,
             (b"prefix", [tenant, prefix]) => {
                 answer_scan(self.tenant(tenant)?.prefix(prefix)?).await
             }
@@ -205,24 +191,8 @@ impl Shell {
                 }
                 Ok(DONE)
             }
-            (b"drop", [tenant]) => {
-                let name = name_of(tenant)?;
-                if tenant.contains(&b'@') {
-                    self.db.drop_branch(&name).await?;
-                } else {
-                    self.db.drop_tenant(&name).await?;
-                }
-                Ok(DONE)
-            }
-            (b"fork", [tenant, name]) => {
-                let Ok(name) = core::str::from_utf8(name) else {
-                    return Err(Failure::invalid("a branch's name is UTF-8"));
-                };
-                let tenant = self.tenant(tenant)?;
-                let forked = tenant.fork_with(name, self.memtable).await?;
-                let (branch, seq) = (forked.tenant.full_name(), forked.seq);
-                Ok(Answer::Forked { branch, seq, copied_bytes: forked.copied_bytes })
-            }
+            (b"drop", [tenant]) => self.drop(tenant).await,
+            (b"fork", [tenant, name]) => self.fork(tenant, name).await,
             (
                 b"del" | b"get" | b"scan" | b"prefix" | b"snapshot" | b"flush" | b"compact"
                 | b"drop" | b"fork",
@@ -250,6 +220,42 @@ impl Shell {
         };
         let seq = tenant.put(key, value, WriteOptions::default()).await?;
         Ok(Answer::Seq { seq })
+    }
+
+    async fn scan(&self, tenant: &[u8], range: &[&[u8]]) -> Answered {
+        let (range, options) = match range {
+            [b"reverse"] => (&[][..], ScanOptions::default().reversed()),
+            [range @ .., b"reverse"] if range.len() == 2 => {
+                (range, ScanOptions::default().reversed())
+            }
+            range => (range, ScanOptions::default()),
+        };
+        let range = match range {
+            [] => (Bound::Unbounded, Bound::Unbounded),
+            [from, to] => (Bound::Included(*from), Bound::Excluded(*to)),
+            _ => return Err(misused(b"scan")),
+        };
+        answer_scan(self.tenant(tenant)?.scan_with(range, options)?).await
+    }
+
+    /// One branch where it is named, else the tenant with all its branches.
+    async fn drop(&self, tenant: &[u8]) -> Answered {
+        let name = name_of(tenant)?;
+        if tenant.contains(&b'@') {
+            self.db.drop_branch(&name).await?;
+        } else {
+            self.db.drop_tenant(&name).await?;
+        }
+        Ok(DONE)
+    }
+
+    async fn fork(&self, tenant: &[u8], name: &[u8]) -> Answered {
+        let Ok(name) = core::str::from_utf8(name) else {
+            return Err(Failure::invalid("a branch's name is UTF-8"));
+        };
+        let forked = self.tenant(tenant)?.fork_with(name, self.memtable).await?;
+        let (branch, seq) = (forked.tenant.full_name(), forked.seq);
+        Ok(Answer::Forked { branch, seq, copied_bytes: forked.copied_bytes })
     }
 
     fn tenant(&self, field: &[u8]) -> Result<Tenant<OsEnv>, Failure> {

@@ -54,7 +54,10 @@ pub fn c10_space(counts: &mut RuleCounts, space: &Space) -> Checked {
     let missing: Vec<&str> = needed.difference(&found).copied().collect();
     if space.is_open {
         let newest = space.segments.last().map_or("", String::as_str);
-        let is_spare = |name: &&str| name.ends_with(".wal") && *name > newest;
+        let is_spare = |name: &&str| {
+            let kind = name.rsplit_once('.').map(|(_, kind)| kind);
+            kind == Some("wal") && *name > newest
+        };
         if let Some(at) = leaked.iter().position(is_spare) {
             leaked.remove(at);
         }
@@ -143,7 +146,9 @@ mod tests {
         let open = |names: &'static [&'static str]| {
             move |s: &mut Space| {
                 s.is_open = true;
-                names.iter().for_each(|name| add(s, name));
+                for name in names {
+                    add(s, name);
+                }
             }
         };
         finds("", open(&["000009.wal"]));

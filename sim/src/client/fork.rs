@@ -117,7 +117,7 @@ impl Client {
             }
             let numbers: Vec<usize> = if all {
                 let there = self.db.branches(&tenant_name(tenant));
-                there.iter().filter_map(|b| name_of(b)).collect()
+                there.iter().filter_map(name_of).collect()
             } else {
                 vec![number]
             };
