@@ -173,7 +173,7 @@ async fn judge(env: SimEnv) -> [(State, Option<u64>); 2] {
     [first, again]
 }
 
-fn sim(profile: Profile) -> Sim {
+fn world(profile: Profile) -> Sim {
     let mut config = SimConfig::fuzz(41);
     config.disk = DiskConfig { profile, ..DiskConfig::default() };
     Sim::new(&config)
@@ -198,11 +198,11 @@ fn assert_whole(sim: &Sim, progress: &Progress, power: bool, what: &str) -> bool
 
 /// Crash points before the fork begins, and those of all of a life.
 fn points(kind: ForkMemtable, profile: Profile) -> (u64, u64) {
-    let sim = sim(profile);
+    let sim = world(profile);
     let env = sim.env();
     assert!(sim.run(async move { drop(parent(env).await) }).done().is_some());
     let begins = sim.crash_points();
-    let sim = self::sim(profile);
+    let sim = world(profile);
     assert!(sim.run(life(sim.env(), kind, Rc::default())).done().is_some());
     (begins, sim.crash_points())
 }
@@ -215,7 +215,7 @@ fn a_crash_at_every_step_of_a_fork_leaves_the_branch_whole_or_not_at_all() {
         let (begins, all) = points(kind, profile);
         let (mut with, mut without, mut tried) = (0, 0, 0);
         for point in begins.saturating_sub(3)..=all {
-            let sim = sim(profile);
+            let sim = world(profile);
             sim.crash_at_point(Some(point));
             let progress = Rc::new(Progress::default());
             let end = sim.run(life(sim.env(), kind, Rc::clone(&progress)));
@@ -254,7 +254,7 @@ fn a_crash_at_every_step_of_a_fork_leaves_the_branch_whole_or_not_at_all() {
 #[test]
 fn a_fork_on_a_full_disk_is_refused_changes_nothing_and_works_once_space_is_back() {
     for kind in KINDS {
-        let sim = sim(Profile::Journal);
+        let sim = world(Profile::Journal);
         let env = sim.env();
         let main = sim.run(async move {
             let options = Options { space_reserve_bytes: 100_000, ..options() };
@@ -301,7 +301,7 @@ fn a_disk_that_fills_during_a_fork_loses_nothing() {
     let (mut failed, mut worked) = (0, 0);
     for (kind, free) in KINDS.into_iter().flat_map(|kind| (0..24_u64).map(move |n| (kind, n * 512)))
     {
-        let sim = sim(Profile::Journal);
+        let sim = world(Profile::Journal);
         let env = sim.env();
         let (db, main) = sim.run(async move { parent(env).await }).done().unwrap();
         let all = sim.disk().free_bytes();
@@ -404,7 +404,7 @@ fn a_fork_given_up_at_any_await_leaves_the_parent_whole_and_the_budget_exact() {
     for kind in KINDS {
         let (mut points, mut there) = (0, 0);
         loop {
-            let sim = sim(Profile::Journal);
+            let sim = world(Profile::Journal);
             let end = sim.run(given_up(sim.env(), kind, points)).done();
             let (done, was_there) = end.unwrap_or_else(|| panic!("{kind}, {points} polls: stuck"));
             if done {

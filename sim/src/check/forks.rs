@@ -1,8 +1,9 @@
 //! Judging branches: C5.
 //!
-//! A fork's history in the model begins with a copy of its parent's up to the fork's number, so that the
-//! rules for one branch hold for it too. What is asked here is what makes it a fork: where it began, that
-//! no write of another branch shows in it, and that what it inherited stays until it writes itself.
+//! A fork's history in the model begins with a copy of its parent's up to the fork's number, so
+//! that the rules for one branch hold for it too. What is asked here is what makes it a fork: where
+//! it began, that no write of another branch shows in it, and that what it inherited stays until it
+//! writes itself.
 
 use forebay_engine::types::SeqNo;
 
@@ -11,8 +12,8 @@ use super::reads::Window;
 use super::value::{self, tag_of};
 use super::{Checked, Rule, RuleCounts, Violation, broken};
 
-/// C5 for one key of a branch: what was read is its own write or one that it inherited, and where it did
-/// not write itself, what it inherited last.
+/// C5 for one key of a branch: what was read is its own write or one that it inherited, and where
+/// it did not write itself, what it inherited last.
 ///
 /// # Errors
 ///
@@ -56,8 +57,8 @@ pub fn c5_branches(
     broken(Violation::new(Rule::C5, promised, found).of(life.tenant, Some(key)).seq(last.seq))
 }
 
-/// C5 for a fork that was acknowledged: its number is one between the last that was visible when it was
-/// asked for and the last that had been given when it was answered.
+/// C5 for a fork that was acknowledged: its number is one between the last that was visible when it
+/// was asked for and the last that had been given when it was answered.
 ///
 /// # Errors
 ///
@@ -77,8 +78,8 @@ pub fn c5_forked(
     broken(Violation::new(Rule::C5, promised, format!("it is at {seq}")).of(tenant, None).seq(seq))
 }
 
-/// C5 for a branch that was found after a crash: it begins where it began, and a fork that was never
-/// answered begins in its parent.
+/// C5 for a branch that was found after a crash: it begins where it began, and a fork that was
+/// never answered begins in its parent.
 ///
 /// # Errors
 ///

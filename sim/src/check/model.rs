@@ -195,6 +195,15 @@ impl Model {
         self.incs.iter().rposition(|inc| inc.tenant == number)
     }
 
+    /// The lives of a tenant's branches that are being dropped, each with its name's number.
+    pub fn being_dropped(&self, tenant: usize) -> Vec<(usize, usize)> {
+        let of = |inc: &Incarnation| {
+            value::tenant_of(inc.tenant) == tenant && inc.drop == Known::UnderWay
+        };
+        let lives = self.incs.iter().enumerate().filter(|(_, inc)| of(inc));
+        lives.map(|(index, inc)| (inc.tenant, index)).collect()
+    }
+
     /// Whether a branch of this tenant is there, or may be.
     pub fn may_have_branches(&self, tenant: usize) -> bool {
         let is_there = |inc: &Incarnation| inc.create != Known::Not && inc.drop != Known::Acked;

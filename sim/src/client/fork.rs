@@ -25,14 +25,14 @@ impl Client {
     /// Forks a branch, where it is there and the new name is free.
     pub(super) async fn fork(&self, from: usize, fork: usize, memtable: Option<&str>) {
         let number = fork_number(from, fork);
-        let (parent, inc, low) = {
+        let (parent, inc, low, drops) = {
             let mut board = self.board.lock();
             let Some(parent) = board.handles.get(&from).cloned() else { return };
             if board.handles.contains_key(&number) || !board.busy.insert(number) {
                 return;
             }
             let inc = board.model.begin_fork(number, parent.inc);
-            (parent, inc, board.model.visible)
+            (parent, inc, board.model.visible, board.drops_of(number))
         };
         let memtable = memtable.and_then(|name| name.parse::<ForkMemtable>().ok());
         let name = branch_name(number);
@@ -48,8 +48,23 @@ impl Client {
         };
         self.board.lock().busy.remove(&number);
         match result {
-            Ok((tenant, seq)) => self.forked(&parent, (number, inc), (tenant, seq), low).await,
+            Ok((tenant, seq)) => {
+                self.overtaken((number, inc), &tenant, drops);
+                self.forked(&parent, (number, inc), (tenant, seq), low).await;
+            }
             Err(error) => self.fork_failed(&parent, inc, error),
+        }
+    }
+
+    /// A drop of all branches drops those too that come to be while it works, told of or not.
+    fn overtaken(&self, (number, inc): (usize, usize), fork: &Tenant<SimEnv>, drops: u64) {
+        let mut board = self.board.lock();
+        let there = self.db.branch(&tenant_name(number));
+        let is_there = there.is_some_and(|there| there.branch_id() == fork.branch_id());
+        if !is_there && board.drops_of(number) != drops {
+            board.model.set_drop(inc, Known::Acked);
+        } else if board.dropping_all.contains(&tenant_of(number)) {
+            board.model.set_drop(inc, Known::UnderWay);
         }
     }
 
@@ -75,7 +90,6 @@ impl Client {
                 board.mark("fork-of-a-fork");
             }
             if is_gone {
-                // A drop of all branches came between its edit and this.
                 board.mark("fork-dropped-at-once");
                 return;
             }
@@ -127,9 +141,12 @@ impl Client {
             for (_, inc) in &incs {
                 board.model.set_drop(*inc, Known::UnderWay);
             }
+            if all {
+                board.dropping_all.insert(tenant);
+            }
             (handle, incs)
         };
-        let (handle, incs) = found;
+        let (handle, mut incs) = found;
         let result = if all {
             self.db.drop_tenant(&tenant_name(tenant)).await
         } else {
@@ -138,6 +155,10 @@ impl Client {
         {
             let mut board = self.board.lock();
             board.dropping.remove(&tenant);
+            if board.dropping_all.remove(&tenant) {
+                *board.dropped_all.entry(tenant).or_default() += 1;
+                incs = board.model.being_dropped(tenant);
+            }
             let known = if result.is_ok() { Known::Acked } else { Known::Failed };
             for (number, inc) in &incs {
                 board.model.set_drop(*inc, known);
@@ -158,6 +179,13 @@ impl Client {
             let now = self.env.now();
             self.board.lock().keep(broken(wrong.of(number, None)), now);
         }
+    }
+}
+
+impl Board {
+    /// How often all branches of a branch's tenant were dropped.
+    fn drops_of(&self, number: usize) -> u64 {
+        self.dropped_all.get(&tenant_of(number)).copied().unwrap_or(0)
     }
 }
 

@@ -50,6 +50,9 @@ pub struct Board {
     busy: BTreeSet<usize>,
     /// Tenants of which a branch is being dropped, or all.
     dropping: BTreeSet<usize>,
+    /// Of those, the tenants that are dropped with all their branches, and how often that was done.
+    dropping_all: BTreeSet<usize>,
+    dropped_all: BTreeMap<usize, u64>,
     /// How often each rule was asked.
     pub counts: RuleCounts,
     /// The first broken rule.
@@ -92,6 +95,7 @@ impl Board {
     pub fn forget_process(&mut self) {
         self.busy.clear();
         self.dropping.clear();
+        self.dropping_all.clear();
         self.waiting.clear();
         self.errors.clear();
         self.reopen = false;

@@ -1,8 +1,8 @@
 //! Forks: of any branch, at any time, with writes to all of a family and drops of its members.
 //!
-//! Forks and drops are put between the operations of a scenario that is drawn already, and some of its
-//! operations go to a branch in place of a tenant's `main`; the streams are their own, so that a
-//! scenario without forks is what it was.
+//! Forks and drops are put between the operations of a scenario that is drawn already, and some of
+//! its operations go to a branch in place of a tenant's `main`; the streams are their own, so that
+//! a scenario without forks is what it was.
 
 use forebay_engine::types::{to_u64, to_usize};
 
