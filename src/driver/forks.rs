@@ -262,18 +262,16 @@ fn begin_reads<E: Env>(
 ) -> Option<Vec<Read>> {
     let forks = driver.forks.as_ref()?;
     driver.check(|check| {
-        let mut places = match from {
-            Some(from) => check.watched(from.number),
-            None => {
-                let live = &mut *forks.live();
-                let key_count = driver.workload.tenant(tenant).map_or(0, |t| t.key_count);
-                let any = (0..WATCHED_EACH).map(|_| live.rng.below(key_count));
-                let any: Vec<u64> =
-                    any.filter_map(|key| driver.workload.key_place(tenant, key)).collect();
-                any.into_iter()
-                    .chain(live.recent.get(&tenant).into_iter().flatten().copied())
-                    .collect()
-            }
+        let mut places = if let Some(from) = from {
+            check.watched(from.number)
+        } else {
+            let live = &mut *forks.live();
+            let key_count = driver.workload.tenant(tenant).map_or(0, |t| t.key_count);
+            let any = (0..WATCHED_EACH).map(|_| live.rng.below(key_count));
+            let any = any.filter_map(|key| driver.workload.key_place(tenant, key));
+            let mut places: Vec<u64> = any.collect();
+            places.extend(live.recent.get(&tenant).into_iter().flatten());
+            places
         };
         places.sort_unstable();
         places.dedup();
