@@ -234,6 +234,13 @@ impl Pressure {
         state.set_pending(tree.slot.load(Ordering::Relaxed), bytes);
     }
 
+    /// What compactions of a fork have before them is what those of its parent have.
+    pub fn inherit_pending_compaction(&self, parent: &Tree, fork: &Tree) {
+        let mut state = self.state.lock();
+        let bytes = state.pending_of(parent);
+        state.set_pending(fork.slot.load(Ordering::Relaxed), bytes);
+    }
+
     /// What compactions of all trees have before them.
     pub fn pending_compaction_bytes(&self) -> u64 {
         self.state.lock().pending_sum

@@ -431,7 +431,9 @@ mod tests {
         let (id, bytes, entries) = (TableId { file, offset: 0 }, 100, 1);
         let (min_seq, max_seq) = seqs;
         let tree = TreeId(1);
-        TableMeta { id, bytes, tree, entries, tombstones: 0, smallest, largest, min_seq, max_seq }
+        let meta =
+            TableMeta { id, bytes, tree, entries, smallest, largest, ..TableMeta::default() };
+        TableMeta { min_seq, max_seq, ..meta }
     }
 
     /// A database without background tasks: tenant `t` with two tables in L0, its fork with one

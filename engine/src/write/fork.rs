@@ -158,7 +158,7 @@ fn begin<E: Env>(
     }
     let parent = parent.id;
     let edit = Edit::Fork { name: full_name, branch: child, parent, fork_seq: seq, tables: vec![] };
-    let install = install(edit.clone(), (undo, claim), branch);
+    let install = install(edit.clone(), Arc::clone(from), (undo, claim), branch);
     let log = Arc::clone(shared);
     let durable = Box::new(move || {
         let through: core::pin::Pin<Box<dyn Future<Output = Result<()>>>> =
@@ -238,6 +238,7 @@ impl<E: Env> Drop for Undo<E> {
 
 fn install<E: Env>(
     edit: Edit,
+    from: Arc<Tree>,
     (undo, claim): (Undo<E>, Claim<E>),
     branch: &Arc<Mutex<Option<Arc<Branch>>>>,
 ) -> Install {
@@ -252,7 +253,9 @@ fn install<E: Env>(
                 let now = shared.env.now();
                 shared.pressure.on_write(&undo.tree, undo.copied_bytes, now, anchor);
             }
-            shared.schedule_compaction(&undo.tree, 0);
+            // Looked at by a worker: a fork is not to take longer the more tables there are.
+            shared.pressure.inherit_pending_compaction(&from, &undo.tree);
+            shared.jobs.set_wake(&undo.tree, Some(shared.env.now()));
             stalls::observe(shared, &undo.tree, ChangeKind::Opened);
             *branch.lock() = Some(created);
         }

@@ -103,9 +103,14 @@ impl State {
         fork_seq: SeqNo,
     ) -> Result<Arc<Tree>, EditFault> {
         let version = Arc::clone(&from.view().version);
-        if let Some((_, newer)) = version.tables().find(|(_, t)| t.max_seq > fork_seq) {
-            let (table, seq) = (newer.id, newer.max_seq);
-            return Err(format!("tree {id} forks at {fork_seq}, but table {table} reaches {seq}"));
+        // No table reaches above it, and looking at each of them would take longer the more there
+        // are.
+        let flushed_upto = from.flushed_upto();
+        if flushed_upto > fork_seq {
+            let from = from.id;
+            return Err(format!(
+                "tree {id} forks at {fork_seq}, but tree {from} is flushed up to {flushed_upto}"
+            ));
         }
         let child = self.beside.remove(&id).unwrap_or_else(|| {
             let lineage = from.lineage.child_of(from.id, fork_seq);
