@@ -1,10 +1,10 @@
 //! Facts about branches: what each holds, what it would free, and how much it still inherits.
 //!
-//! Strategy: one tenant over the memory world, forked, written, compacted and dropped by hand; what
-//! the facts say is held against the manifest as an inspection reads it, and against the files of
-//! the directory.
-//! Invariants: shared and retained bytes make up a branch's tables; a drop frees the retained bytes,
-//! no more and no less; every live table has one cause.
+//! Strategy: one tenant over the memory world, forked, written, compacted and dropped by hand;
+//! what the facts say is held against the manifest as an inspection reads it, and against the
+//! files of the directory.
+//! Invariants: shared and retained bytes make up a branch's tables; a drop frees the retained
+//! bytes, no more and no less; every live table has one cause.
 #![cfg(test)]
 
 use std::collections::{BTreeMap, BTreeSet};
