@@ -1,6 +1,6 @@
 //! Strategy: a parent with tables, immutable memtables and a mutable one is forked, and both sides
 //! go on; the process dies at every crash point from the fork's begin on, by a kill and by several
-//! power losses, or the disk is full, or the fork's future is dropped at each of its awaits.
+//! power losses, or the fork's future is dropped at each of its awaits.
 //!
 //! Invariants: the branch is there whole or not at all, and always once it was acknowledged; what
 //! is found is a prefix of what was done that reaches what was promised; the budget counts what the
@@ -249,88 +249,6 @@ fn a_crash_at_every_step_of_a_fork_leaves_the_branch_whole_or_not_at_all() {
             "{tried}: {with} with, {without} without"
         );
     }
-}
-
-#[test]
-fn a_fork_on_a_full_disk_is_refused_changes_nothing_and_works_once_space_is_back() {
-    for kind in KINDS {
-        let sim = world(Profile::Journal);
-        let env = sim.env();
-        let main = sim.run(async move {
-            let options = Options { space_reserve_bytes: 100_000, ..options() };
-            let db = Db::open(env, Path::new(DIR), options).await.unwrap();
-            let main = db.create_tenants(&["t"]).await.unwrap().remove(0);
-            for n in 0..BEFORE {
-                write(&main, n).await.unwrap();
-            }
-            db.wait_idle().await.unwrap();
-            (db, main)
-        });
-        let (db, main) = main.done().expect("it fills");
-        let free = sim.disk().free_bytes();
-        sim.disk_mut().set_hog_bytes(free.saturating_sub(50_000));
-        let (full, of) = (main.clone(), db.clone());
-        let refused = sim.run(async move {
-            env.sleep_until(env.now() + 10_000_000_000).await;
-            let refused = full.fork_with("f", kind).await.map(|_| ());
-            assert_eq!(of.branches("t").len(), 1);
-            assert_eq!(held(&full).await, state(BEFORE, false).0);
-            (refused, of.metrics().fork_count)
-        });
-        let (refused, fork_count) = refused.done().expect("it ends");
-        assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
-        assert_eq!(fork_count, 0);
-        sim.disk_mut().set_hog_bytes(0);
-        let ended = sim.run(async move {
-            env.sleep_until(env.now() + 10_000_000_000).await;
-            let fork = main.fork_with("f", kind).await.unwrap().tenant;
-            assert_eq!(held(&fork).await, state(BEFORE, false).0);
-            drop((fork, main));
-            db.close().await.unwrap();
-        });
-        assert!(ended.done().is_some());
-        let ([(first, seq), _], whole) =
-            (sim.run(judge(sim.env())).done().unwrap(), state(BEFORE, true));
-        assert!(seq.is_some() && first == whole, "{first:?}");
-    }
-}
-
-/// Space ends in the middle of a fork: wherever it does, both sides are whole afterwards.
-#[test]
-fn a_disk_that_fills_during_a_fork_loses_nothing() {
-    let (mut failed, mut worked) = (0, 0);
-    for (kind, free) in KINDS.into_iter().flat_map(|kind| (0..24_u64).map(move |n| (kind, n * 512)))
-    {
-        let sim = world(Profile::Journal);
-        let env = sim.env();
-        let (db, main) = sim.run(async move { parent(env).await }).done().unwrap();
-        let all = sim.disk().free_bytes();
-        sim.disk_mut().set_hog_bytes(all.saturating_sub(free));
-        let parent = main.clone();
-        let forked = sim.run(async move { parent.fork_with("f", kind).await.map(|f| f.seq) });
-        let forked = forked.done().expect("the fork ends");
-        sim.disk_mut().set_hog_bytes(0);
-        match &forked {
-            Ok(_) => worked += 1,
-            Err(_) => failed += 1,
-        }
-        let what = format!("{kind} with {free} bytes free: {forked:?}");
-        let acked = forked.is_ok();
-        let of = what.clone();
-        let ended = sim.run(async move {
-            env.sleep_until(env.now() + 10_000_000_000).await;
-            assert_eq!(held(&main).await, state(BEFORE, false).0, "{of}");
-            assert_eq!(db.branch("t@f").is_some(), acked, "{of}");
-            drop(main);
-            drop(db.close().await);
-        });
-        assert!(ended.done().is_some(), "{what}");
-        sim.kill();
-        let [(first, seq), _] = sim.run(judge(sim.env())).done().expect("the opens end");
-        assert!(!acked || seq.is_some(), "{what}");
-        assert_eq!(first, state(BEFORE, seq.is_some()), "{what}");
-    }
-    assert!(failed > 3 && worked > 3, "{failed} failed, {worked} worked");
 }
 
 /// Polls a future so often, then drops it.
