@@ -1,6 +1,6 @@
 //! Strategy: a parent with tables, immutable memtables and a mutable one is forked, and both sides
 //! go on; the process dies at every crash point from the fork's begin on, by a kill and by several
-//! power losses, or the fork's future is dropped at each of its awaits.
+//! power losses, or the disk is full, or the fork's future is dropped at each of its awaits.
 //!
 //! Invariants: the branch is there whole or not at all, and always once it was acknowledged; what
 //! is found is a prefix of what was done that reaches what was promised; the budget counts what the
@@ -248,6 +248,53 @@ fn a_crash_at_every_step_of_a_fork_leaves_the_branch_whole_or_not_at_all() {
             tried > 60 && with > 100 && without > 20,
             "{tried}: {with} with, {without} without"
         );
+    }
+}
+
+#[test]
+fn a_fork_on_a_full_disk_is_refused_changes_nothing_and_works_once_space_is_back() {
+    for kind in KINDS {
+        let sim = world(Profile::Journal);
+        let env = sim.env();
+        let main = sim.run(async move {
+            let options = Options { space_reserve_bytes: 100_000, ..options() };
+            let db = Db::open(env, Path::new(DIR), options).await.unwrap();
+            let main = db.create_tenants(&["t"]).await.unwrap().remove(0);
+            for n in 0..BEFORE {
+                write(&main, n).await.unwrap();
+            }
+            db.wait_idle().await.unwrap();
+            (db, main)
+        });
+        let (db, main) = main.done().expect("it fills");
+        let free = sim.disk().free_bytes();
+        sim.disk_mut().set_hog_bytes(free.saturating_sub(50_000));
+        let (full, of) = (main.clone(), db.clone());
+        let refused = sim.run(async move {
+            // The disk is asked behind a flush.
+            full.flush().await.unwrap();
+            of.wait_idle().await.unwrap();
+            env.sleep_until(env.now() + 10_000_000_000).await;
+            let refused = full.fork_with("f", kind).await.map(|_| ());
+            assert_eq!(of.branches("t").len(), 1);
+            assert_eq!(held(&full).await, state(BEFORE, false).0);
+            (refused, of.metrics().fork_count)
+        });
+        let (refused, fork_count) = refused.done().expect("it ends");
+        assert!(matches!(refused, Err(Error::DiskFull { .. })), "{refused:?}");
+        assert_eq!(fork_count, 0);
+        sim.disk_mut().set_hog_bytes(0);
+        let ended = sim.run(async move {
+            env.sleep_until(env.now() + 10_000_000_000).await;
+            let fork = main.fork_with("f", kind).await.unwrap().tenant;
+            assert_eq!(held(&fork).await, state(BEFORE, false).0);
+            drop((fork, main));
+            db.close().await.unwrap();
+        });
+        assert!(ended.done().is_some());
+        let ([(first, seq), _], whole) =
+            (sim.run(judge(sim.env())).done().unwrap(), state(BEFORE, true));
+        assert!(seq.is_some() && first == whole, "{first:?}");
     }
 }
 
