@@ -1,4 +1,5 @@
 #![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
 //! Strategy: forks on a real disk, made by the program as people run it, then listed, inspected and
 //! dropped by it; docs/forks.md is run as printed.
 //! Invariants: each form of output says the same; a branch's own manifest begins at its fork and
