@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, branches, fuzz, inspect, keep, model, repair, replay, shell, verify,
+    self, Stop, branches, detach, fuzz, inspect, keep, model, repair, replay, shell, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -106,6 +106,10 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Fork a branch: a name for all it holds, in constant time
     Fork(branches::ForkArgs),
+    /// Copy all, or one branch, into a directory of its own, by links where that is possible
+    ForkTo(detach::ForkToArgs),
+    /// Take in the tenants of another directory
+    Import(detach::ImportArgs),
     /// List branches: who was forked from whom, and what each holds
     Branches(branches::BranchesArgs),
     /// Check everything in a database directory
@@ -241,6 +245,8 @@ pub fn main() -> ExitCode {
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
         Command::Fork(args) => branches::fork(args, global.format),
+        Command::ForkTo(args) => detach::fork_to(args, global.format),
+        Command::Import(args) => detach::import(args, global.format),
         Command::Branches(args) => branches::branches(args, global.format),
         Command::Verify(args) => verify::run(args, (global.format == Format::Json, global.quiet)),
         Command::Repair(args) => repair::run(args, global.format == Format::Json),

@@ -119,6 +119,35 @@ fn a_branchs_own_manifest_begins_at_its_fork() {
 }
 
 #[test]
+fn a_branch_moves_to_another_directory_and_into_another_database() {
+    let root = filled();
+    let folder = root.path();
+    shell(folder, "fork t f\nput t@f b 3\n");
+    let all = json(folder, &["fork-to", "db", "all"]).remove(0);
+    assert_eq!(all["branches"], serde_json::json!(["t", "u", "t@f"]));
+    assert!(all["linked_files"].as_u64() > Some(0), "{all}");
+    let one = text(&forebay(folder, &["fork-to", "db", "one", "t@f"]).stdout);
+    assert!(one.starts_with("1 branches at "), "{one}");
+    let moved = json(folder, &["import", "all", "one", "--as", "moved"]).remove(0);
+    assert_eq!(moved["branches"], serde_json::json!(["moved"]));
+    fs::remove_dir_all(folder.join("db")).unwrap();
+    fs::remove_dir_all(folder.join("one")).unwrap();
+    fs::rename(folder.join("all"), folder.join("db")).unwrap();
+    let answers = shell(folder, "get t b\nget t@f b\nget moved a\nget moved b\n");
+    let values: Vec<&Value> = answers.iter().map(|answer| &answer["value"]).collect();
+    assert_eq!(values, ["2", "3", "1", "3"]);
+    for (args, what) in [
+        (&["fork-to", "db", "db"][..], "not empty"),
+        (&["fork-to", "nowhere", "x"], "holds no database"),
+        (&["fork-to", "db", "x", "t@x"], "t@x"),
+        (&["import", "db", "nowhere"], "nowhere"),
+        (&["import", "nowhere", "db"], "holds no database"),
+    ] {
+        refused(folder, args, 2, &[what]);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_in_one_line() {
     let root = filled();
     let folder = root.path();

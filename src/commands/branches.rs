@@ -68,7 +68,7 @@ pub(super) fn full_name_of(text: &str) -> Result<String, Error> {
     Ok(full_name(tenant, branch))
 }
 
-fn stop(error: &Error) -> Stop {
+pub(super) fn stop(error: &Error) -> Stop {
     let is_wish = matches!(error, Error::UnknownTenant(_) | Error::TenantExists(_));
     let code = if is_wish || is_usage(error) { EXIT_USAGE } else { EXIT_FOUND };
     Stop::with(code, format!("error: {error}"))
@@ -153,7 +153,7 @@ pub fn branches(args: &BranchesArgs, format: Format) -> Result<(), Stop> {
     Ok(())
 }
 
-fn no_database(dir: &std::path::Path) -> Stop {
+pub(super) fn no_database(dir: &std::path::Path) -> Stop {
     Stop::usage(format!("error: {} holds no database: no CURRENT", dir.display()))
 }
 

@@ -3,6 +3,7 @@
 pub mod branches;
 pub mod completions;
 pub mod demo;
+pub mod detach;
 pub mod failure;
 mod files;
 pub mod fuzz;

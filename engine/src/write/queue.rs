@@ -143,7 +143,10 @@ impl<E: Env> Leader<'_, E> {
         if writer.has_ended() || writer.valid_bytes() >= shared.options.wal_segment_bytes {
             self.roll(writer).await?;
         }
-        let (records, last_seq) = self.encode(items, replies);
+        let (records, given) = self.encode(items, replies);
+        // Numbers of a group that failed are in no log: a group without writes must not publish
+        // them, since a fork at one of them would begin behind the end of the log.
+        let last_seq = if records.is_empty() { shared.visible_seq() } else { given };
         let sync = items.iter().any(owes_sync);
         taken.unpublished = Some(writer.mark());
         let log_before = shared.log.bytes();
