@@ -211,7 +211,11 @@ impl<E: Env> Look<'_, E> {
         let next_file = self.shared.next_file.load(Ordering::Relaxed);
         for Seen { tree, view, .. } in self.seen.iter().filter(|s| s.place == Where::Live) {
             found.extend(self.inherited(tree, &view.version));
-            let above = view.version.tables().filter(|(_, t)| t.max_seq > tree.flushed_upto());
+            // Where branches share a tree, a fork's copies keep numbers that are not flushed yet
+            // of their parent.
+            let is_alone = self.audit.layout == Layout::PerTenant;
+            let tables = view.version.tables().filter(|_| is_alone);
+            let above = tables.filter(|(_, t)| t.max_seq > tree.flushed_upto());
             found.extend(above.map(|(_, t)| {
                 let (upto, max) = (tree.flushed_upto(), t.max_seq);
                 format!("tree {} is flushed up to {upto}, its table {} to {max}", tree.id, t.id)
