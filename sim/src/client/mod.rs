@@ -17,7 +17,6 @@ use forebay_engine::options::TenantOptions;
 use forebay_engine::types::{Nanos, SeqNo, TableId};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
-pub use self::fork::can_fork;
 use crate::bugs::Bug;
 use crate::check::model::{Known, Model, Placed, Wanted};
 use crate::check::reads::{Window, c8_failed_unseen, c8_get};
@@ -25,7 +24,9 @@ use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::env::SimEnv;
+use crate::marks::UnderWay;
 use crate::scenario::{KeyEnd, Keys, Op, Write};
+use crate::sometimes;
 
 /// Snapshots that one client keeps.
 const SNAPSHOTS_MAX: usize = 3;
@@ -71,6 +72,8 @@ pub struct Board {
     pub waiting: BTreeMap<usize, String>,
     /// Operations that were answered.
     pub ops: u64,
+    /// What the process is in the middle of.
+    pub under_way: UnderWay,
     /// Rare things that happened.
     pub marks: BTreeMap<&'static str, u64>,
 }
@@ -93,12 +96,27 @@ impl Board {
 
     /// The process died: nobody waits, nothing is busy, errors told nobody.
     pub fn forget_process(&mut self) {
+        self.under_way = UnderWay::default();
         self.busy.clear();
         self.dropping.clear();
         self.dropping_all.clear();
         self.waiting.clear();
         self.errors.clear();
         self.reopen = false;
+    }
+
+    /// The process dies: counts what it was in the middle of.
+    pub fn crashes(&mut self) {
+        for met in self.under_way.crash() {
+            self.mark(met);
+        }
+        let is_fork = |number: &usize| value::tenant_of(*number) != *number;
+        let forks = self.busy.iter().any(is_fork);
+        let creates = self.busy.iter().any(|number| !is_fork(number));
+        let drops = !self.dropping.is_empty();
+        sometimes!(self, "crash-in-fork", forks);
+        sometimes!(self, "crash-in-create", creates);
+        sometimes!(self, "crash-in-drop", drops);
     }
 
     /// What waits, in one line.
@@ -123,6 +141,9 @@ impl Listener for Shared {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a listener takes what it knows")]
     fn event(&self, _now: Nanos, event: &Event) {
         let mut board = self.lock();
+        for met in board.under_way.event(event) {
+            board.mark(met);
+        }
         match event {
             Event::WriteSequenced { tag, first_seq, entry_count } => {
                 board.model.sequenced(*tag, *first_seq, *entry_count);
@@ -411,9 +432,11 @@ impl Client {
         let Some(handle) = self.handle(tenant) else { return };
         let snapshot = handle.tenant.snapshot();
         self.snapshots.push_back(Held { handle, snapshot });
-        if self.snapshots.len() > SNAPSHOTS_MAX {
+        let gone = self.snapshots.len() > SNAPSHOTS_MAX;
+        if gone {
             self.snapshots.pop_front();
         }
+        self.board.lock().under_way.snapshots(1, u64::from(gone));
     }
 
     async fn reread(&self, key: u32) {

@@ -32,7 +32,7 @@ use crate::disk::device::DeviceSpec;
 use crate::disk::{DiskConfig, Profile};
 use crate::fault::{Fault, FaultPlan};
 use crate::runtime::RunEnd;
-use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario};
+use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario, TENANTS_PROFILE};
 use crate::sim::{Sim, SimConfig};
 use crate::view::{View, Watch};
 
@@ -84,11 +84,15 @@ pub fn scenario_of(seed: u64, settings: &[(String, String)]) -> Scenario {
 
 /// Whether a setting names a swarm, and with it how a scenario is drawn.
 fn is_swarm((key, value): &(String, String)) -> bool {
-    key == "profile" && value == FORKS_PROFILE
+    key == "profile" && [FORKS_PROFILE, TENANTS_PROFILE].contains(&value.as_str())
 }
 
 fn drawn(seed: u64, settings: &[(String, String)]) -> Scenario {
-    if settings.iter().any(is_swarm) { Scenario::draw_forks(seed) } else { Scenario::draw(seed) }
+    match settings.iter().rfind(|setting| is_swarm(setting)) {
+        Some((_, name)) if name == FORKS_PROFILE => Scenario::draw_forks(seed),
+        Some(_) => Scenario::draw_tenants(seed),
+        None => Scenario::draw(seed),
+    }
 }
 
 /// Refuses settings that no scenario can have.

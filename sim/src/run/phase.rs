@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::env::SimTask;
 use crate::fault::FaultPlan;
 use crate::scenario::{CrashKind, End, Op, Phase, Write};
+use crate::sometimes;
 
 /// A database may take this long to see that space is back: what its ticker waits for may be slow.
 const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
@@ -25,6 +26,7 @@ const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
 impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
         let ended = self.work(phase)?;
+        self.change_options(phase);
         let crash = match phase.end {
             End::Crash(crash) => Some(crash),
             End::Close | End::GoOn => None,
@@ -43,6 +45,24 @@ impl Run {
             return self.crash(phase, kind);
         }
         Ok(())
+    }
+
+    /// Sets what the next open takes other values of.
+    fn change_options(&mut self, phase: &Phase) {
+        let mut board = self.board.lock();
+        let stalls = phase.end != End::GoOn && board.under_way.stalls();
+        sometimes!(board, "close-in-stall", stalls);
+        if phase.options.is_empty() || phase.end == End::GoOn {
+            return;
+        }
+        let mut changed = self.options.clone();
+        let set = |(key, value): &(String, String)| changed.set(key, value).is_ok();
+        // A scenario was looked at before it ran: see `Scenario::engine_options`.
+        if phase.options.iter().all(set) && changed.validate().is_ok() {
+            sometimes!(board, "options-changed", changed != self.options);
+            drop(board);
+            self.options = changed;
+        }
     }
 
     /// Clients work, faults end, what waits ends. Says whether the process is still alive.
@@ -229,6 +249,7 @@ impl Phase {
             recovery_faults: FaultPlan::default(),
             crash_states: 1,
             open_twice: false,
+            options: Vec::new(),
         }
     }
 }

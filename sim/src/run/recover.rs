@@ -22,6 +22,7 @@ use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
 use crate::fault::atlas::FileKind;
 use crate::scenario::{CrashKind, Phase};
+use crate::sometimes;
 use crate::timeline::Both;
 
 /// What may be missing after the crashes since the database was last open.
@@ -39,6 +40,7 @@ impl From<CrashKind> for Loss {
 impl Run {
     /// The process dies; each of some outcomes is judged, and the run goes on with the last.
     pub(super) fn crash(&mut self, phase: &Phase, kind: CrashKind) -> Checked {
+        self.dies();
         self.leave();
         let before = self.sim.disk().clone();
         for _ in 1..phase.crash_states {
@@ -62,6 +64,18 @@ impl Run {
         board.forget_process();
         drop(board);
         drop(handles);
+    }
+
+    /// Counts what the dying process was in the middle of.
+    fn dies(&self) {
+        let files = self.sim.disk().files();
+        let is_manifest = |path: &str| FileKind::of(path) == FileKind::Manifest;
+        // One manifest and its pointer are what there is otherwise.
+        let manifests = files.iter().filter(|(path, _)| is_manifest(path)).count();
+        let mut board = self.board.lock();
+        let is_there = !board.model.incs.is_empty();
+        sometimes!(board, "crash-in-manifest-switch", is_there && manifests > 2);
+        board.crashes();
     }
 
     fn restore(&self, disk: &SimDisk) {
@@ -94,6 +108,7 @@ impl Run {
 
     /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
     pub(super) fn recover(&mut self, phase: &Phase, mut loss: Loss, go_on: bool) -> Checked {
+        let (mut nested, mut was_killed) = (0, !loss.power);
         for crash in &phase.recovery_crashes {
             self.crash_later(crash.point);
             let opened = self.open(DEADLINE_NS);
@@ -105,7 +120,13 @@ impl Run {
             let mut board = self.board.lock();
             let creation = board.model.incs.is_empty();
             board.mark(if creation { "crash-in-creation" } else { "crash-in-recovery" });
+            nested += 1;
+            sometimes!(board, "crash-in-second-recovery", nested > 1 && !creation);
+            let lost_later = was_killed && crash.kind == CrashKind::PowerLoss;
+            sometimes!(board, "power-loss-after-kill", lost_later);
+            was_killed = crash.kind == CrashKind::Kill;
             drop(board);
+            self.dies();
             self.leave();
             self.settle(crash.kind);
             loss.power |= crash.kind == CrashKind::PowerLoss;
@@ -162,6 +183,7 @@ impl Run {
 
     fn open(&mut self, within: Nanos) -> Checked<Opened> {
         let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
+        board.lock().under_way.open();
         let deadline = self.sim.now().saturating_add(within);
         let listener: Arc<dyn Listener> = match &self.watch.timeline {
             Some(timeline) => Arc::new(Both(board, timeline.clone())),
