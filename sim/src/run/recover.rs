@@ -245,8 +245,8 @@ impl Run {
         let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
         let keys: BTreeMap<usize, BTreeSet<u32>> = {
             let board = self.board.lock();
-            let names: BTreeSet<usize> = board.model.incs.iter().map(|inc| inc.tenant).collect();
-            names.into_iter().map(|name| (name, board.model.keys_of(name))).collect()
+            let model = &board.model;
+            model.names().map(|name| (name, model.keys_of(name))).collect()
         };
         // Each key is read by itself, on a slow device from a dozen tables without a cache.
         let key_count = to_u64(keys.values().map(BTreeSet::len).sum());
