@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod disk;
 pub mod env;
 pub mod fault;
+pub mod ledger;
 pub mod run;
 pub mod runtime;
 pub mod scenario;
