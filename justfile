@@ -32,6 +32,10 @@ fuzz-decoders seconds="60": fuzz-corpus
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2
 
+# So many processes killed on real files, and judged as simulated crashes are.
+real-crashes kills="500":
+    FOREBAY_KILLS={{kills}} cargo test -p forebay-sim --test real_crash -- --nocapture
+
 # One failed seed again.
 replay seed:
     cargo run --release -- replay --seed {{seed}}

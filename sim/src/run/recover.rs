@@ -10,6 +10,7 @@ use forebay_engine::types::{Nanos, SeqNo, to_u64};
 use forebay_engine::{Db, Error};
 
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
+use crate::bugs::Bug;
 use crate::check::forks::c5_lineage;
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
 use crate::check::model::{Known, Model, seconds};
@@ -258,7 +259,10 @@ impl Run {
         let Board { model, counts, .. } = &mut *board;
         model.shared_hit = self.sim.atlas().is_shared_hit();
         learn_forks(model, counts, &all)?;
-        let state = decode(model, counts, &all)?;
+        let mut state = decode(model, counts, &all)?;
+        if let Some(bug) = self.bug {
+            misread(model, bug, &mut state);
+        }
         let forgot = self.sim.forgotten() > self.forgot_at_open;
         let bound = if loss.power {
             (model.synced, "it survives a power loss")
@@ -312,6 +316,32 @@ fn learn_forks(model: &mut Model, counts: &mut RuleCounts, all: &Everything) -> 
         }
     }
     Ok(())
+}
+
+/// Planted bugs: what was read is changed before it is judged.
+fn misread(model: &Model, bug: Bug, state: &mut State) {
+    let found = |inc: usize, key: u32, op: u64| {
+        model.history(inc, key).iter().find(|placed| placed.op == op).map(|placed| placed.seq)
+    };
+    for (name, tenant) in &mut state.tenants {
+        let Some(inc) = model.last_life(*name) else { continue };
+        let reached = tenant.values.iter().filter_map(|(key, op)| found(inc, *key, *op)).max();
+        let reached = reached.unwrap_or(0);
+        for key in model.keys_of(*name) {
+            let history = model.history(inc, key);
+            let Some(newest) = history.iter().rfind(|placed| placed.seq < reached) else { continue };
+            let is_there = tenant.values.contains_key(&key);
+            let put = history.iter().find(|placed| placed.put && placed.seq < newest.seq);
+            if bug == Bug::GapInPrefix && is_there && newest.put && newest.seq > model.synced {
+                tenant.values.remove(&key);
+                return;
+            }
+            if let Some(put) = put.filter(|_| bug == Bug::Undelete && !newest.put && !is_there) {
+                tenant.values.insert(key, put.op);
+                return;
+            }
+        }
+    }
 }
 
 fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {
