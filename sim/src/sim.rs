@@ -29,6 +29,7 @@ use crate::disk::{CrashReport, DiskConfig, SimDisk};
 use crate::env::SimEnv;
 use crate::fault::atlas::Atlas;
 use crate::fault::{Fault, FaultEvent, FaultPlan, Faults};
+use crate::nth::{CallLog, FaultSet};
 use crate::runtime::own::{Order, OwnRuntime};
 use crate::runtime::{RunEnd, Runtime};
 use crate::trace::{Event, Trace};
@@ -228,6 +229,23 @@ impl SimWorld {
     /// Lets the process die at a crash point, counted from the start of the world.
     pub fn crash_at_point(&self, point: Option<u64>) {
         self.world.crash_at.set(point);
+    }
+
+    /// Counts calls on the disk from here on; where one is named, it meets these faults, of which each
+    /// fires that fits it.
+    pub fn fail_call(&self, call: Option<(u64, &[Fault])>) {
+        let armed = call.map(|(n, faults)| (n, FaultSet::of(faults)));
+        self.world.calls.begin(armed, self.world.points.get());
+    }
+
+    /// Stops counting calls for a while, or goes on with it.
+    pub fn pause_calls(&self, paused: bool) {
+        self.world.calls.pause(paused);
+    }
+
+    /// Ends the count: what was not met yet is not met any more. Gives what was called.
+    pub fn end_calls(&self) -> CallLog {
+        self.world.calls.end()
     }
 
     /// Ends the process's epoch, before its tasks are dropped: what they still call does nothing.

@@ -26,6 +26,7 @@ use crate::cpu::{Cores, CpuCosts, DEBT_CARRIED_NS};
 use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
 use crate::fault::{Fault, Faults};
+use crate::nth::Calls;
 use crate::runtime::own::entropy;
 use crate::runtime::{Reschedule, Runtime, Sleep};
 use crate::trace::{Code, Trace};
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub(crate) points: Cell<u64>,
     pub(crate) crash_at: Cell<Option<u64>>,
     pub(crate) watched_syncs: Cell<u64>,
+    pub(crate) calls: Calls,
     debt: Cell<u64>,
     joins: RefCell<BTreeMap<u64, Join>>,
     next_task: Cell<u64>,
@@ -123,6 +125,7 @@ impl World {
             points: Cell::new(0),
             crash_at: Cell::new(None),
             watched_syncs: Cell::new(0),
+            calls: Calls::default(),
             debt: Cell::new(0),
             joins: RefCell::default(),
             next_task: Cell::new(0),
@@ -196,8 +199,14 @@ impl World {
         self.sleep_until(done).await;
     }
 
-    /// A place at which the process may die.
+    /// A place of a call at which the process may die.
     pub(crate) async fn crash_point(&self) {
+        self.calls.point(self.points.get().saturating_add(1));
+        self.crash_point_between().await;
+    }
+
+    /// A place between calls at which the process may die.
+    pub(crate) async fn crash_point_between(&self) {
         let point = self.points.get().saturating_add(1);
         self.points.set(point);
         if self.crash_at.get() == Some(point) {
@@ -232,7 +241,8 @@ impl World {
 
     /// Whether a fault happens now; one that does is counted.
     pub(crate) fn fires(&self, fault: Fault, path: &str, offset: Option<u64>) -> bool {
-        let fires = self.faults.borrow().fires(fault, &self.choices);
+        let forced = self.calls.forces(fault);
+        let fires = forced || self.faults.borrow().fires(fault, &self.choices);
         if fires {
             self.note(fault, path, offset);
         }

@@ -72,6 +72,7 @@ impl SimEnv {
     async fn call(self, op: &'static str, path: &str) -> Result<Rc<World>> {
         let world = self.alive().ok_or_else(|| killed(op, path))?;
         world.enter().await;
+        world.calls.call(op);
         Ok(world)
     }
 
@@ -240,14 +241,17 @@ impl Env for SimEnv {
                 return Err(error);
             }
         };
+        let held = world.calls.hold();
         let started = world.disk.borrow().sync_dir_start(path);
         let start = started.map_err(|why| world.refused("sync_dir", path, None, why))?;
         world.device(IoClass::Manifest, Kind::Sync, 0).await;
         if world.fuzz {
             world.crash_point().await;
         }
+        world.calls.resume(held);
         let lies = world.bug.get() == Some(Bug::DirSkipSync)
             || world.damages(Fault::SyncLies, path, (0, u64::MAX));
+        world.calls.pass();
         let result = if lies { SyncResult::Lied } else { SyncResult::Done };
         let ended = world.disk.borrow_mut().sync_dir_end(path, start, result, &world.choices);
         ended.map_err(|why| world.refused("sync_dir", path, None, why))?;
@@ -314,7 +318,7 @@ impl Env for SimEnv {
             world.pay().await;
         }
         if world.fuzz {
-            world.crash_point().await;
+            world.crash_point_between().await;
             if world.choices.choose(site.0, 2) == 1 {
                 Reschedule::default().await;
             }

@@ -143,6 +143,7 @@ pub fn run_watched(
         watch: watch.clone(),
         stopped: false,
         over: false,
+        held_point: None,
     };
     let checked = run.run(scenario);
     run.end(seed, checked)
@@ -187,13 +188,16 @@ struct Run {
     stopped: bool,
     /// Damage ended the run, and the database said so.
     over: bool,
+    /// Where the process dies that was to die at a point of a phase, once it closes.
+    held_point: Option<u64>,
 }
 
 impl Run {
     fn run(&mut self, scenario: &Scenario) -> Checked {
         self.board.lock().own_extractors = self.options.layout == Layout::PerTenant;
         let recovery_crashes = scenario.creation_crashes.clone();
-        let creation = Phase { recovery_crashes, ..Phase::quiet() };
+        let nth_fault = scenario.creation_nth_fault.clone();
+        let creation = Phase { recovery_crashes, nth_fault, ..Phase::quiet() };
         self.recover(&creation, recover::Loss { power: true }, true)?;
         self.create_tenants(scenario.tenants)?;
         for phase in &scenario.phases {

@@ -11,13 +11,13 @@ use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
-use crate::check::Checked;
+use crate::check::{Checked, Rule, Violation, broken};
 use crate::check::liveness::{DEADLINE_NS, l1_progress};
 use crate::check::reads::{c6_excused, c7_errors};
 use crate::client::Client;
 use crate::env::SimTask;
 use crate::fault::FaultPlan;
-use crate::scenario::{CrashKind, End, Op, Phase, Write};
+use crate::scenario::{Crash, CrashKind, End, NthPart, Op, Phase, Write};
 
 /// A database may take this long to see that space is back: what its ticker waits for may be slow.
 const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
@@ -25,30 +25,70 @@ const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
 impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
         let ended = self.work(phase)?;
-        let crash = match phase.end {
-            End::Crash(crash) => Some(crash),
-            End::Close | End::GoOn => None,
-        };
-        if let Some(crash) = crash {
-            return self.crash(phase, crash.kind);
-        }
-        if !ended {
-            return self.crash(phase, CrashKind::Kill);
+        if let Some(kind) = self.crash_behind(phase, ended) {
+            self.end_calls();
+            return self.crash(phase, kind);
         }
         let reopen = self.board.lock().reopen;
         if reopen || phase.end == End::Close {
-            self.close()?;
+            let crash = nth_crash(phase);
+            self.resume_calls(phase);
+            let closed = self.close_or_crash(crash.is_some());
+            self.end_calls();
+            if let (Part::Crashed, Some(crash)) = (closed?, crash) {
+                self.board.lock().mark("crash-in-close");
+                return self.crash(phase, crash.kind);
+            }
             let power = self.sim.choices().choose("harness.after-close", 2) == 1;
             let kind = if power { CrashKind::PowerLoss } else { CrashKind::Kill };
             return self.crash(phase, kind);
         }
+        self.end_calls();
         Ok(())
+    }
+
+    /// The crash that ends the phase, if one does.
+    fn crash_behind(&self, phase: &Phase, ended: bool) -> Option<CrashKind> {
+        let nth = phase.nth_fault.as_ref();
+        let then = nth.and_then(|nth| nth.fault(NthPart::Work)).and_then(|(_, _, then)| then);
+        match phase.end {
+            _ if then.is_some() => then,
+            _ if !ended && nth_crash(phase).is_some() => nth_crash(phase).map(|crash| crash.kind),
+            End::Crash(crash) => Some(crash.kind),
+            End::Close | End::GoOn if !ended => Some(CrashKind::Kill),
+            End::Close | End::GoOn => None,
+        }
+    }
+
+    /// Calls of a part of the run are counted from here on, for the fault at one of them.
+    pub(super) fn count_calls(&self, phase: &Phase, part: NthPart) {
+        let Some(nth) = phase.nth_fault.as_ref().filter(|nth| nth.part == part) else { return };
+        self.sim.fail_call(nth.fault(part).map(|(call, faults, _)| (call, faults)));
+    }
+
+    /// Counting goes on, once faults of the plan are over and the database was asked.
+    fn resume_calls(&self, phase: &Phase) {
+        if phase.nth_fault.as_ref().is_some_and(|nth| nth.part == NthPart::Work) {
+            self.sim.pause_calls(false);
+            self.sim.crash_at_point(self.held_point);
+        }
+    }
+
+    /// The count ends.
+    pub(super) fn end_calls(&mut self) {
+        self.held_point = None;
+        self.sim.crash_at_point(None);
+        let log = self.sim.end_calls();
+        if let Some(shared) = self.watch.calls.as_ref().filter(|_| !log.calls.is_empty()) {
+            shared.put(log);
+        }
     }
 
     /// Clients work, faults end, what waits ends. Says whether the process is still alive.
     fn work(&mut self, phase: &Phase) -> Checked<bool> {
         let faulty = phase.faults != FaultPlan::default() || phase.free_bytes.is_some();
-        self.board.lock().model.faulty |= faulty;
+        let nth = phase.nth_fault.as_ref().and_then(|nth| nth.fault(NthPart::Work));
+        self.board.lock().model.faulty |= faulty || nth.is_some();
         self.board.lock().may_be_full = phase.free_bytes.is_some();
         if let Some(free) = phase.free_bytes {
             let mut disk = self.sim.disk_mut();
@@ -58,6 +98,11 @@ impl Run {
         self.sim.set_faults(phase.faults);
         if let End::Crash(crash) = phase.end {
             self.crash_later(crash.point);
+        }
+        self.count_calls(phase, NthPart::Work);
+        if let Some(crash) = nth_crash(phase) {
+            self.crash_later(crash.point);
+            self.held_point = Some(self.sim.crash_points().saturating_add(crash.point));
         }
         let tasks = self.start(phase);
         let ops: u64 = phase.clients.iter().flatten().map(Op::reads).sum();
@@ -72,6 +117,7 @@ impl Run {
             Part::Done(tasks) => self.join(tasks, deadline_ns)?,
         };
         self.sim.crash_at_point(None);
+        self.sim.pause_calls(true);
         self.judge_errors()?;
         match ended {
             Part::Crashed => Ok(false),
@@ -81,7 +127,7 @@ impl Run {
                     let waits = board.waits();
                     l1_progress(&mut board.counts, tasks.is_empty(), "every operation", &waits)?;
                 }
-                if faulty {
+                if faulty || nth.is_some_and(|(_, _, then)| then.is_none()) {
                     self.probe()?;
                 }
                 Ok(true)
@@ -196,9 +242,22 @@ impl Run {
     }
 
     pub(super) fn close(&mut self) -> Checked {
-        let Some(db) = self.db.clone() else { return Ok(()) };
+        self.close_or_crash(false).map(drop)
+    }
+
+    fn close_or_crash(&mut self, may_crash: bool) -> Checked<Part<()>> {
+        let Some(db) = self.db.clone() else { return Ok(Part::Done(())) };
         let acked = self.board.lock().model.acked;
-        let closed = self.must("close", async move { db.close().await })?;
+        let closed = if may_crash {
+            let deadline = self.sim.now().saturating_add(DEADLINE_NS);
+            match self.drive(deadline, async move { db.close().await })? {
+                Part::Done(Some(closed)) => closed,
+                Part::Done(None) => return broken(Violation::new(Rule::L1, "close", "no end")),
+                Part::Crashed => return Ok(Part::Crashed),
+            }
+        } else {
+            self.must("close", async move { db.close().await })?
+        };
         match closed {
             Ok(()) => {
                 let mut board = self.board.lock();
@@ -206,11 +265,11 @@ impl Run {
                 if !board.reopen {
                     board.model.promised(acked);
                 }
-                Ok(())
+                Ok(Part::Done(()))
             }
             Err(error) => {
                 let fired = self.fired().saturating_sub(self.fired_at_open);
-                self.judge_error("close", None, &error, fired)
+                self.judge_error("close", None, &error, fired).map(Part::Done)
             }
         }
     }
@@ -229,8 +288,15 @@ impl Phase {
             recovery_faults: FaultPlan::default(),
             crash_states: 1,
             open_twice: false,
+            nth_fault: None,
+            reopen_options: Vec::new(),
         }
     }
+}
+
+/// The crash at a point of the phase's work.
+fn nth_crash(phase: &Phase) -> Option<Crash> {
+    phase.nth_fault.as_ref().and_then(|nth| nth.crash(NthPart::Work))
 }
 
 /// Tasks that are waited for; those left are given back when the wait is given up.

@@ -21,7 +21,7 @@ use crate::client::{Board, Everything, Handle, read_everything};
 use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
 use crate::fault::atlas::FileKind;
-use crate::scenario::{CrashKind, Phase};
+use crate::scenario::{CrashKind, NthPart, Phase};
 use crate::timeline::Both;
 
 /// What may be missing after the crashes since the database was last open.
@@ -48,6 +48,10 @@ impl Run {
             self.restore(&before);
         }
         self.settle(kind);
+        for (key, value) in &phase.reopen_options {
+            // The scenario was asked whether they are right.
+            self.options.set(key, value).unwrap_or_default();
+        }
         self.recover(phase, kind.into(), true)
     }
 
@@ -94,10 +98,13 @@ impl Run {
 
     /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
     pub(super) fn recover(&mut self, phase: &Phase, mut loss: Loss, go_on: bool) -> Checked {
-        for crash in &phase.recovery_crashes {
+        let nth = phase.nth_fault.as_ref();
+        let nth_crash = nth.and_then(|nth| nth.crash(NthPart::Recovery));
+        for crash in phase.recovery_crashes.iter().chain(&nth_crash) {
             self.crash_later(crash.point);
+            self.count_calls(phase, NthPart::Recovery);
             let opened = self.open(DEADLINE_NS);
-            self.sim.crash_at_point(None);
+            self.end_calls();
             if let opened @ Part::Done(_) = opened? {
                 self.opened("while it recovers", opened)?;
                 break;
@@ -111,8 +118,12 @@ impl Run {
             loss.power |= crash.kind == CrashKind::PowerLoss;
         }
         let mut faulty = false;
-        if self.db.is_none() && phase.recovery_faults != FaultPlan::default() {
-            faulty = self.open_with_faults(phase)?;
+        let nth = nth.and_then(|nth| nth.fault(NthPart::Recovery));
+        let then = nth.and_then(|(_, _, then)| then).unwrap_or(CrashKind::Kill);
+        let planned = phase.recovery_faults != FaultPlan::default();
+        if self.db.is_none() && (planned || nth.is_some()) {
+            faulty = self.open_with_faults(phase, then)?;
+            loss.power |= !faulty && then == CrashKind::PowerLoss;
         }
         if self.db.is_none() {
             self.fired_at_open = self.fired();
@@ -138,10 +149,12 @@ impl Run {
     }
 
     /// Opens with faults; says whether that worked.
-    fn open_with_faults(&mut self, phase: &Phase) -> Checked<bool> {
+    fn open_with_faults(&mut self, phase: &Phase, then: CrashKind) -> Checked<bool> {
         self.fired_at_open = self.fired();
         self.sim.set_faults(phase.recovery_faults);
+        self.count_calls(phase, NthPart::Recovery);
         let opened = self.open(DEADLINE_NS)?;
+        self.end_calls();
         self.heal();
         if let Part::Done(Some(Ok(db))) = opened {
             self.watch_writers(&db);
@@ -156,7 +169,7 @@ impl Run {
         }
         self.board.lock().mark("open-failed-with-faults");
         self.leave();
-        self.settle(CrashKind::Kill);
+        self.settle(then);
         Ok(false)
     }
 

@@ -8,12 +8,14 @@
 
 mod cold;
 mod forks;
+mod nth;
 mod queries;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
 pub use self::forks::PROFILE as FORKS_PROFILE;
+pub use self::nth::{NthFault, NthPart, NthWhat};
 pub use self::queries::{KeyBounds, KeyEnd, Keys};
 use crate::bugs::Bug;
 use crate::check::Rule;
@@ -242,6 +244,12 @@ pub struct Phase {
     /// Whether the database is opened a second time, to see that nothing changes.
     #[serde(default)]
     pub open_twice: bool,
+    /// One fault at one call, or one crash at one point of a call.
+    #[serde(default)]
+    pub nth_fault: Option<NthFault>,
+    /// Options that are others from the end of this phase on, where the database is opened again.
+    #[serde(default)]
+    pub reopen_options: Vec<(String, String)>,
 }
 
 /// A scenario.
@@ -261,8 +269,14 @@ pub struct Scenario {
     /// Crashes while the database is created, one after another.
     #[serde(default)]
     pub creation_crashes: Vec<Crash>,
+    /// One fault while the database is created.
+    #[serde(default)]
+    pub creation_nth_fault: Option<NthFault>,
     /// The phases.
     pub phases: Vec<Phase>,
+    /// Judges every state that a crash may leave, where few things are pending, and many where not.
+    #[serde(default)]
+    pub exhaustive: bool,
 }
 
 impl Scenario {
@@ -373,6 +387,11 @@ impl Scenario {
             options.set(key, value).map_err(|error| error.to_string())?;
         }
         options.validate().map_err(|error| error.to_string())?;
+        let mut later = options.clone();
+        for (key, value) in self.phases.iter().flat_map(|phase| &phase.reopen_options) {
+            later.set(key, value).map_err(|error| error.to_string())?;
+        }
+        later.validate().map_err(|error| error.to_string())?;
         Ok(options)
     }
 }
@@ -479,7 +498,17 @@ impl Draw {
         } else {
             Vec::new()
         };
-        Scenario { options, profile, sync_persists_name, device, tenants, creation_crashes, phases }
+        Scenario {
+            options,
+            profile,
+            sync_persists_name,
+            device,
+            tenants,
+            creation_crashes,
+            creation_nth_fault: None,
+            phases,
+            exhaustive: false,
+        }
     }
 
     fn options(&mut self, tenants: usize) -> (Vec<(String, String)>, u64) {
@@ -641,6 +670,8 @@ impl Draw {
             recovery_faults: FaultPlan::default(),
             crash_states: 1 + u32::from(self.percent(30)),
             open_twice: self.percent(25),
+            nth_fault: None,
+            reopen_options: Vec::new(),
         };
         if crashes && self.percent(75) {
             // About twelve points an operation; some crashes come when all is done.
