@@ -266,10 +266,15 @@ impl SimWorld {
     /// be gone.
     pub fn settle_power_loss(&self) -> CrashReport {
         let (after, report) = self.disk().crash_power(self.choices());
+        self.settle_on(after);
+        report
+    }
+
+    /// Goes on with this disk, which a power loss left. The epoch must have ended and its tasks be gone.
+    pub fn settle_on(&self, after: SimDisk) {
         *self.disk_mut() = after;
         self.world.note(Fault::PowerLoss, "", None);
         self.world.faults.borrow_mut().set_read_only(false);
-        report
     }
 }
 

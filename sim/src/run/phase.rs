@@ -11,9 +11,9 @@ use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
-use crate::check::{Checked, Rule, Violation, broken};
 use crate::check::liveness::{DEADLINE_NS, l1_progress};
 use crate::check::reads::{c6_excused, c7_errors};
+use crate::check::{Checked, Rule, Violation, broken};
 use crate::client::Client;
 use crate::env::SimTask;
 use crate::fault::FaultPlan;

@@ -7,6 +7,7 @@
 //! survives) is drawn in the world, from the same seed.
 
 mod cold;
+mod crashes;
 mod forks;
 mod nth;
 mod queries;
@@ -313,6 +314,7 @@ impl Scenario {
         scenario.options.extend(extra);
         stream("scenario.relog").relog(&mut scenario);
         scenario.options.extend(stream("scenario.packed").packed_options());
+        stream("scenario.crashes").crashes(&mut scenario);
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
@@ -334,7 +336,7 @@ impl Scenario {
         scenario
     }
 
-    /// Sets one option, or `profile`, `device`, `tenant_count`.
+    /// Sets one option, or `profile`, `device`, `tenant_count`, `exhaustive`.
     ///
     /// # Errors
     ///
@@ -359,6 +361,11 @@ impl Scenario {
                     ));
                 }
                 value.clone_into(&mut self.device);
+            }
+            "exhaustive" => {
+                let wanted = value.parse();
+                self.exhaustive = wanted
+                    .map_err(|_bad| format!("exhaustive = {value:?} is neither true nor false"))?;
             }
             "tenant_count" => match value.parse() {
                 Ok(count @ 1..=64) => self.tenants = count,

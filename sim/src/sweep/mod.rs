@@ -32,6 +32,8 @@ pub struct Script {
     pub name: String,
     /// Draws what the scenario leaves open.
     pub seed: u64,
+    /// Whether calls fail too while the database is created.
+    pub creation: bool,
     /// What happens without a fault.
     pub scenario: Scenario,
 }
@@ -93,12 +95,9 @@ fn ways(op: &str) -> &'static [&'static [Fault]] {
             &[EnospcMeta, ErrorAfterEffect],
         ],
         "remove" => &[&[EioMeta], &[EioMeta, ErrorAfterEffect]],
-        "sync_dir" => &[
-            &[EioMeta],
-            &[EioMeta, ErrorAfterEffect],
-            &[EioMeta, RemountReadOnly],
-            &[SyncLies],
-        ],
+        "sync_dir" => {
+            &[&[EioMeta], &[EioMeta, ErrorAfterEffect], &[EioMeta, RemountReadOnly], &[SyncLies]]
+        }
         "list" => &[&[EioMeta]],
         "append" | "write_at" => &[
             &[EioWrite],
@@ -135,7 +134,7 @@ impl Script {
         let of = |phase| [NthPart::Work, NthPart::Recovery].map(|part| Site { phase, part });
         let creation = Site { phase: None, part: NthPart::Recovery };
         let phases = (0..self.scenario.phases.len()).flat_map(|phase| of(Some(phase)));
-        core::iter::once(creation).chain(phases).collect()
+        self.creation.then_some(creation).into_iter().chain(phases).collect()
     }
 
     fn with(&self, site: Site, what: NthWhat, profile: Profile) -> Scenario {
@@ -194,13 +193,16 @@ impl Script {
 
     /// A step as a failure file holds it.
     pub fn case(&self, step: &Step, rule: Option<Rule>) -> Case {
-        Case {
-            schema: CASE_SCHEMA.to_owned(),
-            seed: self.seed,
-            rule,
-            bug: None,
-            scenario: self.scenario(step),
-        }
+        self.case_of(self.scenario(step), rule)
+    }
+
+    /// The script without a fault, as a failure file holds it.
+    pub fn clean_case(&self, rule: Option<Rule>) -> Case {
+        self.case_of(self.scenario.clone(), rule)
+    }
+
+    fn case_of(&self, scenario: Scenario, rule: Option<Rule>) -> Case {
+        Case { schema: CASE_SCHEMA.to_owned(), seed: self.seed, rule, bug: None, scenario }
     }
 }
 

@@ -5,6 +5,7 @@
 //! layouts per-tenant shared     # all three where none is named
 //! set memtable_bytes_max=4096
 //! tenants 2
+//! creation                      # calls of the creation fail too
 //! put 0 1 100 sync              # branch, key, bytes
 //! batch 0:1:40 1:1:- sync       # `-` deletes
 //! fork 0 1 share                # of branch 0, the tenant's fork 1: then `0.1`
@@ -48,6 +49,7 @@ struct Block {
     tenants: usize,
     phases: Vec<Phase>,
     open: bool,
+    creation: bool,
 }
 
 /// Every script of a text, once for each of its layouts.
@@ -120,7 +122,15 @@ impl Block {
         let options = OPTIONS.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let phases = vec![Phase { clients: vec![Vec::new()], ..Phase::quiet() }];
         let layouts = LAYOUTS.map(str::to_owned).into();
-        Self { name, layouts, options: options.into(), tenants: 2, phases, open: true }
+        Self {
+            name,
+            layouts,
+            options: options.into(),
+            tenants: 2,
+            phases,
+            open: true,
+            creation: false,
+        }
     }
 
     fn scripts(self) -> Vec<Script> {
@@ -130,6 +140,7 @@ impl Block {
             options.push(("layout".to_owned(), layout.clone()));
             Script {
                 seed: Stream::new(0, &name).draw() >> 32,
+                creation: self.creation,
                 name,
                 scenario: Scenario {
                     options,
@@ -161,7 +172,9 @@ impl Block {
             "layouts" => self.layouts = rest.iter().map(|name| (*name).to_owned()).collect(),
             "tenants" => self.tenants = number(word(rest, 0)?)?,
             "set" => {
-                for (key, value) in rest.iter().map(|text| setting(text)).collect::<Parsed<Vec<_>>>()? {
+                for (key, value) in
+                    rest.iter().map(|text| setting(text)).collect::<Parsed<Vec<_>>>()?
+                {
                     self.options.retain(|(known, _)| *known != key);
                     self.options.push((key, value));
                 }
@@ -178,9 +191,11 @@ impl Block {
             "slow" => {
                 let latency_max_ns = number(word(rest, 0)?)?;
                 let phase = self.phase()?;
-                phase.faults = FaultPlan { latency: 200_000, latency_max_ns, ..FaultPlan::default() };
+                phase.faults =
+                    FaultPlan { latency: 200_000, latency_max_ns, ..FaultPlan::default() };
                 phase.faults_ns = FULL_NS;
             }
+            "creation" => self.creation = true,
             "twice" => self.phase()?.open_twice = true,
             "client" => self.phase()?.clients.push(Vec::new()),
             "end" => {
@@ -211,11 +226,10 @@ fn end(words: &[&str]) -> Parsed<End> {
 /// Operations of a line: one, or one for each key of a `fill`.
 fn ops(first: &str, rest: &[&str]) -> Parsed<Vec<Op>> {
     let sync = rest.last() == Some(&"sync");
-    let single = |tenant, key, bytes| Op::Write { writes: vec![Write { tenant, key, bytes }], sync };
+    let single =
+        |tenant, key, bytes| Op::Write { writes: vec![Write { tenant, key, bytes }], sync };
     let op = match first {
-        "put" => {
-            single(branch(word(rest, 0)?)?, number(word(rest, 1)?)?, bytes(word(rest, 2)?)?)
-        }
+        "put" => single(branch(word(rest, 0)?)?, number(word(rest, 1)?)?, bytes(word(rest, 2)?)?),
         "del" => single(branch(word(rest, 0)?)?, number(word(rest, 1)?)?, None),
         "fill" => {
             let tenant = branch(word(rest, 0)?)?;
@@ -254,9 +268,7 @@ fn of_branch(first: &str, tenant: usize, rest: &[&str]) -> Parsed<Op> {
             };
             Op::Query { tenant, keys: keys(rest)?, reverse: first == "back", seek }
         }
-        "compare" => {
-            Op::Compare { tenant, keys: keys(rest)?, old: rest.last() == Some(&"old") }
-        }
+        "compare" => Op::Compare { tenant, keys: keys(rest)?, old: rest.last() == Some(&"old") },
         "compact" => Op::Compact { tenant, keys: keys(rest)? },
         "extractor" => Op::Extractor { tenant, extractor: text(0) },
         "snapshot" => Op::Snapshot { tenant },
