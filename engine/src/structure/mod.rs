@@ -262,7 +262,8 @@ impl<E: Env> Look<'_, E> {
             return Vec::new();
         }
         let fork = self.audit.branches.get(&BranchId(tree.id.0)).and_then(|branch| branch.fork);
-        let upto = fork.map_or(0, |fork| fork.seq);
+        // One that was not forked has tables of others only where it came in with them.
+        let Some(upto) = fork.map(|fork| fork.seq) else { return Vec::new() };
         let foreign = version.tables().filter(|(_, t)| t.tree != tree.id && t.max_seq > upto);
         let line = |table: &TableMeta| {
             let (max, from) = (table.max_seq, table.tree);
