@@ -60,6 +60,8 @@ pub struct Structure {
     pub tables: u64,
     /// Memtables, counted once however many trees share them.
     pub memtables: u64,
+    /// Bytes that memtables hold, counted from the trees.
+    pub held_bytes: u64,
     /// Whether no flush ran, so that all accounts had to be exact.
     pub is_settled: bool,
 }
@@ -362,6 +364,7 @@ impl<E: Env> Look<'_, E> {
             }
         }
         self.out.memtables = anchors.values().sum();
+        self.out.held_bytes = mutable + immutable + history;
         let budget = &self.shared.budget;
         let counts = [
             ("mutable", budget.mutable_bytes(), mutable, true),

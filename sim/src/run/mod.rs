@@ -357,7 +357,9 @@ impl Run {
     /// writer that waits does so for something.
     fn watch_writers(&self, db: &Db<crate::SimEnv>) {
         let (watch, board) = (db.watch(), self.board.clone());
-        let installs = Installs::new(db.watch_structure());
+        let bounded = self.options.stall_policy.name != "none";
+        let budget = bounded.then_some(self.options.budget_bytes);
+        let installs = Installs::new(db.watch_structure()).within(budget);
         self.sim.on_idle(Some(Rc::new(move || {
             if let Some(structure) = installs.look() {
                 let mut board = board.lock();
