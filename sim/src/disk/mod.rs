@@ -197,6 +197,12 @@ impl SimDisk {
         self.inodes.iter().flatten().map(|inode| u64::from(inode.handles)).sum()
     }
 
+    /// How many of them are of files without a name.
+    pub fn removed_handles(&self) -> u64 {
+        let removed = self.inodes.iter().flatten().filter(|inode| inode.links == 0);
+        removed.map(|inode| u64::from(inode.handles)).sum()
+    }
+
     /// Pages that no sync covered yet, and name operations that no sync covered yet.
     pub fn pending(&self) -> (usize, usize) {
         let pages = self.inodes.iter().flatten().map(|inode| inode.dirty.len()).sum();
