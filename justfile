@@ -32,6 +32,11 @@ fuzz-decoders seconds="60": fuzz-corpus
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2
 
+# How many of the real bugs in sim/mutants the swarm finds; can be stopped and resumed. 3 CPU minutes for
+# each, 10 with `--cpu-s 600`; `--only M01,M02`, `-j 2`.
+mutants *args:
+    cargo run --release -p forebay-mutants -- {{args}}
+
 # One failed seed again.
 replay seed:
     cargo run --release -- replay --seed {{seed}}
