@@ -35,7 +35,7 @@ soak seeds="0..100000":
 # How many of the real bugs in sim/mutants the swarm finds; can be stopped and resumed. 3 CPU minutes for
 # each, 10 with `--cpu-s 600`; `--only M01,M02`, `-j 2`.
 mutants *args:
-    cargo run --release -p forebay-mutants -- {{args}}
+    cargo run --release -p forebay-mutants --no-default-features -- {{args}}
 
 # One failed seed again.
 replay seed:
