@@ -31,6 +31,11 @@ pub(crate) async fn ask<E: Env>(shared: &Shared<E>) {
 
 /// Makes a spare segment where there is none. Returns whether one is still wanted.
 pub(crate) async fn ensure_spare<E: Env>(shared: &Shared<E>) -> bool {
+    // A segment with a higher number began while it was made: it can be no segment any more.
+    let stale = shared.spare.lock().take_if(|spare| !is_newest(shared, spare));
+    if let Some(stale) = stale {
+        drop(shared.env.remove(&segment_path(&shared.dir, stale.segment())).await);
+    }
     if shared.check_writable().is_err() || shared.spare.lock().is_some() {
         return false;
     }

@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use forebay_sim::run::{Outcome, run_scenario, scenario_of};
-use forebay_sim::scenario::FORKS_PROFILE;
-use forebay_sim::shrink::shrink;
+use forebay_sim::scenario::{FORKS_PROFILE, Scenario};
+use forebay_sim::shrink::{Shrunk, shrink};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -51,6 +51,11 @@ struct Found {
     detail: String,
     /// Operations of the smallest scenario that breaks the same rule.
     shrunk_ops: Option<u64>,
+    /// That scenario.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shrunk: Option<Scenario>,
+    /// Crashes, recoveries and faults of its run.
+    story: Vec<String>,
     /// Whether a changed place was passed; nothing where the engine does not say.
     reached: Option<bool>,
     /// Whether this is the last line.
@@ -133,11 +138,10 @@ fn leave() -> ! {
     std::process::exit(0)
 }
 
-/// The number of operations that still break the rule; none where that hangs or panics.
-fn shrunk_ops(seed: u64, outcome: &Outcome) -> Option<u64> {
+/// A small scenario that still breaks the rule; none where that hangs or panics.
+fn shrunk(seed: u64, outcome: &Outcome) -> Option<Shrunk> {
     let scenario = scenario_of(seed, &settings_of(seed));
-    let shrunk = caught(|| shrink(seed, &scenario, None, outcome)).ok()?;
-    shrunk.map(|shrunk| shrunk.scenario.ops())
+    caught(|| shrink(seed, &scenario, None, outcome)).ok()?
 }
 
 /// Runs one seed; whether it ended well.
@@ -172,9 +176,13 @@ fn step(seed: u64, watched: &Mutex<Watched>) -> bool {
             return true;
         }
     }
-    if let Ok(outcome) = &ran {
-        let ops = shrunk_ops(seed, outcome);
-        lock().found.shrunk_ops = ops;
+    if let Ok(outcome) = &ran
+        && let Some(shrunk) = shrunk(seed, outcome)
+    {
+        let found = &mut lock().found;
+        found.shrunk_ops = Some(shrunk.scenario.ops());
+        found.story = shrunk.outcome.story;
+        found.shrunk = Some(shrunk.scenario);
     }
     false
 }
@@ -203,6 +211,8 @@ fn main() -> ExitCode {
         rule: None,
         detail: String::new(),
         shrunk_ops: None,
+        shrunk: None,
+        story: Vec::new(),
         reached: reached(),
         done: false,
     };
