@@ -37,6 +37,10 @@ soak seeds="0..100000":
 mutants *args:
     cargo run --release -p forebay-mutants --no-default-features -- {{args}}
 
+# So many processes killed on real files, and judged as simulated crashes are.
+real-crashes kills="500":
+    FOREBAY_KILLS={{kills}} cargo test -p forebay-sim --test real_crash -- --nocapture
+
 # One failed seed again.
 replay seed:
     cargo run --release -- replay --seed {{seed}}

@@ -12,7 +12,6 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 use forebay::config::Config;
 use forebay::record::World;
 use forebay::world;
-use forebay_sim::fault::FaultPlan;
 use forebay_sim::run::{run_scenario, run_seed};
 use forebay_sim::scenario::{End, Op, Phase, Scenario, Write};
 
@@ -63,14 +62,8 @@ fn checked(c: &mut Criterion) {
     let client = |draws: &mut Draws| (0..OPS >> 2).map(|_| asked(draws)).collect();
     let phase = Phase {
         clients: (0..4).map(|_| client(&mut draws)).collect(),
-        faults: FaultPlan::default(),
-        free_bytes: None,
-        faults_ns: 0,
         end: End::Close,
-        recovery_crashes: Vec::new(),
-        recovery_faults: FaultPlan::default(),
-        crash_states: 1,
-        open_twice: false,
+        ..Phase::quiet()
     };
     let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let scenario = Scenario {

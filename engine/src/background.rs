@@ -184,6 +184,8 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
     let interval = shared.options.sync_interval_ns;
     // What recovery replayed may fill the budget already.
     queue::seal_victims(shared).await;
+    // The log may be above a limit that was higher when it was written.
+    queue::seal_pinning_at_open(shared).await;
     let mut next_sync: Option<Nanos> = None;
     let mut sync_failed = false;
     let mut spare_at: Option<Nanos> = None;

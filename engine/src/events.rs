@@ -131,6 +131,9 @@ pub enum Event {
     SegmentLeft {
         /// The segment that failed.
         segment: u64,
+        /// The last number that is published: writes with a number above it are answered with the
+        /// error.
+        published: SeqNo,
         /// The error in words.
         error: String,
     },

@@ -29,15 +29,21 @@ pub(crate) async fn ask<E: Env>(shared: &Shared<E>) {
     }
 }
 
-/// Makes a spare segment where there is none. Returns whether one is still wanted.
+/// Makes a spare segment where there is none, or one that a later segment has overtaken. Returns
+/// whether one is still wanted.
 pub(crate) async fn ensure_spare<E: Env>(shared: &Shared<E>) -> bool {
-    // A segment with a higher number began while it was made: it can be no segment any more.
-    let stale = shared.spare.lock().take_if(|spare| !is_newest(shared, spare));
-    if let Some(stale) = stale {
-        drop(shared.env.remove(&segment_path(&shared.dir, stale.segment())).await);
-    }
-    if shared.check_writable().is_err() || shared.spare.lock().is_some() {
+    if shared.check_writable().is_err() {
         return false;
+    }
+    let overtaken = {
+        let mut spare = shared.spare.lock();
+        if spare.as_ref().is_some_and(|spare| is_newest(shared, spare)) {
+            return false;
+        }
+        spare.take()
+    };
+    if let Some(overtaken) = overtaken {
+        drop(shared.env.remove(&segment_path(&shared.dir, overtaken.segment())).await);
     }
     // What is left is for what makes space.
     if shared.disk.is_full() {

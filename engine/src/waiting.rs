@@ -78,6 +78,29 @@ pub struct Waiting {
     pub wal_bytes: u64,
 }
 
+/// What could grow without bound, at an instant: what a database holds and has before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes of memtables, and of admitted writes that are in none yet.
+    pub memtable_bytes: u64,
+    /// Bytes in the block cache.
+    pub cached_bytes: u64,
+    /// Bytes of live WAL segments.
+    pub wal_bytes: u64,
+    /// Flushes that wait or run.
+    pub flush_count: u64,
+    /// Compactions that wait or run.
+    pub compaction_count: u64,
+    /// Requests in the commit queue that nobody has taken.
+    pub commit_count: u64,
+    /// Trees.
+    pub tree_count: u64,
+    /// L0 tables of the tree that has most of them.
+    pub l0_count_max: u64,
+    /// Table files that are held open.
+    pub open_tables: u64,
+}
+
 #[derive(Debug, Default)]
 struct Line {
     next: u64,
@@ -194,6 +217,24 @@ impl<E: Env> Watch<E> {
             immutable_bytes: budget.immutable_bytes(),
             history_bytes: budget.history_bytes(),
             wal_bytes: shared.log.bytes(),
+        })
+    }
+
+    /// What the database holds and has before it; `None` where it is gone. Takes time in proportion
+    /// to trees.
+    pub fn load(&self) -> Option<Load> {
+        let shared = self.shared.upgrade()?;
+        let trees = shared.pressure.tree_facts();
+        Some(Load {
+            memtable_bytes: shared.budget.used_bytes(),
+            cached_bytes: shared.space.block_cache().bytes(),
+            wal_bytes: shared.log.bytes(),
+            flush_count: to_u64(shared.jobs.flush_count()),
+            compaction_count: to_u64(shared.jobs.compaction_count()),
+            commit_count: to_u64(shared.commits.len()),
+            tree_count: to_u64(trees.len()),
+            l0_count_max: trees.iter().map(|tree| u64::from(tree.l0_count)).max().unwrap_or(0),
+            open_tables: to_u64(shared.space.open_count()),
         })
     }
 

@@ -16,6 +16,8 @@ pub mod cpu;
 pub mod disk;
 pub mod env;
 pub mod fault;
+pub mod marks;
+pub mod ledger;
 pub mod run;
 pub mod runtime;
 pub mod scenario;

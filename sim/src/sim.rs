@@ -22,6 +22,7 @@ use std::rc::Rc;
 use forebay_engine::types::Nanos;
 
 use crate::bugs::Bug;
+use crate::check::model::seconds;
 use crate::choices::{Choices, Mode, Recording};
 use crate::cpu::{Cores, CpuCosts};
 use crate::disk::device::{Device, DeviceSpec};
@@ -29,8 +30,9 @@ use crate::disk::{CrashReport, DiskConfig, SimDisk};
 use crate::env::SimEnv;
 use crate::fault::atlas::Atlas;
 use crate::fault::{Fault, FaultEvent, FaultPlan, Faults};
+use crate::ledger::{Failure, Ledger};
 use crate::runtime::own::{Order, OwnRuntime};
-use crate::runtime::{RunEnd, Runtime};
+use crate::runtime::{RunEnd, Runtime, WaitingTask};
 use crate::trace::{Event, Trace};
 use crate::world::{Parts, World};
 
@@ -210,6 +212,31 @@ impl SimWorld {
         self.world.faults.borrow_mut().own_table(path, extent, tree);
     }
 
+    pub(crate) fn given_up(&self) -> RefMut<'_, Vec<String>> {
+        self.world.given_up.borrow_mut()
+    }
+
+    /// Calls that have not ended, by the number of their task.
+    pub(crate) fn calls(&self) -> BTreeMap<u64, String> {
+        let calls = self.world.calls.borrow();
+        calls.iter().map(|(task, (op, path))| (*task, format!("{op} {path}"))).collect()
+    }
+
+    /// What the world has kept of its own doings.
+    pub fn ledger(&self) -> Ref<'_, Ledger> {
+        self.world.ledger.borrow()
+    }
+
+    /// Failures that nothing made good and that none of these words tell of; see [`Ledger`].
+    pub fn balance(&self, told: &[(Nanos, String)]) -> Vec<Failure> {
+        self.world.ledger.borrow_mut().balance(told)
+    }
+
+    /// Says that the harness closes the database, for the planted bug that minds it.
+    pub fn set_closing(&self) {
+        self.world.closing.set(true);
+    }
+
     /// Replaces the fault plan; the default one heals.
     pub fn set_faults(&self, plan: FaultPlan) {
         self.world.faults.borrow_mut().set_plan(plan);
@@ -305,6 +332,30 @@ impl Sim {
     /// Names of the tasks that have not ended.
     pub fn alive(&self) -> Vec<&'static str> {
         self.runtime.alive()
+    }
+
+    /// Who waits for what: one line for each task, with the call that it is in, or the timer, or that it
+    /// waits for another task's signal.
+    pub fn who_waits(&self) -> Vec<String> {
+        let calls = self.world.calls();
+        let line = |task: WaitingTask| {
+            let on = match (calls.get(&task.task), task.sleeps, task.is_ready) {
+                (Some(call), _, _) => format!("the device: {call}"),
+                (None, _, true) => "its turn: it can run".to_owned(),
+                (None, Some(at), false) => {
+                    format!("a signal, or the timer at vt {}", seconds(at))
+                }
+                (None, None, false) => "a signal of another task, and no timer is set".to_owned(),
+            };
+            format!(
+                "{}#{} waits for {on}; it last ran at vt {}",
+                task.name,
+                task.task,
+                seconds(task.ran_at)
+            )
+        };
+        let given_up = core::mem::take(&mut *self.world.given_up());
+        self.runtime.waiting().into_iter().map(line).chain(given_up).collect()
     }
 
     /// Kills the process: every task is dropped at once, handles and locks are void. The disk is

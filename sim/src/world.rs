@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use forebay_engine::env::{IoClass, Work};
 use forebay_engine::types::Nanos;
@@ -26,6 +27,7 @@ use crate::cpu::{Cores, CpuCosts, DEBT_CARRIED_NS};
 use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
 use crate::fault::{Fault, Faults};
+use crate::ledger::Ledger;
 use crate::runtime::own::entropy;
 use crate::runtime::{Reschedule, Runtime, Sleep};
 use crate::trace::{Code, Trace};
@@ -60,6 +62,11 @@ pub(crate) struct World {
     pub(crate) disk: RefCell<SimDisk>,
     pub(crate) device: RefCell<Device>,
     pub(crate) faults: RefCell<Faults>,
+    pub(crate) ledger: RefCell<Ledger>,
+    /// The call that each task is in, with its file.
+    pub(crate) calls: RefCell<BTreeMap<u64, (&'static str, Arc<str>)>>,
+    /// What [`calls`](Self::calls) held when the harness last gave up waiting.
+    pub(crate) given_up: RefCell<Vec<String>>,
     pub(crate) cores: RefCell<Cores>,
     pub(crate) costs: CpuCosts,
     /// Yields, latencies and crash points are drawn.
@@ -71,6 +78,10 @@ pub(crate) struct World {
     pub(crate) points: Cell<u64>,
     pub(crate) crash_at: Cell<Option<u64>>,
     pub(crate) watched_syncs: Cell<u64>,
+    /// The harness has asked for a close.
+    pub(crate) closing: Cell<bool>,
+    /// The least space that was ever left, for a planted bug.
+    pub(crate) least_free: Cell<u64>,
     debt: Cell<u64>,
     joins: RefCell<BTreeMap<u64, Join>>,
     next_task: Cell<u64>,
@@ -113,6 +124,9 @@ impl World {
             disk: RefCell::new(parts.disk),
             device: RefCell::new(parts.device),
             faults: RefCell::new(parts.faults),
+            ledger: RefCell::default(),
+            calls: RefCell::default(),
+            given_up: RefCell::default(),
             cores: RefCell::new(parts.cores),
             costs: parts.costs,
             fuzz: parts.fuzz,
@@ -123,6 +137,8 @@ impl World {
             points: Cell::new(0),
             crash_at: Cell::new(None),
             watched_syncs: Cell::new(0),
+            closing: Cell::new(false),
+            least_free: Cell::new(u64::MAX),
             debt: Cell::new(0),
             joins: RefCell::default(),
             next_task: Cell::new(0),
@@ -241,14 +257,20 @@ impl World {
 
     pub(crate) fn note(&self, fault: Fault, path: &str, offset: Option<u64>) {
         self.faults.borrow_mut().note(fault, self.now(), path, offset);
+        self.ledger.borrow_mut().failed(fault, self.now(), path, offset);
         self.trace.event(Code::Fault, u64::from(fault as u8));
     }
 
     /// The process died: its handles, locks and queued work are void.
     pub(crate) fn end_epoch(&self) {
         self.epoch.set(self.epoch.get().saturating_add(1));
-        self.locks.borrow_mut().clear();
+        if self.bug.get() != Some(Bug::StaleLock) {
+            self.locks.borrow_mut().clear();
+        }
         self.crash_at.set(None);
+        self.ledger.borrow_mut().end_process();
+        self.closing.set(false);
+        self.least_free.set(u64::MAX);
         self.device.borrow_mut().reset();
         self.cores.borrow_mut().reset();
         self.joins.borrow_mut().clear();
@@ -264,6 +286,7 @@ impl World {
         let task = self.next_task.get();
         self.next_task.set(task.wrapping_add(1));
         self.joins.borrow_mut().insert(task, Join::default());
+        self.ledger.borrow_mut().task_began();
         let ending = Ending { world: Rc::clone(self), task };
         let body = async move {
             // The mark is set when the task ends, and also when it is dropped.
@@ -311,6 +334,28 @@ fn lookup(id: WorldId) -> (Option<u64>, Option<Rc<World>>) {
     found.unwrap_or((Some(id.0), None))
 }
 
+/// A task is in a call, until this is dropped.
+pub(crate) struct InCall {
+    world: Rc<World>,
+    task: u64,
+}
+
+impl InCall {
+    pub(crate) fn begin(world: &Rc<World>, op: &'static str, path: &Arc<str>) -> Self {
+        let task = world.runtime.current_task();
+        world.calls.borrow_mut().insert(task, (op, Arc::clone(path)));
+        Self { world: Rc::clone(world), task }
+    }
+}
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        if let Ok(mut calls) = self.world.calls.try_borrow_mut() {
+            calls.remove(&self.task);
+        }
+    }
+}
+
 /// A request at the device; a task that goes away leaves nothing behind.
 struct Waiting<'a> {
     world: &'a World,
@@ -332,6 +377,9 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if let Ok(mut ledger) = self.world.ledger.try_borrow_mut() {
+            ledger.task_ended();
+        }
         let waiting = match self.world.joins.borrow_mut().get_mut(&self.task) {
             Some(join) => {
                 join.ended = true;

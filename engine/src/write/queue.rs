@@ -514,7 +514,15 @@ fn look_after_waiting<E: Env>(shared: &Shared<E>, log_before: u64) {
 
 /// Seals the next ones of those that pin the log above its limit.
 pub(crate) async fn seal_pinning<E: Env>(shared: &Shared<E>) {
-    let trees = log_limit::victims(shared, false);
+    seal_trees(shared, log_limit::victims(shared, false)).await;
+}
+
+/// As [`seal_pinning`], where the open has just ended a segment.
+pub(crate) async fn seal_pinning_at_open<E: Env>(shared: &Shared<E>) {
+    seal_trees(shared, log_limit::victims(shared, true)).await;
+}
+
+async fn seal_trees<E: Env>(shared: &Shared<E>, trees: Vec<Arc<Tree>>) {
     if !trees.is_empty() {
         // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
         drop(submit(shared, Request::Seal { trees, overridden: false, pack: false }).await);

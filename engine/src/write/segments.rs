@@ -109,7 +109,9 @@ pub(super) async fn leave_failed<E: Env>(
     }
     // Where that fails too, the database is read-only, or the next request tries again.
     if retry_failed(shared, writer).await.is_ok() {
-        shared.emit(&Event::SegmentLeft { segment: failed, error: cause.to_string() });
+        let published = shared.visible_seq();
+        let error = cause.to_string();
+        shared.emit(&Event::SegmentLeft { segment: failed, published, error });
     }
 }
 

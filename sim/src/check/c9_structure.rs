@@ -28,25 +28,39 @@ pub fn c9_structure(counts: &mut RuleCounts, structure: &Structure) -> Checked {
     broken(Violation::new(Rule::C9, promised, told.join("; ") + &more))
 }
 
+/// Trees that may be looked at for each change: a look is as long as there are trees.
+const TREES_A_LOOK: u64 = 128;
+
 /// Looks at the structure once behind each install, at an instant at which nothing can run.
 #[derive(Debug)]
 pub struct Installs<E: Env> {
     watch: StructureWatch<E>,
     seen: Cell<Option<(u64, bool)>>,
+    /// Changes since the last look, and how many it takes for the next.
+    changes: Cell<u64>,
+    every: Cell<u64>,
 }
 
 impl<E: Env> Installs<E> {
     /// Nothing was seen yet, so that the first look is at what an open left.
     pub fn new(watch: StructureWatch<E>) -> Self {
-        Self { watch, seen: Cell::new(None) }
+        Self { watch, seen: Cell::new(None), changes: Cell::new(0), every: Cell::new(1) }
     }
 
-    /// The structure, where something was installed since the last look, or flushes began or ended.
+    /// The structure, where something was installed since the last look, or flushes began or ended; of
+    /// thousands of trees not each time.
     pub fn look(&self) -> Option<Structure> {
         let stamp = self.watch.stamp()?;
         if self.seen.replace(Some(stamp)) == Some(stamp) {
             return None;
         }
-        self.watch.check()
+        self.changes.set(self.changes.get() + 1);
+        if self.changes.get() < self.every.get() {
+            return None;
+        }
+        let structure = self.watch.check()?;
+        self.changes.set(0);
+        self.every.set(1 + structure.trees.div_euclid(TREES_A_LOOK));
+        Some(structure)
     }
 }

@@ -5,13 +5,20 @@
 //! nothing.
 
 pub mod c10_space;
+pub mod c7_balance;
 pub mod c9_structure;
+pub mod closing;
+pub mod fairness;
 pub mod files;
 pub mod forks;
+pub mod full_disk;
+pub mod growth;
 pub mod liveness;
+pub mod log_failure;
 pub mod model;
 pub mod reads;
 pub mod recovery;
+pub mod sickness;
 #[cfg(test)]
 mod tests;
 pub mod value;
@@ -53,11 +60,23 @@ pub enum Rule {
     L1,
     /// No deadlock, no livelock.
     L2,
+    /// A hot tenant starves no cold one, and a cold one pins no log.
+    L3,
+    /// A full disk is told, does not spin, leaves reads and drops, and ends by itself.
+    L4,
+    /// A log that failed is left for good, and whoever waited for it is told.
+    L5,
+    /// A table that cannot be read is its own tenant's trouble.
+    L6,
+    /// A close ends, whatever stalls; closing twice, or not at all, does no harm.
+    L7,
+    /// Nothing grows beyond what was declared.
+    L8,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::C1,
         Self::C2,
         Self::C3,
@@ -72,6 +91,12 @@ impl Rule {
         Self::C12,
         Self::L1,
         Self::L2,
+        Self::L3,
+        Self::L4,
+        Self::L5,
+        Self::L6,
+        Self::L7,
+        Self::L8,
     ];
 
     /// The number in the fault model.
@@ -91,6 +116,12 @@ impl Rule {
             Self::C12 => "C12",
             Self::L1 => "L1",
             Self::L2 => "L2",
+            Self::L3 => "L3",
+            Self::L4 => "L4",
+            Self::L5 => "L5",
+            Self::L6 => "L6",
+            Self::L7 => "L7",
+            Self::L8 => "L8",
         }
     }
 
@@ -103,7 +134,7 @@ impl Rule {
             Self::C4 => "deleted-came-back",
             Self::C5 => "branch-not-independent",
             Self::C6 => "damage-without-cause",
-            Self::C7 => "error-without-fault",
+            Self::C7 => "error-not-accounted-for",
             Self::C8 => "wrong-read",
             Self::C9 => "broken-structure",
             Self::C10 => "leaked-file",
@@ -111,6 +142,12 @@ impl Rule {
             Self::C12 => "not-deterministic",
             Self::L1 => "stuck",
             Self::L2 => "deadlock",
+            Self::L3 => "starved",
+            Self::L4 => "full-disk-not-borne",
+            Self::L5 => "failed-log-trusted",
+            Self::L6 => "sickness-spread",
+            Self::L7 => "close-stuck",
+            Self::L8 => "grew-without-bound",
         }
     }
 }
@@ -138,6 +175,10 @@ pub struct Violation {
     pub promised: String,
     /// What was found, in one line.
     pub found: String,
+    /// Who waits for what, and who holds it or should tell, one line each; empty but where something
+    /// is stuck.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
 }
 
 impl Violation {
@@ -151,7 +192,15 @@ impl Violation {
             at: 0,
             promised: promised.into(),
             found: found.into(),
+            waits: Vec::new(),
         }
+    }
+
+    /// The same, with the graph of who waits for whom.
+    #[must_use]
+    pub fn waits(mut self, waits: Vec<String>) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// The same, about a key of a tenant.

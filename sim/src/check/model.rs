@@ -102,6 +102,8 @@ pub struct Incarnation {
 pub struct Model {
     /// Every life of every name.
     pub incs: Vec<Incarnation>,
+    /// Their indices by name, oldest first.
+    by_name: BTreeMap<usize, Vec<usize>>,
     batches: Vec<Batch>,
     /// Writes that a recovery left out.
     pub lost: BTreeSet<u64>,
@@ -125,7 +127,8 @@ pub struct Model {
 impl Model {
     /// A name's new life, about to be created. Returns its index.
     pub fn begin_create(&mut self, tenant: usize) -> usize {
-        let lives = self.incs.iter().filter(|inc| inc.tenant == tenant).count();
+        let lives = self.lives(tenant).count();
+        self.by_name.entry(tenant).or_default().push(self.incs.len());
         self.incs.push(Incarnation {
             tenant,
             number: u32::try_from(lives).unwrap_or(u32::MAX),
@@ -185,14 +188,25 @@ impl Model {
         index
     }
 
+    /// Numbers of all names that ever were, in order.
+    pub fn names(&self) -> impl Iterator<Item = usize> + '_ {
+        self.by_name.keys().copied()
+    }
+
+    /// The lives of a name with their indices, oldest first.
+    pub fn lives(&self, name: usize) -> impl DoubleEndedIterator<Item = (usize, &Incarnation)> {
+        let indices = self.by_name.get(&name).map_or(&[][..], Vec::as_slice);
+        indices.iter().filter_map(|index| Some((*index, self.incs.get(*index)?)))
+    }
+
     /// The life of these numbers, of a name and of its lives.
     pub fn life(&self, tenant: usize, number: u32) -> Option<usize> {
-        self.incs.iter().position(|inc| inc.tenant == tenant && inc.number == number)
+        self.lives(tenant).find(|(_, inc)| inc.number == number).map(|(index, _)| index)
     }
 
     /// The last life of a name.
     pub fn last_life(&self, number: usize) -> Option<usize> {
-        self.incs.iter().rposition(|inc| inc.tenant == number)
+        self.by_name.get(&number).and_then(|lives| lives.last()).copied()
     }
 
     /// The lives of a tenant's branches that are being dropped, each with its name's number.
@@ -311,8 +325,8 @@ impl Model {
 
     /// The numbers of every key that any life of a name ever had.
     pub fn keys_of(&self, tenant: usize) -> BTreeSet<u32> {
-        let lives = self.incs.iter().filter(|inc| inc.tenant == tenant);
-        lives.flat_map(|inc| inc.keys.keys().copied()).collect()
+        let lives = self.lives(tenant);
+        lives.flat_map(|(_, inc)| inc.keys.keys().copied()).collect()
     }
 
     /// A batch's range, where it has numbers, for every batch still in the order.

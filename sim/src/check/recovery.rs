@@ -105,10 +105,9 @@ pub fn c4_tenants(
     branches: &BTreeMap<usize, u64>,
 ) -> Checked<BTreeMap<usize, usize>> {
     counts.count(Rule::C4);
-    let names: BTreeSet<usize> = model.incs.iter().map(|inc| inc.tenant).collect();
     let mut live = BTreeMap::new();
-    for tenant in names {
-        let lives = || model.incs.iter().enumerate().filter(move |(_, inc)| inc.tenant == tenant);
+    for tenant in model.names() {
+        let lives = || model.lives(tenant);
         let Some(branch) = branches.get(&tenant) else {
             let lost = lives().find(|(_, inc)| is_promised(inc));
             if let Some((_, inc)) = lost.filter(|_| !model.shared_hit) {

@@ -10,7 +10,7 @@ use super::liveness::{c11_open, c11_same, c12_same_trace, l1_progress, l2_runnin
 use super::model::{Known, Model, Wanted};
 use super::reads::{Window, c7_errors, c8_failed_unseen, c8_get, c8_paths, c8_scan};
 use super::recovery::{Explained, State, TenantState, c3_invention, judge};
-use super::value::{Origin, encode, op_number};
+use super::value::{FORK_STEP, Origin, encode, op_number};
 use super::{Checked, Rule, RuleCounts};
 
 const WHY: &str = "it survives a power loss";
@@ -277,7 +277,7 @@ fn c9_wants_no_finding_of_the_structure_and_tells_the_first_of_them() {
 
 /// A fork of the first tenant, with branch 12.
 fn forked(case: &mut Case) -> usize {
-    let inc = case.model.begin_fork(100, 0);
+    let inc = case.model.begin_fork(FORK_STEP, 0);
     case.model.forked(inc, 12, case.model.last);
     inc
 }
@@ -288,7 +288,7 @@ fn with_fork(case: &Case, mut state: State, values: &[(u32, u64)]) -> State {
     for (key, tag) in values {
         fork.values.insert(*key, op_number(*tag, 0));
     }
-    state.tenants.insert(100, fork);
+    state.tenants.insert(FORK_STEP, fork);
     state
 }
 
@@ -352,7 +352,7 @@ fn c5_holds_for_what_a_recovery_brings_back() {
 fn c5_a_fork_that_nobody_was_told_of_is_whole_or_not_there() {
     let mut case = Case::new();
     case.acked(&[(0, 1, false)], false);
-    let inc = case.model.begin_fork(100, 0);
+    let inc = case.model.begin_fork(FORK_STEP, 0);
     let without = case.state(&[]);
     judge(&case.model, &mut case.counts, &without, (0, WHY)).unwrap();
     case.model.inherit(inc, 1);

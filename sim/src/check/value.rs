@@ -25,7 +25,7 @@ pub struct Origin {
 
 /// Numbers of names: below it those of tenants, which are their `main`; a fork's is so many times its
 /// own number more.
-pub const FORK_STEP: usize = 100;
+pub const FORK_STEP: usize = 100_000;
 
 /// The number of a fork's name.
 pub fn fork_number(tenant: usize, fork: usize) -> usize {
@@ -205,14 +205,17 @@ mod tests {
 
     #[test]
     fn names_have_numbers_and_other_names_do_not() {
-        for (number, name) in [(0, "t0"), (63, "t63"), (107, "t7@b1"), (100_002, "t2@b1000")] {
+        for (number, name) in
+            [(0, "t0"), (9999, "t9999"), (100_007, "t7@b1"), (100_000_002, "t2@b1000")]
+        {
             assert_eq!(tenant_name(number), name);
             assert_eq!(name_number(name), Some(number));
         }
-        for name in ["", "t", "x1", "t01", "t100", "t1@", "t1@b0", "t1@b01", "t1@c1", "t1@b1@b2"] {
+        for name in ["", "t", "x1", "t01", "t100000", "t1@", "t1@b0", "t1@b01", "t1@c1", "t1@b1@b2"]
+        {
             assert_eq!(name_number(name), None, "{name}");
         }
-        assert_eq!((tenant_of(507), fork_number(507, 2)), (7, 207));
+        assert_eq!((tenant_of(500_007), fork_number(500_007, 2)), (7, 200_007));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Branches come and go: forks, and drops of one branch or of all of a tenant.
 
 use forebay_engine::env::Env as _;
-use forebay_engine::options::{ForkMemtable, Layout};
+use forebay_engine::options::ForkMemtable;
 use forebay_engine::{Error, Tenant};
 
 use super::{Board, Client, Handle};
@@ -12,14 +12,7 @@ use crate::check::value::{branch_name, fork_number, tenant_name, tenant_of};
 use crate::check::{Rule, Violation, broken};
 use crate::env::SimEnv;
 use crate::scenario::{KeyEnd, Keys};
-
-/// Whether branches fork in this layout, and so scenarios do.
-pub fn can_fork(layout: Layout) -> bool {
-    match layout {
-        Layout::PerTenant => true,
-        Layout::Grouped(_) | Layout::Shared => false,
-    }
-}
+use crate::sometimes;
 
 impl Client {
     /// Forks a branch, where it is there and the new name is free.
@@ -86,6 +79,8 @@ impl Client {
             let is_gone = model.incs.get(inc).is_none_or(|inc| inc.drop == Known::Acked);
             board.keep(checked, self.env.now());
             board.mark("fork");
+            let is_shared = !board.own_extractors;
+            sometimes!(board, "fork-of-shared", is_shared);
             if parent.tenant.fork_point().is_some() {
                 board.mark("fork-of-a-fork");
             }
@@ -168,6 +163,10 @@ impl Client {
             }
             if result.is_ok() {
                 board.mark(if all { "tenant-dropped" } else { "branch-dropped" });
+                board.under_way.dropped();
+                let (flushes, compacts) = (board.under_way.flushes(), board.under_way.compacts());
+                sometimes!(board, "drop-in-flush", flushes);
+                sometimes!(board, "drop-in-compaction", compacts);
             }
         }
         if let Err(error) = result {

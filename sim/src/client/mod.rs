@@ -17,15 +17,20 @@ use forebay_engine::options::TenantOptions;
 use forebay_engine::types::{Nanos, SeqNo, TableId};
 use forebay_engine::{Db, Error, Snapshot, Tenant, WriteBatch, WriteOptions};
 
-pub use self::fork::can_fork;
 use crate::bugs::Bug;
-use crate::check::model::{Known, Model, Placed, Wanted};
+use crate::check::fairness::{is_hot, l3_cold_write};
+use crate::check::full_disk::{is_read, l4_read};
+use crate::check::liveness::DEADLINE_NS;
+use crate::check::log_failure::l5_told;
+use crate::check::model::{Batch, Known, Model, Placed, Wanted};
 use crate::check::reads::{Window, c8_failed_unseen, c8_get};
 use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::env::SimEnv;
+use crate::marks::UnderWay;
 use crate::scenario::{KeyEnd, Keys, Op, Write};
+use crate::sometimes;
 
 /// Snapshots that one client keeps.
 const SNAPSHOTS_MAX: usize = 3;
@@ -65,12 +70,25 @@ pub struct Board {
     pub reopen: bool,
     /// The disk is made full, or was a moment ago.
     pub may_be_full: bool,
+    /// The database says that the disk is full.
+    pub is_full: bool,
+    /// The harness closes the database while clients work.
+    pub closing: bool,
+    /// What callers and listeners were told of errors, and when; since it was last held against the
+    /// world's ledger.
+    pub told: Vec<(Nanos, String)>,
+    /// Writes that were under way in a segment which failed.
+    doomed: BTreeSet<u64>,
+    /// Writes of the phase by tenant.
+    pub writes: BTreeMap<usize, u64>,
     /// Tenants may have extractors of their own.
     pub own_extractors: bool,
     /// What clients wait for, by client.
     pub waiting: BTreeMap<usize, String>,
     /// Operations that were answered.
     pub ops: u64,
+    /// What the process is in the middle of.
+    pub under_way: UnderWay,
     /// Rare things that happened.
     pub marks: BTreeMap<&'static str, u64>,
 }
@@ -88,17 +106,59 @@ impl Board {
     }
 
     fn stops(&self) -> bool {
-        self.violation.is_some() || self.reopen
+        self.violation.is_some() || self.reopen || self.closing
     }
 
     /// The process died: nobody waits, nothing is busy, errors told nobody.
     pub fn forget_process(&mut self) {
+        self.under_way = UnderWay::default();
         self.busy.clear();
         self.dropping.clear();
         self.dropping_all.clear();
         self.waiting.clear();
         self.errors.clear();
         self.reopen = false;
+        self.is_full = false;
+        self.closing = false;
+        self.told.clear();
+        self.doomed.clear();
+    }
+
+    /// Counts a write of a phase; says whether another tenant than this one is hot.
+    fn count_write(&mut self, tenant: usize) -> bool {
+        *self.writes.entry(tenant).or_default() += 1;
+        let all = self.writes.values().sum();
+        self.writes.iter().any(|(other, n)| *other != tenant && is_hot(*n, all))
+    }
+
+    /// A segment failed: writes above what was published are to be answered with errors.
+    fn doom(&mut self, published: SeqNo) {
+        let is_doomed = |batch: &Batch| batch.known == Known::UnderWay && batch.first > published;
+        let tags = self.model.ranges().filter(|(_, batch)| is_doomed(batch)).map(|(tag, _)| tag);
+        self.doomed = tags.collect();
+    }
+
+    /// L5 for an answer to a write.
+    fn answered(&mut self, tag: u64, is_acked: bool, now: Nanos) {
+        if self.doomed.remove(&tag) {
+            let range = self.model.batch(tag).map_or((0, 0), |batch| (batch.first, batch.last));
+            let checked = l5_told(&mut self.counts, is_acked, range);
+            self.keep(checked, now);
+        }
+    }
+
+    /// The process dies: counts what it was in the middle of.
+    pub fn crashes(&mut self) {
+        for met in self.under_way.crash() {
+            self.mark(met);
+        }
+        let is_fork = |number: &usize| value::tenant_of(*number) != *number;
+        let forks = self.busy.iter().any(is_fork);
+        let creates = self.busy.iter().any(|number| !is_fork(number));
+        let drops = !self.dropping.is_empty();
+        sometimes!(self, "crash-in-fork", forks);
+        sometimes!(self, "crash-in-create", creates);
+        sometimes!(self, "crash-in-drop", drops);
     }
 
     /// What waits, in one line.
@@ -121,8 +181,11 @@ impl Shared {
 
 impl Listener for Shared {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a listener takes what it knows")]
-    fn event(&self, _now: Nanos, event: &Event) {
+    fn event(&self, now: Nanos, event: &Event) {
         let mut board = self.lock();
+        for met in board.under_way.event(event) {
+            board.mark(met);
+        }
         match event {
             Event::WriteSequenced { tag, first_seq, entry_count } => {
                 board.model.sequenced(*tag, *first_seq, *entry_count);
@@ -135,7 +198,16 @@ impl Listener for Shared {
                 }
             }
             Event::CompactionEnd { .. } => board.mark("compaction"),
-            Event::JobFailed { .. } => board.mark("job-failed"),
+            Event::JobFailed { error, .. } => {
+                board.mark("job-failed");
+                board.told.push((now, error.clone()));
+            }
+            Event::SegmentLeft { published, error, .. } => {
+                board.mark("segment-left");
+                board.told.push((now, error.clone()));
+                board.doom(*published);
+            }
+            Event::DiskFull { full, .. } => board.is_full = *full,
             Event::StallBegin { .. } => board.mark("stall"),
             Event::PolicyOverride { .. } => board.mark("policy-override"),
             Event::FileRemoved { .. } => board.mark("file-removed"),
@@ -207,12 +279,7 @@ impl Client {
             Op::Scan { tenant, from, to } => self.scan(*tenant, *from, *to).await,
             Op::Snapshot { tenant } => self.snapshot(*tenant),
             Op::Reread { key } => self.reread(*key).await,
-            Op::Flush { tenant } => {
-                let Some(handle) = self.handle(*tenant) else { return };
-                if let Err(error) = handle.tenant.flush().await {
-                    self.error("flush", error, &[handle.inc]);
-                }
-            }
+            Op::Flush { tenant } => self.flush(*tenant).await,
             Op::Sync => self.sync().await,
             Op::Drop { tenant } => self.drop_branches(*tenant, true).await,
             Op::DropBranch { tenant } => self.drop_branches(*tenant, false).await,
@@ -242,14 +309,19 @@ impl Client {
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds need a fault")]
     fn error(&self, what: &str, error: Error, incs: &[usize]) {
         let mut board = self.board.lock();
+        if self.bug == Some(Bug::DeafClient) && is_read(what) && self.env.is_faulty() {
+            return;
+        }
+        board.told.push((self.env.now(), error.to_string()));
         let dropped =
             |inc: &usize| board.model.incs.get(*inc).is_none_or(|life| life.drop != Known::Not);
         match &error {
             Error::Dropped if incs.iter().any(dropped) => return,
             Error::BatchTooLarge { bytes, bytes_max } if bytes > bytes_max => return,
+            Error::Closed if board.closing => return,
             Error::DiskFull { free_bytes, needed_bytes } if free_bytes < needed_bytes => {
                 board.mark("disk-full");
-                if board.may_be_full {
+                if board.may_be_full && !is_read(what) && what != "drop" {
                     return;
                 }
             }
@@ -266,6 +338,14 @@ impl Client {
         board.errors.push((what.to_owned(), tree, error));
     }
 
+    /// Flushes a tenant's tree. Public as [`write`](Self::write) is.
+    pub async fn flush(&self, tenant: usize) {
+        let Some(handle) = self.handle(tenant) else { return };
+        if let Err(error) = handle.tenant.flush().await {
+            self.error("flush", error, &[handle.inc]);
+        }
+    }
+
     /// Writes a batch. Public so that the harness can ask whether the database takes writes.
     pub async fn write(&self, writes: &[Write], sync: bool) {
         let (tag, batch, incs, single) = self.begin_write(writes, sync);
@@ -273,12 +353,27 @@ impl Client {
             return;
         }
         let options = WriteOptions { sync, tag };
+        let tenant = writes.first().map_or(0, |write| write.tenant);
+        let is_cold = self.board.lock().count_write(tenant);
+        let began = self.env.now();
+        if is_cold && self.bug == Some(Bug::ColdWaits) {
+            self.env.sleep_until(began.saturating_add(DEADLINE_NS + 1)).await;
+        }
         let result = match single {
             Some((tenant, key, Some(value))) => tenant.put(&key, &value, options).await,
             Some((tenant, key, None)) => tenant.delete(&key, options).await,
             None => self.db.write(batch, options).await,
         };
         let now = self.env.now();
+        {
+            let mut board = self.board.lock();
+            if is_cold {
+                let took = now.saturating_sub(began);
+                let checked = l3_cold_write(&mut board.counts, tenant, took);
+                board.keep(checked, now);
+            }
+            board.answered(tag, result.is_ok(), now);
+        }
         match result {
             Ok(seq) => {
                 let mut board = self.board.lock();
@@ -370,6 +465,14 @@ impl Client {
                 return other.tenant.clone();
             }
         }
+        let parent = handle.tenant.fork_point().filter(|_| self.bug == Some(Bug::ForkSeesParent));
+        if let Some(point) = parent {
+            let board = self.board.lock();
+            let mut all = board.handles.values();
+            if let Some(found) = all.find(|other| other.tenant.branch_id() == point.parent) {
+                return found.tenant.clone();
+            }
+        }
         handle.tenant.clone()
     }
 
@@ -396,7 +499,10 @@ impl Client {
         };
         let now = self.env.now();
         let mut board = self.board.lock();
-        let Board { model, counts, .. } = &mut *board;
+        let Board { model, counts, is_full, .. } = &mut *board;
+        if *is_full {
+            l4_read(counts);
+        }
         let op = found.map(|bytes| c3_invention(model, counts, (inc, key), &bytes)).transpose();
         let checked = op.and_then(|op| c8_get(model, counts, (inc, key), op, window));
         board.keep(checked, now);
@@ -411,9 +517,11 @@ impl Client {
         let Some(handle) = self.handle(tenant) else { return };
         let snapshot = handle.tenant.snapshot();
         self.snapshots.push_back(Held { handle, snapshot });
-        if self.snapshots.len() > SNAPSHOTS_MAX {
+        let gone = self.snapshots.len() > SNAPSHOTS_MAX;
+        if gone {
             self.snapshots.pop_front();
         }
+        self.board.lock().under_way.snapshots(1, u64::from(gone));
     }
 
     async fn reread(&self, key: u32) {

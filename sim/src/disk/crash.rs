@@ -19,9 +19,19 @@ use crate::choices::Choices;
 impl SimDisk {
     /// The disk after a power loss now. Everything on it is durable; `self` is not changed.
     pub fn crash_power(&self, choices: &Choices) -> (Self, CrashReport) {
+        self.crash_power_as(choices, false)
+    }
+
+    /// As [`crash_power`](Self::crash_power), with each outcome once among those of its choice: for
+    /// [`CrashStates`](super::CrashStates).
+    pub(super) fn crash_power_exactly(&self, choices: &Choices) -> (Self, CrashReport) {
+        self.crash_power_as(choices, true)
+    }
+
+    fn crash_power_as(&self, choices: &Choices, exact: bool) -> (Self, CrashReport) {
         let mut report = CrashReport::default();
         let strict = self.config.profile == Profile::Strict;
-        let spread = |site| match choices.choose(site, 4) {
+        let spread = |site| match choices.choose(site, if exact { 3 } else { 4 }) {
             _ if strict => Spread::Nothing,
             0 => Spread::All,
             1 => Spread::Nothing,
@@ -31,7 +41,7 @@ impl SimDisk {
         let names = self.names.after_power_loss(
             self.config.profile,
             spread("crash.names"),
-            choices,
+            (choices, exact),
             &mut report,
         );
         let mut after = self.emptied();
@@ -41,7 +51,7 @@ impl SimDisk {
         }
         for (ino, count) in links {
             let Some(inode) = self.inode(ino) else { continue };
-            let mut settled = self.crash_inode(ino, inode, pages, (choices, &mut report));
+            let mut settled = self.crash_inode(ino, inode, (pages, exact), (choices, &mut report));
             settled.links = count;
             settled.meta_refs = count;
             after.put_inode(ino, settled);
@@ -77,7 +87,7 @@ impl SimDisk {
         &self,
         ino: u64,
         inode: &Inode,
-        spread: Spread,
+        (spread, exact): (Spread, bool),
         (choices, report): (&Choices, &mut CrashReport),
     ) -> Inode {
         let mut after = Inode::new(true);
@@ -88,7 +98,7 @@ impl SimDisk {
             after.lengths = inode.lengths;
             return after;
         };
-        let mut draw = FileCrash { disk: self, ino, inode, spread, choices, report };
+        let mut draw = FileCrash { disk: self, ino, inode, spread, exact, choices, report };
         let len = draw.pick_len();
         let pages = to_usize(len.div_ceil(PAGE_BYTES));
         let covers = draw.size_follows_data();
@@ -116,6 +126,8 @@ struct FileCrash<'a> {
     ino: u64,
     inode: &'a Inode,
     spread: Spread,
+    /// Every outcome weighs the same.
+    exact: bool,
     choices: &'a Choices,
     report: &'a mut CrashReport,
 }
@@ -205,13 +217,14 @@ impl FileCrash<'_> {
         let adversary = self.disk.config.profile == Profile::Adversary;
         if adversary
             && !same(slot.live.as_ref(), slot.durable.as_ref())
-            && self.choices.choose("crash.torn", 4) == 3
+            && self.choices.choose("crash.torn", if self.exact { 2 } else { 4 }) > self.torn_above()
         {
             return Some(self.tear(slot));
         }
         let outcomes = to_u64(slot.cuts.len()).saturating_add(2);
         // Kept and lost weigh as much as all earlier versions together.
-        let outcome = match self.choices.choose("crash.page", 4) {
+        let weighed = if self.exact { 3 } else { self.choices.choose("crash.page", 4) };
+        let outcome = match weighed {
             0 => 0,
             1 | 2 => 1,
             _ => self.choices.choose("crash.page-version", outcomes),
@@ -233,6 +246,10 @@ impl FileCrash<'_> {
         }
     }
 
+    fn torn_above(&self) -> u64 {
+        if self.exact { 0 } else { 2 }
+    }
+
     /// Each sector is the old or the new one.
     fn tear(&mut self, slot: &Slot) -> Page {
         let zeros: PageBytes = [0; 4096];
@@ -240,7 +257,8 @@ impl FileCrash<'_> {
         let new = slot.live.as_deref().copied().unwrap_or(zeros);
         let sector = to_usize(SECTOR_BYTES);
         for (to, from) in page.chunks_exact_mut(sector).zip(new.chunks_exact(sector)) {
-            if self.choices.choose("crash.sector", 2) == 0 {
+            let alike = self.exact && *to == *from;
+            if !alike && self.choices.choose("crash.sector", 2) == 0 {
                 to.copy_from_slice(from);
             }
         }

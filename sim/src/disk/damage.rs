@@ -21,6 +21,11 @@ impl SimDisk {
         }
     }
 
+    /// Whether a sector of any file is lost.
+    pub fn has_lost_sectors(&self) -> bool {
+        self.inodes.iter().flatten().any(|inode| !inode.bad.is_empty())
+    }
+
     /// Whether a read of these bytes meets a lost sector.
     pub fn meets_lost_sector(&self, ino: u64, offset: u64, len: u64) -> bool {
         let last = offset.saturating_add(len).saturating_sub(1) >> 9;

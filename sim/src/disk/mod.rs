@@ -11,6 +11,7 @@ pub mod device;
 pub(crate) mod file;
 pub(crate) mod names;
 mod ops;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ pub use file::{PAGE_BYTES, SECTOR_BYTES};
 use names::Directories;
 pub use ops::{DiskError, FileInfo, SyncResult};
 use serde::{Deserialize, Serialize};
+pub use states::CrashStates;
 
 /// What a power loss may do to what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,9 +15,10 @@ use crate::bugs::Bug;
 use crate::disk::device::Kind;
 use crate::disk::{PAGE_BYTES, SECTOR_BYTES, SyncResult};
 use crate::fault::Fault;
+use crate::ledger::Did;
 use crate::runtime::Reschedule;
 use crate::trace::{Code, mix};
-use crate::world::World;
+use crate::world::{InCall, World};
 
 /// An open file of a simulated disk.
 #[derive(Debug)]
@@ -118,6 +119,7 @@ impl SimFile {
     async fn put(&self, op: &'static str, at: Option<u64>, io: (&[u8], IoClass)) -> Result<()> {
         let (data, class) = io;
         let world = self.call(op, at.unwrap_or(u64::MAX), to_u64(data.len())).await?;
+        let _in_call = InCall::begin(&world, op, &self.path);
         let offset = at.unwrap_or_else(|| world.disk.borrow().len(self.ino));
         self.refuse_read_only(&world, op, Some(offset))?;
         if world.fires(Fault::EioWrite, &self.path, Some(offset)) {
@@ -149,7 +151,10 @@ impl SimFile {
             world.crash_point().await;
         }
         written.map_err(|why| world.refused(op, &self.path, Some(offset), why))?;
-        let Some(why) = bent.fails else { return Ok(()) };
+        let Some(why) = bent.fails else {
+            world.ledger.borrow_mut().did(Did::Write, &self.path);
+            return Ok(());
+        };
         if why == Failure::Io {
             world.remount_after_error(&self.path);
         }
@@ -183,10 +188,17 @@ impl SimFile {
         match world.bug.get() {
             Some(Bug::WalSkipSync) => wal,
             Some(Bug::TableSkipSync) => table,
-            Some(Bug::StuckIo) if wal || table => {
+            Some(Bug::StuckClose) if wal && world.closing.get() => pending().await,
+            Some(Bug::SickNeighbour) if table && world.disk.borrow().has_lost_sectors() => {
+                pending().await
+            }
+            Some(bug @ (Bug::StuckIo | Bug::SpinIo)) if wal || table => {
                 let seen = world.watched_syncs.get().saturating_add(1);
                 world.watched_syncs.set(seen);
                 if seen > 4 && world.choices.choose("bug.stuck-io", 16) == 15 {
+                    while bug == Bug::SpinIo {
+                        Reschedule::default().await;
+                    }
                     pending::<()>().await;
                 }
                 false
@@ -197,6 +209,7 @@ impl SimFile {
 
     async fn sync(&self, op: &'static str, class: IoClass) -> Result<()> {
         let world = self.call(op, 0, 0).await?;
+        let _in_call = InCall::begin(&world, op, &self.path);
         let skipped = self.bugged(&world).await;
         let (token, unpaid, owed) = {
             let mut disk = world.disk.borrow_mut();
@@ -280,6 +293,13 @@ impl SimFile {
             return Err(eio("read_at", &self.path, Some(offset)));
         }
         let read = world.disk.borrow().read(self.ino, offset, len);
+        if read.is_ok() {
+            let mut ledger = world.ledger.borrow_mut();
+            ledger.did(Did::Read(offset), &self.path);
+            if class == IoClass::Wal {
+                ledger.read_log(bytes);
+            }
+        }
         read.map_err(|why| world.refused("read_at", &self.path, Some(offset), why))
     }
 
@@ -301,14 +321,34 @@ impl SimFile {
     }
 }
 
+impl SimFile {
+    /// A call on a segment is about to begin.
+    fn begin_log(&self, call: &'static str) {
+        if let Some(world) = self.env.alive().filter(|_| self.is(".wal")) {
+            world.ledger.borrow_mut().log_called(self.ino, call, world.now());
+        }
+    }
+
+    /// A call on a segment ended: one that failed is never to be trusted again.
+    fn end_log(&self, done: Result<()>) -> Result<()> {
+        let Some(world) = self.env.alive().filter(|_| self.is(".wal") && done.is_err()) else {
+            return done;
+        };
+        world.ledger.borrow_mut().log_failed(self.ino, &self.path, world.now());
+        if world.bug.get() == Some(Bug::SwallowedSync) { Ok(()) } else { done }
+    }
+}
+
 impl File for SimFile {
     async fn append(&self, data: &[u8], class: IoClass) -> Result<()> {
-        self.put("append", None, (data, class)).await
+        self.begin_log("append");
+        self.end_log(self.put("append", None, (data, class)).await)
     }
 
     /// As the operating system's: a read that gives less is continued where it stopped.
     async fn read_at(&self, offset: u64, len: usize, class: IoClass) -> Result<Bytes> {
         let world = self.call("read_at", offset, to_u64(len)).await?;
+        let _in_call = InCall::begin(&world, "read_at", &self.path);
         if len < 2 || !world.fires(Fault::ShortRead, &self.path, Some(offset)) {
             return Ok(Bytes::from(self.read_part(&world, (offset, len), class).await?));
         }
@@ -328,11 +368,13 @@ impl File for SimFile {
     }
 
     async fn sync_data(&self, class: IoClass) -> Result<()> {
-        self.sync("sync_data", class).await
+        self.begin_log("sync_data");
+        self.end_log(self.sync("sync_data", class).await)
     }
 
     async fn sync_all(&self, class: IoClass) -> Result<()> {
-        self.sync("sync_all", class).await
+        self.begin_log("sync_all");
+        self.end_log(self.sync("sync_all", class).await)
     }
 
     async fn allocate(&self, len: u64) -> Result<()> {
@@ -344,6 +386,9 @@ impl File for SimFile {
             return Err(eio("allocate", &self.path, None));
         }
         let done = world.disk.borrow_mut().allocate(self.ino, len);
+        if done.is_ok() {
+            world.ledger.borrow_mut().did(Did::Resize, &self.path);
+        }
         done.map_err(|why| world.refused("allocate", &self.path, None, why))
     }
 
@@ -371,6 +416,7 @@ impl File for SimFile {
 impl Drop for SimFile {
     fn drop(&mut self) {
         if let Some(world) = World::find_quiet(self.env.world, self.env.epoch)
+            && world.bug.get() != Some(Bug::LeakedHandle)
             && let Ok(mut disk) = world.disk.try_borrow_mut()
         {
             disk.close(self.ino);

@@ -10,6 +10,7 @@ use forebay_engine::error::{Error, Result};
 use crate::disk::DiskError;
 use crate::fault::Fault;
 use crate::fault::atlas::Damage;
+use crate::ledger::Did;
 use crate::world::World;
 
 /// Why an injected call fails.
@@ -127,6 +128,7 @@ impl World {
 
     pub(super) fn emfile(&self, op: &'static str, path: &str) -> Result<()> {
         if self.fires(Fault::Emfile, path, None) {
+            self.ledger.borrow_mut().name_call(op);
             return Err(io(op, path, None, (ErrorKind::Other, "too many open files (injected)")));
         }
         Ok(())
@@ -144,7 +146,15 @@ impl World {
         }
         match fails {
             Some(why) => Err(failed(op, path, None, why)),
-            None => Ok(()),
+            None => {
+                let did = match op {
+                    "sync_data" | "sync_all" => Did::Sync,
+                    "set_len" => Did::Resize,
+                    name => Did::Name(name),
+                };
+                self.ledger.borrow_mut().did(did, path);
+                Ok(())
+            }
         }
     }
 

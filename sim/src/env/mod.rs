@@ -22,8 +22,9 @@ use forebay_engine::error::{Error, Result};
 use crate::bugs::Bug;
 use crate::disk::device::Kind;
 use crate::disk::{DiskError, SyncResult};
-use crate::fault::Fault;
 use crate::fault::atlas::FileKind;
+use crate::fault::{Fault, FaultPlan};
+use crate::ledger::Ledger;
 use crate::runtime::Reschedule;
 use crate::trace::{Code, mix};
 use crate::world::{World, WorldId};
@@ -91,6 +92,7 @@ impl SimEnv {
         } else {
             return Ok((world, None));
         };
+        world.ledger.borrow_mut().name_call(name);
         if op.changes() {
             world.remount_after_error(path);
         }
@@ -136,6 +138,36 @@ impl SimEnv {
     /// Whether faults damaged anything.
     pub fn is_damaged(self) -> bool {
         self.alive().is_some_and(|world| !world.faults.borrow().atlas().is_empty())
+    }
+
+    /// What the world has kept of its own doings; nothing where the process is dead.
+    pub fn ledger<T>(self, look: impl FnOnce(&Ledger) -> T) -> Option<T> {
+        self.alive().map(|world| look(&world.ledger.borrow()))
+    }
+
+    /// The harness gives up waiting: keeps what the running task, which is its own, was waiting for.
+    pub fn give_up(self) {
+        let Some(world) = self.alive() else { return };
+        let task = world.runtime.current_task();
+        let call = world.calls.borrow().get(&task).cloned();
+        let line = call.map(|(op, path)| format!("main waits for the device: {op} {path}"));
+        *world.given_up.borrow_mut() = line.into_iter().collect();
+    }
+
+    /// Whether faults may happen now.
+    pub fn is_faulty(self) -> bool {
+        let plan = |world: Rc<World>| *world.faults.borrow().plan() != FaultPlan::default();
+        self.alive().is_some_and(plan)
+    }
+
+    /// Open file handles of the whole disk.
+    pub fn open_handles(self) -> u64 {
+        self.alive().map_or(0, |world| world.disk.borrow().open_handles())
+    }
+
+    /// Whether somebody holds the lock of this name.
+    pub fn is_locked(self) -> bool {
+        self.alive().is_some_and(|world| !world.locks.borrow().is_empty())
     }
 
     /// A choice of the harness, from the stream named `site`.
@@ -275,7 +307,13 @@ impl Env for SimEnv {
         let disk = world.disk.borrow();
         let known = disk.names.id(path).ok_or(DiskError::NotFound);
         known.map_err(|why| world.refused("free_bytes", path, None, why))?;
-        Ok(disk.free_bytes())
+        world.ledger.borrow_mut().asked_space();
+        let free = disk.free_bytes();
+        if world.bug.get() == Some(Bug::StaleFree) {
+            world.least_free.set(world.least_free.get().min(free));
+            return Ok(world.least_free.get());
+        }
+        Ok(free)
     }
 
     fn now(&self) -> Nanos {

@@ -4,7 +4,9 @@
 //! close or nothing, then recovery and the whole state against the model. Of a crash several outcomes can
 //! be judged; the run goes on with the last.
 
+mod closing;
 mod finish;
+mod idle;
 mod phase;
 mod recover;
 mod space;
@@ -13,16 +15,14 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::Poll;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use forebay_engine::env::Env;
 use forebay_engine::options::Layout;
-use forebay_engine::types::Nanos;
+use forebay_engine::types::{Nanos, to_u64};
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
-use crate::check::c9_structure::{Installs, c9_structure};
-use crate::check::liveness::{DEADLINE_NS, l1_enabled, l1_progress, l2_running};
+use crate::check::liveness::{DEADLINE_NS, l1_progress, l2_running};
 use crate::check::model::{Model, seconds};
 use crate::check::reads::c7_errors;
 use crate::check::value::tenant_name;
@@ -32,7 +32,7 @@ use crate::disk::device::DeviceSpec;
 use crate::disk::{DiskConfig, Profile};
 use crate::fault::{Fault, FaultPlan};
 use crate::runtime::RunEnd;
-use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario};
+use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario, TENANTS_PROFILE};
 use crate::sim::{Sim, SimConfig};
 use crate::view::{View, Watch};
 
@@ -84,11 +84,15 @@ pub fn scenario_of(seed: u64, settings: &[(String, String)]) -> Scenario {
 
 /// Whether a setting names a swarm, and with it how a scenario is drawn.
 fn is_swarm((key, value): &(String, String)) -> bool {
-    key == "profile" && value == FORKS_PROFILE
+    key == "profile" && [FORKS_PROFILE, TENANTS_PROFILE].contains(&value.as_str())
 }
 
 fn drawn(seed: u64, settings: &[(String, String)]) -> Scenario {
-    if settings.iter().any(is_swarm) { Scenario::draw_forks(seed) } else { Scenario::draw(seed) }
+    match settings.iter().rfind(|setting| is_swarm(setting)) {
+        Some((_, name)) if name == FORKS_PROFILE => Scenario::draw_forks(seed),
+        Some(_) => Scenario::draw_tenants(seed),
+        None => Scenario::draw(seed),
+    }
 }
 
 /// Refuses settings that no scenario can have.
@@ -138,6 +142,7 @@ pub fn run_watched(
         options,
         bug,
         fired_at_open: 0,
+        clients: scenario.phases.iter().map(|p| to_u64(p.clients.len())).max().unwrap_or(0),
         forgot_at_open: 0,
         story: Vec::new(),
         watch: watch.clone(),
@@ -180,6 +185,8 @@ struct Run {
     options: Options,
     bug: Option<Bug>,
     fired_at_open: u64,
+    /// Clients of the phase that has most of them.
+    clients: u64,
     /// How often the page cache had forgotten something, before the database was last open.
     forgot_at_open: u64,
     story: Vec<String>,
@@ -301,7 +308,7 @@ impl Run {
         let env = self.sim.env();
         let until = self.watch.until.unwrap_or(Nanos::MAX);
         let deadline = deadline.min(until);
-        let end = self.sim.run(async move { before(env, deadline, future).await });
+        let end = self.sim.run(async move { before((env, || env.give_up()), deadline, future).await });
         let stuck = match end {
             RunEnd::Done(_) | RunEnd::Crashed if self.sim.now() >= until => return self.stop(),
             RunEnd::Done(value) => {
@@ -314,9 +321,11 @@ impl Run {
                 format!("{polls} polls without progress; alive: {alive:?}")
             }
         };
+        let graph = self.who_waits();
         let mut board = self.board.lock();
         let waits = board.waits();
-        l2_running(&mut board.counts, Some(&format!("{stuck}; {waits}")))?;
+        l2_running(&mut board.counts, Some(&format!("{stuck}; {waits}")))
+            .map_err(|found| Box::new(found.waits(graph)))?;
         Ok(Part::Crashed)
     }
 
@@ -339,6 +348,7 @@ impl Run {
         let deadline = self.sim.now().saturating_add(within);
         let part = self.drive(deadline, future)?;
         let alive = self.sim.alive();
+        let graph = if matches!(part, Part::Done(Some(_))) { Vec::new() } else { self.who_waits() };
         let mut board = self.board.lock();
         let waits = format!("{} alive: {alive:?}", board.waits());
         match part {
@@ -347,32 +357,11 @@ impl Run {
                 Ok(value)
             }
             Part::Done(None) | Part::Crashed => {
-                l1_progress(&mut board.counts, false, what, &waits)?;
+                l1_progress(&mut board.counts, false, what, &waits)
+                    .map_err(|found| Box::new(found.waits(graph)))?;
                 broken(Violation::new(Rule::L1, what, "it did not end"))
             }
         }
-    }
-
-    /// Asks, whenever nothing can run, whether what was installed left all in order, and whether every
-    /// writer that waits does so for something.
-    fn watch_writers(&self, db: &Db<crate::SimEnv>) {
-        let (watch, board) = (db.watch(), self.board.clone());
-        let installs = Installs::new(db.watch_structure());
-        self.sim.on_idle(Some(Rc::new(move || {
-            if let Some(structure) = installs.look() {
-                let mut board = board.lock();
-                board.mark(if structure.is_settled { "structure" } else { "structure-in-flush" });
-                if let Err(violation) = c9_structure(&mut board.counts, &structure) {
-                    board.violation.get_or_insert(violation);
-                }
-            }
-            let Some(waiting) = watch.waiting() else { return };
-            let mut board = board.lock();
-            board.mark("writer-waits");
-            if let Err(violation) = l1_enabled(&mut board.counts, &waiting) {
-                board.violation.get_or_insert(violation);
-            }
-        })));
     }
 
     fn heal(&self) {
@@ -405,14 +394,21 @@ impl Run {
 }
 
 /// Ends with the future, or at the deadline with nothing.
-async fn before<E: Env, T>(env: E, deadline: Nanos, future: impl Future<Output = T>) -> Option<T> {
+async fn before<E: Env, T>(
+    (env, gives_up): (E, impl Fn()),
+    deadline: Nanos,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let mut future = pin!(future);
     let mut sleep = pin!(env.sleep_until(deadline));
     core::future::poll_fn(|cx| {
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(value));
         }
-        sleep.as_mut().poll(cx).map(|()| None)
+        sleep.as_mut().poll(cx).map(|()| {
+            gives_up();
+            None
+        })
     })
     .await
 }

@@ -12,12 +12,19 @@ use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
 use crate::check::Checked;
-use crate::check::liveness::{DEADLINE_NS, l1_progress};
+use crate::check::c7_balance::c7_balance;
+use crate::check::full_disk::{Refused, l4_pace, l4_refused, l4_resumes};
+use crate::check::liveness::{DEADLINE_NS, l1_progress, story};
 use crate::check::reads::{c6_excused, c7_errors};
-use crate::client::Client;
+use crate::check::sickness::{Neighbour, l6_log, l6_nothing_waits, l6_others_go_on};
+use crate::client::{Client, Handle};
 use crate::env::SimTask;
-use crate::fault::FaultPlan;
+use crate::fault::{Fault, FaultPlan};
 use crate::scenario::{CrashKind, End, Op, Phase, Write};
+use crate::sometimes;
+
+/// How long nobody asks for anything while the disk is full.
+const QUIET_NS: Nanos = 3_000_000_000;
 
 /// A database may take this long to see that space is back: what its ticker waits for may be slow.
 const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
@@ -25,6 +32,7 @@ const FULL_DISK_NOTICED_NS: Nanos = 5_000_000_000;
 impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
         let ended = self.work(phase)?;
+        self.change_options(phase);
         let crash = match phase.end {
             End::Crash(crash) => Some(crash),
             End::Close | End::GoOn => None,
@@ -37,7 +45,9 @@ impl Run {
         }
         let reopen = self.board.lock().reopen;
         if reopen || phase.end == End::Close {
-            self.close()?;
+            if !self.board.lock().closing {
+                self.let_go()?;
+            }
             let power = self.sim.choices().choose("harness.after-close", 2) == 1;
             let kind = if power { CrashKind::PowerLoss } else { CrashKind::Kill };
             return self.crash(phase, kind);
@@ -45,11 +55,33 @@ impl Run {
         Ok(())
     }
 
+    /// Sets what the next open takes other values of.
+    fn change_options(&mut self, phase: &Phase) {
+        let mut board = self.board.lock();
+        let stalls = phase.end != End::GoOn && board.under_way.stalls();
+        sometimes!(board, "close-in-stall", stalls);
+        if phase.options.is_empty() || phase.end == End::GoOn {
+            return;
+        }
+        let mut changed = self.options.clone();
+        let set = |(key, value): &(String, String)| changed.set(key, value).is_ok();
+        // A scenario was looked at before it ran: see `Scenario::engine_options`.
+        if phase.options.iter().all(set) && changed.validate().is_ok() {
+            sometimes!(board, "options-changed", changed != self.options);
+            drop(board);
+            self.options = changed;
+        }
+    }
+
     /// Clients work, faults end, what waits ends. Says whether the process is still alive.
     fn work(&mut self, phase: &Phase) -> Checked<bool> {
         let faulty = phase.faults != FaultPlan::default() || phase.free_bytes.is_some();
         self.board.lock().model.faulty |= faulty;
-        self.board.lock().may_be_full = phase.free_bytes.is_some();
+        {
+            let mut board = self.board.lock();
+            board.may_be_full = phase.free_bytes.is_some();
+            board.writes.clear();
+        }
         if let Some(free) = phase.free_bytes {
             let mut disk = self.sim.disk_mut();
             let taken = disk.free_bytes().saturating_sub(free);
@@ -64,7 +96,21 @@ impl Run {
         // A client asks one thing after another: the last one waits for all before it.
         let deadline_ns = DEADLINE_NS.saturating_add(ops.saturating_mul(READ_KEY_NS));
         let window = if faulty { phase.faults_ns } else { deadline_ns };
-        let ended = self.join(tasks, window)?;
+        let ended = match self.join(tasks, window)? {
+            Part::Crashed => Part::Crashed,
+            Part::Done(tasks) => {
+                let (closed, tasks) = self.close_early(phase, tasks)?;
+                if closed {
+                    self.judge_errors(phase)?;
+                    return Ok(true);
+                }
+                if tasks.is_empty() && self.full_and_quiet(phase)? {
+                    Part::Crashed
+                } else {
+                    Part::Done(tasks)
+                }
+            }
+        };
         self.heal();
         let ended = match ended {
             Part::Crashed => Part::Crashed,
@@ -72,17 +118,15 @@ impl Run {
             Part::Done(tasks) => self.join(tasks, deadline_ns)?,
         };
         self.sim.crash_at_point(None);
-        self.judge_errors()?;
+        self.judge_errors(phase)?;
         match ended {
             Part::Crashed => Ok(false),
             Part::Done(tasks) => {
-                {
-                    let mut board = self.board.lock();
-                    let waits = board.waits();
-                    l1_progress(&mut board.counts, tasks.is_empty(), "every operation", &waits)?;
-                }
+                let waits = self.board.lock().waits();
+                self.ended("every operation", tasks.is_empty(), &waits)?;
                 if faulty {
                     self.probe()?;
+                    self.balance()?;
                 }
                 Ok(true)
             }
@@ -105,7 +149,7 @@ impl Run {
     }
 
     /// Waits for clients, for some virtual time; gives back those that still work.
-    fn join(&mut self, tasks: Vec<SimTask>, within: Nanos) -> Checked<Part<Vec<SimTask>>> {
+    pub(super) fn join(&mut self, tasks: Vec<SimTask>, within: Nanos) -> Checked<Part<Vec<SimTask>>> {
         let deadline = self.sim.now().saturating_add(within);
         let left = Rc::new(Cell::new(Vec::new()));
         let mut waiting = Waiting { tasks, left: Rc::clone(&left) };
@@ -120,7 +164,46 @@ impl Run {
         })
     }
 
-    fn judge_errors(&mut self) -> Checked {
+    /// Whether a full disk was the only fault since the database was opened.
+    fn is_only_full(&self, phase: &Phase) -> bool {
+        let counts = self.sim.fault_counts();
+        let full = counts.get(Fault::Enospc.name()).copied().unwrap_or(0);
+        phase.free_bytes.is_some() && self.sim.atlas().is_empty() && self.fired() == full
+    }
+
+    /// L4: nobody asks for anything, the disk is still full, and the engine does not spin. Says whether
+    /// the process died meanwhile.
+    fn full_and_quiet(&mut self, phase: &Phase) -> Checked<bool> {
+        if phase.free_bytes.is_none() || !self.board.lock().is_full {
+            return Ok(false);
+        }
+        // What is under way, and what became due, is done first.
+        if self.sleep(QUIET_NS)? {
+            return Ok(true);
+        }
+        let before = self.sim.ledger().full_disk_calls();
+        if self.sleep(QUIET_NS)? {
+            return Ok(true);
+        }
+        let after = self.sim.ledger().full_disk_calls();
+        let calls = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+        let mut board = self.board.lock();
+        board.mark("full-and-quiet");
+        let tasks = self.sim.ledger().tasks();
+        l4_pace(&mut board.counts, calls, tasks, QUIET_NS)?;
+        Ok(false)
+    }
+
+    /// Lets virtual time pass. Says whether the process died.
+    fn sleep(&mut self, ns: Nanos) -> Checked<bool> {
+        let env = self.sim.env();
+        let until = env.now().saturating_add(ns);
+        let slept = self.drive(Nanos::MAX, async move { env.sleep_until(until).await })?;
+        Ok(matches!(slept, Part::Crashed))
+    }
+
+    fn judge_errors(&mut self, phase: &Phase) -> Checked {
+        let only_full = self.is_only_full(phase);
         let fired = self.fired().saturating_sub(self.fired_at_open);
         let errors = {
             let mut board = self.board.lock();
@@ -129,9 +212,41 @@ impl Run {
             }
             core::mem::take(&mut board.errors)
         };
-        errors
-            .iter()
-            .try_for_each(|(what, tree, error)| self.judge_error(what, *tree, error, fired))
+        for (what, tree, error) in &errors {
+            if only_full {
+                let free_bytes = phase.free_bytes.unwrap_or(u64::MAX);
+                let refused = Refused { what, error, free_bytes };
+                l4_refused(&mut self.board.lock().counts, &refused)?;
+            }
+            self.judge_error(what, *tree, error, fired)?;
+        }
+        Ok(())
+    }
+
+    /// L1, or L6 where a damaged table may be what others wait for.
+    fn ended(&self, what: &str, ended: bool, waiting: &str) -> Checked {
+        let waits = if ended { Vec::new() } else { self.who_waits() };
+        let mut board = self.board.lock();
+        let counts = &mut board.counts;
+        let sick = if self.sim.disk().has_lost_sectors() {
+            l6_nothing_waits(counts, ended, waiting)
+        } else {
+            Ok(())
+        };
+        let checked = sick.and_then(|()| l1_progress(counts, ended, what, waiting));
+        checked.map_err(|found| Box::new(found.waits(waits)))
+    }
+
+    /// C7: what became of every call that was failed.
+    fn balance(&mut self) -> Checked {
+        let (told, is_degraded) = {
+            let mut board = self.board.lock();
+            (core::mem::take(&mut board.told), board.reopen)
+        };
+        let mut left = self.sim.balance(&told);
+        // What could not be removed is gone by now, or the next open removes it.
+        left.retain(|failure| failure.call != Some("remove"));
+        c7_balance(&mut self.board.lock().counts, is_degraded, &left)
     }
 
     /// An error is right where its file was hit, or a fault explains it.
@@ -165,17 +280,24 @@ impl Run {
         let tenants: Vec<usize> = self.board.lock().handles.keys().copied().collect();
         let env = self.sim.env();
         let was_full = core::mem::take(&mut self.board.lock().may_be_full);
-        let idle =
-            self.must("writes, and the background's work, once faults are over", async move {
+        let probed = {
+            let deadline = self.sim.now().saturating_add(DEADLINE_NS);
+            self.drive(deadline, async move {
                 if was_full {
                     // Within this time writes are taken again, without anybody asking for it.
                     env.sleep_until(env.now().saturating_add(FULL_DISK_NOTICED_NS)).await;
                 }
                 for tenant in tenants {
                     client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;
+                    client.flush(tenant).await;
                 }
                 db.wait_idle().await
-            })?;
+            })?
+        };
+        let waits = format!("{} alive: {:?}", self.board.lock().waits(), self.sim.alive());
+        let what = "writes, and the background's work, once faults are over";
+        let Part::Done(Some(idle)) = probed else { return self.ended(what, false, &waits) };
+        self.ended(what, true, "")?;
         let mut board = self.board.lock();
         board.mark("probe");
         if let Some(violation) = board.violation.take() {
@@ -189,30 +311,57 @@ impl Run {
             return Ok(());
         }
         let errors = core::mem::take(&mut board.errors);
+        if was_full {
+            let refused = errors.iter().map(|(.., error)| error).find(|e| e.is_storage_full());
+            l4_resumes(&mut board.counts, refused)?;
+        }
         drop(board);
+        self.neighbours(&errors)?;
         errors.iter().try_for_each(|(what, tree, error)| {
             self.judge_error(&format!("{what} after faults ended"), *tree, error, 0)
         })
     }
+}
 
-    pub(super) fn close(&mut self) -> Checked {
-        let Some(db) = self.db.clone() else { return Ok(()) };
-        let acked = self.board.lock().model.acked;
-        let closed = self.must("close", async move { db.close().await })?;
-        match closed {
-            Ok(()) => {
-                let mut board = self.board.lock();
-                // A database that is read-only closes without making anything durable.
-                if !board.reopen {
-                    board.model.promised(acked);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let fired = self.fired().saturating_sub(self.fired_at_open);
-                self.judge_error("close", None, &error, fired)
-            }
+impl Run {
+    /// L6: what every tenant got while a table is damaged, and the log beside it.
+    fn neighbours(&mut self, errors: &[(String, Option<u64>, Error)]) -> Checked {
+        if self.sim.atlas().is_empty() {
+            return Ok(());
         }
+        let env = self.sim.env();
+        let handles: Vec<(usize, Option<u64>)> = {
+            let board = self.board.lock();
+            let tree = |handle: &Handle| handle.tenant.tree_id().map(|tree| tree.0);
+            board.handles.iter().map(|(number, handle)| (*number, tree(handle))).collect()
+        };
+        let mut neighbours = Vec::new();
+        for (tenant, tree) in handles {
+            let mut of = errors.iter().filter(|(_, at, _)| at.is_some() && *at == tree);
+            let error = of.next().map(|(.., error)| error);
+            let is_hit = error.is_some_and(|error| env.excuses(error, tree));
+            neighbours.push(Neighbour { tenant, is_hit, error });
+        }
+        let retained = self.db.as_ref().map_or(0, |db| db.metrics().wal_retained_bytes);
+        let bound = self.log_bound();
+        let mut board = self.board.lock();
+        board.mark("neighbours");
+        l6_others_go_on(&mut board.counts, &neighbours)?;
+        l6_log(&mut board.counts, (retained, bound))
+    }
+
+    /// Who waits for what, as far as the world and the engine know.
+    pub(super) fn who_waits(&self) -> Vec<String> {
+        let mut lines = self.sim.who_waits();
+        lines.extend(self.board.lock().waiting.iter().map(|(client, op)| {
+            format!("client {client} waits for its operation: {op}")
+        }));
+        if let Some(watch) = self.db.as_ref().map(forebay_engine::Db::watch)
+            && let Some(waiting) = watch.waiting()
+        {
+            lines.extend(story(&waiting, &watch.memory()));
+        }
+        lines
     }
 }
 
@@ -229,6 +378,7 @@ impl Phase {
             recovery_faults: FaultPlan::default(),
             crash_states: 1,
             open_twice: false,
+            options: Vec::new(),
         }
     }
 }

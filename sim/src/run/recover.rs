@@ -10,6 +10,7 @@ use forebay_engine::types::{Nanos, SeqNo, to_u64};
 use forebay_engine::{Db, Error};
 
 use super::{DIR, Opened, Part, READ_KEY_NS, Run};
+use crate::bugs::Bug;
 use crate::check::forks::c5_lineage;
 use crate::check::liveness::{DEADLINE_NS, c11_open, c11_same, l1_progress};
 use crate::check::model::{Known, Model, seconds};
@@ -22,6 +23,7 @@ use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
 use crate::fault::atlas::FileKind;
 use crate::scenario::{CrashKind, Phase};
+use crate::sometimes;
 use crate::timeline::Both;
 
 /// What may be missing after the crashes since the database was last open.
@@ -39,6 +41,7 @@ impl From<CrashKind> for Loss {
 impl Run {
     /// The process dies; each of some outcomes is judged, and the run goes on with the last.
     pub(super) fn crash(&mut self, phase: &Phase, kind: CrashKind) -> Checked {
+        self.dies();
         self.leave();
         let before = self.sim.disk().clone();
         for _ in 1..phase.crash_states {
@@ -62,6 +65,18 @@ impl Run {
         board.forget_process();
         drop(board);
         drop(handles);
+    }
+
+    /// Counts what the dying process was in the middle of.
+    fn dies(&self) {
+        let files = self.sim.disk().files();
+        let is_manifest = |path: &str| FileKind::of(path) == FileKind::Manifest;
+        // One manifest and its pointer are what there is otherwise.
+        let manifests = files.iter().filter(|(path, _)| is_manifest(path)).count();
+        let mut board = self.board.lock();
+        let is_there = !board.model.incs.is_empty();
+        sometimes!(board, "crash-in-manifest-switch", is_there && manifests > 2);
+        board.crashes();
     }
 
     fn restore(&self, disk: &SimDisk) {
@@ -94,6 +109,7 @@ impl Run {
 
     /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
     pub(super) fn recover(&mut self, phase: &Phase, mut loss: Loss, go_on: bool) -> Checked {
+        let (mut nested, mut was_killed) = (0, !loss.power);
         for crash in &phase.recovery_crashes {
             self.crash_later(crash.point);
             let opened = self.open(DEADLINE_NS);
@@ -105,7 +121,13 @@ impl Run {
             let mut board = self.board.lock();
             let creation = board.model.incs.is_empty();
             board.mark(if creation { "crash-in-creation" } else { "crash-in-recovery" });
+            nested += 1;
+            sometimes!(board, "crash-in-second-recovery", nested > 1 && !creation);
+            let lost_later = was_killed && crash.kind == CrashKind::PowerLoss;
+            sometimes!(board, "power-loss-after-kill", lost_later);
+            was_killed = crash.kind == CrashKind::Kill;
             drop(board);
+            self.dies();
             self.leave();
             self.settle(crash.kind);
             loss.power |= crash.kind == CrashKind::PowerLoss;
@@ -162,6 +184,7 @@ impl Run {
 
     fn open(&mut self, within: Nanos) -> Checked<Opened> {
         let (env, options, board) = (self.sim.env(), self.options.clone(), self.board.clone());
+        board.lock().under_way.open();
         let deadline = self.sim.now().saturating_add(within);
         let listener: Arc<dyn Listener> = match &self.watch.timeline {
             Some(timeline) => Arc::new(Both(board, timeline.clone())),
@@ -223,8 +246,8 @@ impl Run {
         let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
         let keys: BTreeMap<usize, BTreeSet<u32>> = {
             let board = self.board.lock();
-            let names: BTreeSet<usize> = board.model.incs.iter().map(|inc| inc.tenant).collect();
-            names.into_iter().map(|name| (name, board.model.keys_of(name))).collect()
+            let model = &board.model;
+            model.names().map(|name| (name, model.keys_of(name))).collect()
         };
         // Each key is read by itself, on a slow device from a dozen tables without a cache.
         let key_count = to_u64(keys.values().map(BTreeSet::len).sum());
@@ -236,7 +259,10 @@ impl Run {
         let Board { model, counts, .. } = &mut *board;
         model.shared_hit = self.sim.atlas().is_shared_hit();
         learn_forks(model, counts, &all)?;
-        let state = decode(model, counts, &all)?;
+        let mut state = decode(model, counts, &all)?;
+        if let Some(bug) = self.bug {
+            misread(model, bug, &mut state);
+        }
         let forgot = self.sim.forgotten() > self.forgot_at_open;
         let bound = if loss.power {
             (model.synced, "it survives a power loss")
@@ -290,6 +316,32 @@ fn learn_forks(model: &mut Model, counts: &mut RuleCounts, all: &Everything) -> 
         }
     }
     Ok(())
+}
+
+/// Planted bugs: what was read is changed before it is judged.
+fn misread(model: &Model, bug: Bug, state: &mut State) {
+    let found = |inc: usize, key: u32, op: u64| {
+        model.history(inc, key).iter().find(|placed| placed.op == op).map(|placed| placed.seq)
+    };
+    for (name, tenant) in &mut state.tenants {
+        let Some(inc) = model.last_life(*name) else { continue };
+        let reached = tenant.values.iter().filter_map(|(key, op)| found(inc, *key, *op)).max();
+        let reached = reached.unwrap_or(0);
+        for key in model.keys_of(*name) {
+            let history = model.history(inc, key);
+            let Some(newest) = history.iter().rfind(|placed| placed.seq < reached) else { continue };
+            let is_there = tenant.values.contains_key(&key);
+            let put = history.iter().find(|placed| placed.put && placed.seq < newest.seq);
+            if bug == Bug::GapInPrefix && is_there && newest.put && newest.seq > model.synced {
+                tenant.values.remove(&key);
+                return;
+            }
+            if let Some(put) = put.filter(|_| bug == Bug::Undelete && !newest.put && !is_there) {
+                tenant.values.insert(key, put.op);
+                return;
+            }
+        }
+    }
 }
 
 fn decode(model: &Model, counts: &mut RuleCounts, all: &Everything) -> Checked<State> {

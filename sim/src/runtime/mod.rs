@@ -62,6 +62,26 @@ pub trait Runtime {
 
     /// Tells the livelock detector that an operation ended.
     fn note_progress(&self);
+
+    /// Number of the task that runs; 0 where it is not known.
+    fn current_task(&self) -> u64 {
+        0
+    }
+}
+
+/// A task that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingTask {
+    /// Its number.
+    pub task: u64,
+    /// Its name.
+    pub name: &'static str,
+    /// When it last ran.
+    pub ran_at: Nanos,
+    /// Until when it sleeps, unless a signal comes before.
+    pub sleeps: Option<Nanos>,
+    /// Whether it could run.
+    pub is_ready: bool,
 }
 
 /// How a run ended.

@@ -22,7 +22,7 @@ use std::task::Wake;
 
 use forebay_engine::types::{Nanos, to_u64, to_usize};
 
-use super::{RunEnd, Runtime, START_NS, TaskFuture, Timer};
+use super::{RunEnd, Runtime, START_NS, TaskFuture, Timer, WaitingTask};
 use crate::choices::Choices;
 use crate::clock::Timers;
 use crate::trace::{Code, Trace};
@@ -78,6 +78,10 @@ struct Task {
     future: Option<TaskFuture>,
     state: Arc<TaskWaker>,
     waker: Waker,
+    /// When it was last polled.
+    ran_at: Nanos,
+    /// Until when it sleeps, where its last poll asked for a timer.
+    sleeps: Option<Nanos>,
 }
 
 #[derive(Default)]
@@ -94,6 +98,8 @@ pub struct OwnRuntime {
     now: Cell<Nanos>,
     polls: Cell<u64>,
     crash: Cell<bool>,
+    /// The task that was polled last.
+    current: Cell<Option<Key>>,
     tasks: RefCell<Tasks>,
     ready: Arc<ReadyQueue>,
     timers: RefCell<Timers>,
@@ -120,6 +126,7 @@ impl OwnRuntime {
             now: Cell::new(START_NS),
             polls: Cell::new(0),
             crash: Cell::new(false),
+            current: Cell::new(None),
             tasks: RefCell::default(),
             ready: Arc::default(),
             timers: RefCell::default(),
@@ -181,6 +188,19 @@ impl OwnRuntime {
         self.tasks.borrow().slots.iter().flatten().map(|task| task.name).collect()
     }
 
+    /// Every task that has not ended, oldest slot first: which, and what for it waits.
+    pub fn waiting(&self) -> Vec<WaitingTask> {
+        let tasks = self.tasks.borrow();
+        let of = |task: &Task| WaitingTask {
+            task: task.generation,
+            name: task.name,
+            ran_at: task.ran_at,
+            sleeps: task.sleeps,
+            is_ready: task.state.queued.load(Ordering::Acquire),
+        };
+        tasks.slots.iter().flatten().map(of).collect()
+    }
+
     /// Drops every task at once, with those that dying tasks start.
     pub fn kill_all(&self) {
         self.crash.set(false);
@@ -238,9 +258,12 @@ impl OwnRuntime {
                 return;
             }
             task.state.queued.store(false, Ordering::Release);
+            task.ran_at = self.now.get();
+            task.sleeps = None;
             task.future.take().map(|future| (future, task.waker.clone()))
         };
         let Some((mut future, waker)) = taken else { return };
+        self.current.set(Some((slot, generation)));
         self.trace.event(Code::Switch, generation);
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         let ended = {
@@ -278,7 +301,7 @@ impl Runtime for OwnRuntime {
         let ready = Arc::clone(&self.ready);
         let state = Arc::new(TaskWaker { key, queued: AtomicBool::new(false), ready });
         let waker = Waker::from(Arc::clone(&state));
-        let task = Task { name, generation, future: Some(future), state, waker: waker.clone() };
+        let task = Task { name, generation, future: Some(future), state, waker: waker.clone(), ran_at: 0, sleeps: None };
         if let Some(entry) = tasks.slots.get_mut(slot) {
             *entry = Some(task);
         } else {
@@ -291,6 +314,11 @@ impl Runtime for OwnRuntime {
         if at <= self.now.get() {
             self.cancel_sleep(timer);
             return Poll::Ready(());
+        }
+        if let Some((slot, _)) = self.current.get()
+            && let Some(Some(task)) = self.tasks.borrow_mut().slots.get_mut(slot)
+        {
+            task.sleeps = Some(at);
         }
         let mut timers = self.timers.borrow_mut();
         match timer {
@@ -314,6 +342,10 @@ impl Runtime for OwnRuntime {
 
     fn note_progress(&self) {
         self.polls.set(0);
+    }
+
+    fn current_task(&self) -> u64 {
+        self.current.get().map_or(0, |(_, generation)| generation)
     }
 }
 

@@ -8,17 +8,19 @@ use forebay_engine::types::{to_u64, to_usize};
 
 use super::{Draw, Op, Phase, Scenario, Write};
 use crate::check::value::{fork_number, tenant_of};
-use crate::client::can_fork;
 
 /// What `-s profile=` takes for seeds that are made for forks.
 pub const PROFILE: &str = "forks";
 
-/// Of a hundred seeds whose layout can fork, those that do.
-const FORKS_PERCENT: u64 = 60;
+/// Of a hundred seeds, those that fork.
+const FORKS_PERCENT: u64 = 35;
 
 /// Of a hundred seeds made for forks: those with a chain of them, and those with a storm.
 const CHAIN_PERCENT: u64 = 30;
 const STORM_PERCENT: u64 = 30;
+
+/// Of a hundred seeds made for forks, those that fork by sharing whatever layout was drawn.
+const PER_TENANT_PERCENT: u64 = 70;
 
 /// Longest chain.
 const CHAIN_MAX: u64 = 50;
@@ -53,8 +55,7 @@ struct Family {
 impl Draw {
     /// Lets some seeds fork.
     pub(super) fn add_forks(&mut self, scenario: &mut Scenario) {
-        let layout = scenario.engine_options().map(|options| options.layout);
-        if !layout.is_ok_and(can_fork) || !self.percent(FORKS_PERCENT) {
+        if !self.percent(FORKS_PERCENT) {
             return;
         }
         let mix = Mix {
@@ -72,11 +73,12 @@ impl Draw {
         let is_storm = self.percent(STORM_PERCENT);
         let large = is_storm && self.below(1000) < LARGE_PERMILLE;
         let memtable: u64 = self.pick(&[2048, 2048, 4096, 16_384], 2048);
-        for (key, value) in
-            [("layout", "per-tenant"), ("memtable_bytes_max", &memtable.to_string())]
-        {
-            scenario.options.retain(|(known, _)| known != key);
-            scenario.options.push((key.to_owned(), value.to_owned()));
+        scenario.options.retain(|(known, _)| known != "memtable_bytes_max");
+        scenario.options.push(("memtable_bytes_max".to_owned(), memtable.to_string()));
+        // By sharing is what most forks are, and a fork by copy takes longer than the storm may.
+        if large || self.percent(PER_TENANT_PERCENT) {
+            scenario.options.retain(|(known, _)| known != "layout");
+            scenario.options.push(("layout".to_owned(), "per-tenant".to_owned()));
         }
         self.fork_options(scenario);
         let damaged =
@@ -304,7 +306,7 @@ mod tests {
             assert!(changed || forks(&scenario) == 0, "seed {seed}");
             with += usize::from(forks(&scenario) > 0);
         }
-        assert!((40..140).contains(&with), "{with} of 400 seeds fork");
+        assert!((100..190).contains(&with), "{with} of 400 seeds fork");
     }
 
     #[test]

@@ -9,12 +9,15 @@
 mod cold;
 mod forks;
 mod queries;
+mod reopen;
+mod tenants;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
 pub use self::forks::PROFILE as FORKS_PROFILE;
 pub use self::queries::{KeyBounds, KeyEnd, Keys};
+pub use self::tenants::PROFILE as TENANTS_PROFILE;
 use crate::bugs::Bug;
 use crate::check::Rule;
 use crate::fault::FaultPlan;
@@ -242,6 +245,9 @@ pub struct Phase {
     /// Whether the database is opened a second time, to see that nothing changes.
     #[serde(default)]
     pub open_twice: bool,
+    /// Options that the next open takes other values of, where this phase ends the process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<(String, String)>,
 }
 
 /// A scenario.
@@ -286,6 +292,13 @@ impl Scenario {
         scenario
     }
 
+    /// The scenario of a seed with thousands of tenants, few of them hot.
+    pub fn draw_tenants(seed: u64) -> Self {
+        let mut scenario = Self::draw_without_forks(seed);
+        Draw { stream: Stream::new(seed, "scenario.tenant-swarm") }.many_tenants(&mut scenario);
+        scenario
+    }
+
     fn draw_without_forks(seed: u64) -> Self {
         let stream = |name| Draw { stream: Stream::new(seed, name) };
         let mut scenario = stream("scenario").scenario(stream("scenario.creation"));
@@ -304,6 +317,7 @@ impl Scenario {
         if stream("scenario.keys").percent(60) {
             queries::shape_keys(&mut scenario);
         }
+        stream("scenario.reopen").reopen(&mut scenario);
         if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
             return scenario;
         }
@@ -331,7 +345,8 @@ impl Scenario {
                 let names = crate::disk::Profile::ALL.map(crate::disk::Profile::name);
                 if !names.contains(&value) {
                     return Err(format!(
-                        "profile {value:?} does not exist; allowed: {}, {FORKS_PROFILE}",
+                        "profile {value:?} does not exist; allowed: {}, {FORKS_PROFILE}, \
+                         {TENANTS_PROFILE}",
                         names.join(", ")
                     ));
                 }
@@ -347,9 +362,11 @@ impl Scenario {
                 value.clone_into(&mut self.device);
             }
             "tenant_count" => match value.parse() {
-                Ok(count @ 1..=64) => self.tenants = count,
+                Ok(count @ 1..=10_000) => self.tenants = count,
                 Ok(_) | Err(_) => {
-                    return Err(format!("tenant_count = {value:?} is not a number from 1 to 64"));
+                    return Err(format!(
+                        "tenant_count = {value:?} is not a number from 1 to 10000"
+                    ));
                 }
             },
             _ => {
@@ -373,6 +390,16 @@ impl Scenario {
             options.set(key, value).map_err(|error| error.to_string())?;
         }
         options.validate().map_err(|error| error.to_string())?;
+        let mut next = options.clone();
+        for phase in &self.phases {
+            for (key, value) in &phase.options {
+                next.set(key, value).map_err(|error| error.to_string())?;
+            }
+            next.validate().map_err(|error| error.to_string())?;
+            if next.layout != options.layout {
+                return Err("layout stays what it was when the database was created".to_owned());
+            }
+        }
         Ok(options)
     }
 }
@@ -641,6 +668,7 @@ impl Draw {
             recovery_faults: FaultPlan::default(),
             crash_states: 1 + u32::from(self.percent(30)),
             open_twice: self.percent(25),
+            options: Vec::new(),
         };
         if crashes && self.percent(75) {
             // About twelve points an operation; some crashes come when all is done.

@@ -14,6 +14,7 @@ use clap::Args;
 use forebay_sim::bugs::Bug;
 use forebay_sim::check::liveness::c12_same_trace;
 use forebay_sim::check::{Rule, RuleCounts};
+use forebay_sim::marks::MARKS;
 use forebay_sim::run::{Outcome, check_settings, run_scenario, scenario_of};
 use forebay_sim::scenario::{CASE_SCHEMA, Case};
 use forebay_sim::shrink::shrink;
@@ -55,6 +56,9 @@ pub struct FuzzArgs {
     /// Keep the rows of seeds that passed before
     #[arg(long)]
     pub resume: bool,
+    /// Fail where a mark was never met: for sweeps of 100000 seeds and more
+    #[arg(long)]
+    pub all_marks: bool,
     /// Where results go; default target/forebay/fuzz
     #[arg(long, value_name = "DIR", env = "FOREBAY_OUT")]
     pub out: Option<PathBuf>,
@@ -310,6 +314,12 @@ impl Collector<'_> {
 }
 
 impl Sums {
+    /// Marks that no seed met.
+    fn unmet(&self) -> Vec<&'static str> {
+        let names = MARKS.into_iter().map(|(name, _)| name);
+        names.filter(|name| !self.marks.contains_key(*name)).collect()
+    }
+
     fn add_row(&mut self, row: &FuzzRow) {
         match row.outcome.as_str() {
             "pass" => self.passed += 1,
@@ -371,6 +381,8 @@ pub fn fuzz(global: &Global, args: &FuzzArgs) -> Result<(), Stop> {
         EXIT_FOUND
     } else if done < wanted {
         EXIT_INCOMPLETE
+    } else if args.all_marks && !collector.sums.unmet().is_empty() {
+        EXIT_FOUND
     } else {
         return Ok(());
     };

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use forebay_sim::bugs::Bug;
 use forebay_sim::check::model::seconds;
+use forebay_sim::marks::MARKS;
 use forebay_sim::run::Outcome;
 
 use super::{Collector, Failed, FuzzArgs, FuzzRow, from_seed};
@@ -14,6 +15,9 @@ use crate::number::thousands;
 
 /// Rules on a line of the summary, so that it fits a terminal.
 const RULES_A_LINE: usize = 6;
+
+/// Marks that a summary names unasked.
+const UNMET_NAMED_MAX: usize = 5;
 
 /// Most lines of a run's story in a failure's block.
 const STORY_LINES: usize = 8;
@@ -146,6 +150,7 @@ fn summary(collector: &Collector<'_>, elapsed_s: f64) -> serde_json::Value {
         "faults": faults,
         "rules": rules,
         "marks": sums.marks,
+        "marks_unmet": sums.unmet(),
         "failures": sums.failures,
     })
 }
@@ -194,6 +199,14 @@ fn human(collector: &Collector<'_>, (runs, elapsed_s): (&Path, f64)) -> String {
         sums.counts.iter().map(|(rule, n)| format!("{rule} {}", thousands(n))).collect();
     let lines: Vec<String> = rules.chunks(RULES_A_LINE).map(|line| line.join(", ")).collect();
     add(&mut text, format_args!("      rules: {}\n", lines.join(",\n             ")));
+    let unmet = sums.unmet();
+    let met = MARKS.len().saturating_sub(unmet.len());
+    add(&mut text, format_args!("      marks: {met} of {} met", MARKS.len()));
+    // A short sweep meets few of them, and a list of the others says nothing.
+    if !unmet.is_empty() && (args.all_marks || unmet.len() <= UNMET_NAMED_MAX) {
+        add(&mut text, format_args!("; never: {}", unmet.join(", ")));
+    }
+    text.push('\n');
     let audit = if sums.mismatches == 0 { "trace hashes equal" } else { "trace hashes differ" };
     add(
         &mut text,
