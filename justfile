@@ -28,6 +28,10 @@ fuzz-decoders seconds="60": fuzz-corpus
         cargo +nightly fuzz run $target -- -max_total_time={{seconds}} -max_len=16384 || exit 1; \
     done
 
+# Every call of a hundred scripts fails in every way: some CPU minutes.
+sweep:
+    cargo run --release -- sweep
+
 # A long sweep, for a nightly run; can be stopped and resumed.
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2

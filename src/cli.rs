@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, branches, detach, fuzz, inspect, keep, model, repair, replay, shell, verify,
+    self, Stop, branches, detach, fuzz, inspect, keep, model, repair, replay, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -96,6 +96,8 @@ pub enum Command {
     Model(model::ModelArgs),
     /// Run random scenarios with faults against the reference model
     Fuzz(fuzz::FuzzArgs),
+    /// Fail every call on the disk of short scripts, in every way and at every crash point
+    Sweep(sweep::SweepArgs),
     /// Run one failure, or one seed, again
     Replay(replay::ReplayArgs),
     /// Make a failure file a regression test
@@ -240,6 +242,7 @@ pub fn main() -> ExitCode {
         Command::Run { file, run } => commands::run::run_file(global, run, file),
         Command::Model(args) => model::model(global, args),
         Command::Fuzz(args) => fuzz::fuzz(global, args),
+        Command::Sweep(args) => sweep::sweep(global, args),
         Command::Replay(args) => replay::replay(global, args),
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),

@@ -31,6 +31,7 @@ use crate::env::SimEnv;
 use crate::fault::atlas::Atlas;
 use crate::fault::{Fault, FaultEvent, FaultPlan, Faults};
 use crate::ledger::{Failure, Ledger};
+use crate::nth::{CallLog, FaultSet};
 use crate::runtime::own::{Order, OwnRuntime};
 use crate::runtime::{RunEnd, Runtime, WaitingTask};
 use crate::trace::{Event, Trace};
@@ -218,7 +219,7 @@ impl SimWorld {
 
     /// Calls that have not ended, by the number of their task.
     pub(crate) fn calls(&self) -> BTreeMap<u64, String> {
-        let calls = self.world.calls.borrow();
+        let calls = self.world.in_calls.borrow();
         calls.iter().map(|(task, (op, path))| (*task, format!("{op} {path}"))).collect()
     }
 
@@ -257,6 +258,23 @@ impl SimWorld {
         self.world.crash_at.set(point);
     }
 
+    /// Counts calls on the disk from here on; where one is named, it meets these faults, of which each
+    /// fires that fits it.
+    pub fn fail_call(&self, call: Option<(u64, &[Fault])>) {
+        let armed = call.map(|(n, faults)| (n, FaultSet::of(faults)));
+        self.world.calls.begin(armed, self.world.points.get());
+    }
+
+    /// Stops counting calls for a while, or goes on with it.
+    pub fn pause_calls(&self, paused: bool) {
+        self.world.calls.pause(paused);
+    }
+
+    /// Ends the count: what was not met yet is not met any more. Gives what was called.
+    pub fn end_calls(&self) -> CallLog {
+        self.world.calls.end()
+    }
+
     /// Ends the process's epoch, before its tasks are dropped: what they still call does nothing.
     pub fn end_epoch(&self) {
         self.world.end_epoch();
@@ -275,10 +293,15 @@ impl SimWorld {
     /// be gone.
     pub fn settle_power_loss(&self) -> CrashReport {
         let (after, report) = self.disk().crash_power(self.choices());
+        self.settle_on(after);
+        report
+    }
+
+    /// Goes on with this disk, which a power loss left. The epoch must have ended and its tasks be gone.
+    pub fn settle_on(&self, after: SimDisk) {
         *self.disk_mut() = after;
         self.world.note(Fault::PowerLoss, "", None);
         self.world.faults.borrow_mut().set_read_only(false);
-        report
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::check::model::{Known, Model, seconds};
 use crate::check::value::tenant_name;
+use crate::nth::SharedLog;
 use crate::timeline::Timeline;
 
 /// What to see of a run besides its verdict.
@@ -16,6 +17,8 @@ pub struct Watch {
     pub until: Option<Nanos>,
     /// Records the run.
     pub timeline: Option<Timeline>,
+    /// Records the calls of the part in which the scenario has its n-th fault.
+    pub calls: Option<SharedLog>,
 }
 
 /// A tenant, as the model knows it.

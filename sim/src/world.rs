@@ -28,6 +28,7 @@ use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
 use crate::fault::{Fault, Faults};
 use crate::ledger::Ledger;
+use crate::nth::Calls;
 use crate::runtime::own::entropy;
 use crate::runtime::{Reschedule, Runtime, Sleep};
 use crate::trace::{Code, Trace};
@@ -64,7 +65,7 @@ pub(crate) struct World {
     pub(crate) faults: RefCell<Faults>,
     pub(crate) ledger: RefCell<Ledger>,
     /// The call that each task is in, with its file.
-    pub(crate) calls: RefCell<BTreeMap<u64, (&'static str, Arc<str>)>>,
+    pub(crate) in_calls: RefCell<BTreeMap<u64, (&'static str, Arc<str>)>>,
     /// What [`calls`](Self::calls) held when the harness last gave up waiting.
     pub(crate) given_up: RefCell<Vec<String>>,
     pub(crate) cores: RefCell<Cores>,
@@ -82,6 +83,7 @@ pub(crate) struct World {
     pub(crate) closing: Cell<bool>,
     /// The least space that was ever left, for a planted bug.
     pub(crate) least_free: Cell<u64>,
+    pub(crate) calls: Calls,
     debt: Cell<u64>,
     joins: RefCell<BTreeMap<u64, Join>>,
     next_task: Cell<u64>,
@@ -125,7 +127,7 @@ impl World {
             device: RefCell::new(parts.device),
             faults: RefCell::new(parts.faults),
             ledger: RefCell::default(),
-            calls: RefCell::default(),
+            in_calls: RefCell::default(),
             given_up: RefCell::default(),
             cores: RefCell::new(parts.cores),
             costs: parts.costs,
@@ -139,6 +141,7 @@ impl World {
             watched_syncs: Cell::new(0),
             closing: Cell::new(false),
             least_free: Cell::new(u64::MAX),
+            calls: Calls::default(),
             debt: Cell::new(0),
             joins: RefCell::default(),
             next_task: Cell::new(0),
@@ -212,8 +215,14 @@ impl World {
         self.sleep_until(done).await;
     }
 
-    /// A place at which the process may die.
+    /// A place of a call at which the process may die.
     pub(crate) async fn crash_point(&self) {
+        self.calls.point(self.points.get().saturating_add(1));
+        self.crash_point_between().await;
+    }
+
+    /// A place between calls at which the process may die.
+    pub(crate) async fn crash_point_between(&self) {
         let point = self.points.get().saturating_add(1);
         self.points.set(point);
         if self.crash_at.get() == Some(point) {
@@ -248,7 +257,8 @@ impl World {
 
     /// Whether a fault happens now; one that does is counted.
     pub(crate) fn fires(&self, fault: Fault, path: &str, offset: Option<u64>) -> bool {
-        let fires = self.faults.borrow().fires(fault, &self.choices);
+        let forced = self.calls.forces(fault);
+        let fires = forced || self.faults.borrow().fires(fault, &self.choices);
         if fires {
             self.note(fault, path, offset);
         }
@@ -343,14 +353,14 @@ pub(crate) struct InCall {
 impl InCall {
     pub(crate) fn begin(world: &Rc<World>, op: &'static str, path: &Arc<str>) -> Self {
         let task = world.runtime.current_task();
-        world.calls.borrow_mut().insert(task, (op, Arc::clone(path)));
+        world.in_calls.borrow_mut().insert(task, (op, Arc::clone(path)));
         Self { world: Rc::clone(world), task }
     }
 }
 
 impl Drop for InCall {
     fn drop(&mut self) {
-        if let Ok(mut calls) = self.world.calls.try_borrow_mut() {
+        if let Ok(mut calls) = self.world.in_calls.try_borrow_mut() {
             calls.remove(&self.task);
         }
     }

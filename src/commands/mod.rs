@@ -20,6 +20,7 @@ pub mod replay;
 pub mod run;
 pub mod shell;
 mod store;
+pub mod sweep;
 mod tables;
 pub mod verify;
 

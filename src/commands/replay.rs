@@ -66,10 +66,13 @@ fn moment(text: &str) -> Result<u64, String> {
 /// is none or a timeline that cannot be written.
 pub fn replay(global: &Global, args: &ReplayArgs) -> Result<(), Stop> {
     let case = case(args)?;
-    let watch =
-        Watch { until: args.until, timeline: args.trace.as_ref().map(|_| Timeline::default()) };
+    let watch = Watch {
+        until: args.until,
+        timeline: args.trace.as_ref().map(|_| Timeline::default()),
+        ..Watch::default()
+    };
     let (outcome, view) = run_watched(case.seed, &case.scenario, case.planted(), &watch);
-    let unwatched = Watch { until: args.until, timeline: None };
+    let unwatched = Watch { until: args.until, ..Watch::default() };
     let (again, _) = run_watched(case.seed, &case.scenario, case.planted(), &unwatched);
     if let (Some(file), Some(timeline)) = (&args.trace, &watch.timeline) {
         write_file(file, &format!("{}\n", timeline.chrome_json())).map_err(Stop::usage)?;

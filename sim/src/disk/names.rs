@@ -143,7 +143,7 @@ impl Directories {
         &self,
         profile: Profile,
         spread: Spread,
-        choices: &Choices,
+        (choices, exact): (&Choices, bool),
         report: &mut CrashReport,
     ) -> Vec<Names> {
         let mut names: Vec<Names> = self.dirs.iter().map(|dir| dir.durable.clone()).collect();
@@ -168,7 +168,10 @@ impl Directories {
                 && op.rename
                 && profile == Profile::Adversary
                 && spread == Spread::Some
-                && choices.choose("crash.rename-both", 4) == 3;
+                && match exact {
+                    true => choices.choose("crash.rename-both", 2) == 1,
+                    false => choices.choose("crash.rename-both", 4) == 3,
+                };
             let applied = if !kept {
                 0
             } else if both {

@@ -97,7 +97,8 @@ impl SimFile {
 
     /// The file and sector in which a write lands that misses its own file.
     fn bend_away(&self, world: &World, whole: Bent) -> Option<Bent> {
-        if world.faults.borrow().plan().misdirected_file == 0 {
+        let planned = world.faults.borrow().plan().misdirected_file > 0;
+        if !planned && !world.calls.forces(Fault::MisdirectedFile) {
             return None;
         }
         let others = world.disk.borrow().neighbours(&self.path, self.ino);
@@ -210,6 +211,7 @@ impl SimFile {
     async fn sync(&self, op: &'static str, class: IoClass) -> Result<()> {
         let world = self.call(op, 0, 0).await?;
         let _in_call = InCall::begin(&world, op, &self.path);
+        let held = world.calls.hold();
         let skipped = self.bugged(&world).await;
         let (token, unpaid, owed) = {
             let mut disk = world.disk.borrow_mut();
@@ -220,6 +222,7 @@ impl SimFile {
         if world.fuzz {
             world.crash_point().await;
         }
+        world.calls.resume(held);
         let (result, fails) =
             if skipped { (SyncResult::Lied, None) } else { self.sync_end(&world) };
         world.disk.borrow_mut().sync_end(token, result, &world.choices);
@@ -227,6 +230,7 @@ impl SimFile {
         if fails == Some(Failure::Io) {
             world.remount_after_error(&self.path);
         }
+        world.calls.pass();
         world.leave(op, &self.path, fails).await
     }
 

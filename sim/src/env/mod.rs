@@ -73,6 +73,7 @@ impl SimEnv {
     async fn call(self, op: &'static str, path: &str) -> Result<Rc<World>> {
         let world = self.alive().ok_or_else(|| killed(op, path))?;
         world.enter().await;
+        world.calls.call(op);
         Ok(world)
     }
 
@@ -149,7 +150,7 @@ impl SimEnv {
     pub fn give_up(self) {
         let Some(world) = self.alive() else { return };
         let task = world.runtime.current_task();
-        let call = world.calls.borrow().get(&task).cloned();
+        let call = world.in_calls.borrow().get(&task).cloned();
         let line = call.map(|(op, path)| format!("main waits for the device: {op} {path}"));
         *world.given_up.borrow_mut() = line.into_iter().collect();
     }
@@ -272,14 +273,17 @@ impl Env for SimEnv {
                 return Err(error);
             }
         };
+        let held = world.calls.hold();
         let started = world.disk.borrow().sync_dir_start(path);
         let start = started.map_err(|why| world.refused("sync_dir", path, None, why))?;
         world.device(IoClass::Manifest, Kind::Sync, 0).await;
         if world.fuzz {
             world.crash_point().await;
         }
+        world.calls.resume(held);
         let lies = world.bug.get() == Some(Bug::DirSkipSync)
             || world.damages(Fault::SyncLies, path, (0, u64::MAX));
+        world.calls.pass();
         let result = if lies { SyncResult::Lied } else { SyncResult::Done };
         let ended = world.disk.borrow_mut().sync_dir_end(path, start, result, &world.choices);
         ended.map_err(|why| world.refused("sync_dir", path, None, why))?;
@@ -352,7 +356,7 @@ impl Env for SimEnv {
             world.pay().await;
         }
         if world.fuzz {
-            world.crash_point().await;
+            world.crash_point_between().await;
             if world.choices.choose(site.0, 2) == 1 {
                 Reschedule::default().await;
             }

@@ -11,7 +11,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use forebay_engine::types::Nanos;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::atlas::{Atlas, Damage};
 pub use self::plan::FaultPlan;
@@ -21,7 +21,8 @@ use crate::choices::Choices;
 const LOG_MAX: usize = 10_000;
 
 /// A class of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The machine lost power.
     PowerLoss,
@@ -76,6 +77,7 @@ pub enum Fault {
     /// The page cache forgot pages that a failed sync had marked clean.
     CacheEviction,
     /// The filesystem takes no changes after an error, until it heals or the machine restarts.
+    #[serde(rename = "remount_ro")]
     RemountReadOnly,
 }
 

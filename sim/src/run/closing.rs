@@ -132,7 +132,7 @@ impl Run {
         Ok((true, left))
     }
 
-    fn closed(&mut self, acked: u64, closed: Result<(), Error>) -> Checked {
+    pub(super) fn closed(&mut self, acked: u64, closed: Result<(), Error>) -> Checked {
         match closed {
             Ok(()) => {
                 let mut board = self.board.lock();

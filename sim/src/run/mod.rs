@@ -5,6 +5,7 @@
 //! be judged; the run goes on with the last.
 
 mod closing;
+mod copies;
 mod finish;
 mod idle;
 mod phase;
@@ -57,6 +58,12 @@ pub struct Outcome {
     pub ops: u64,
     /// Virtual time that passed.
     pub virtual_ns: Nanos,
+    /// Ends of a process that were judged, in as many different states as they left.
+    pub crashes: u64,
+    /// Those states.
+    pub crash_states: u64,
+    /// Of those ends, the ones of which every state was judged that could be.
+    pub crashes_exhausted: u64,
     /// Faults and crashes by name.
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each rule was asked.
@@ -148,6 +155,11 @@ pub fn run_watched(
         watch: watch.clone(),
         stopped: false,
         over: false,
+        held_point: None,
+        exhaustive: scenario.exhaustive,
+        crashes: 0,
+        crash_states: 0,
+        crashes_exhausted: 0,
     };
     let checked = run.run(scenario);
     run.end(seed, checked)
@@ -161,6 +173,9 @@ fn refused(seed: u64, error: String) -> Outcome {
         trace_hash: 0,
         ops: 0,
         virtual_ns: 0,
+        crashes: 0,
+        crash_states: 0,
+        crashes_exhausted: 0,
         faults: BTreeMap::new(),
         counts: RuleCounts::default(),
         marks: BTreeMap::new(),
@@ -194,13 +209,20 @@ struct Run {
     stopped: bool,
     /// Damage ended the run, and the database said so.
     over: bool,
+    /// Where the process dies that was to die at a point of a phase, once it closes.
+    held_point: Option<u64>,
+    exhaustive: bool,
+    crashes: u64,
+    crash_states: u64,
+    crashes_exhausted: u64,
 }
 
 impl Run {
     fn run(&mut self, scenario: &Scenario) -> Checked {
         self.board.lock().own_extractors = self.options.layout == Layout::PerTenant;
         let recovery_crashes = scenario.creation_crashes.clone();
-        let creation = Phase { recovery_crashes, ..Phase::quiet() };
+        let nth_fault = scenario.creation_nth_fault.clone();
+        let creation = Phase { recovery_crashes, nth_fault, ..Phase::quiet() };
         self.recover(&creation, recover::Loss { power: true }, true)?;
         self.create_tenants(scenario.tenants)?;
         for phase in &scenario.phases {
@@ -237,6 +259,9 @@ impl Run {
             trace_hash,
             ops: *ops,
             virtual_ns,
+            crashes: self.crashes,
+            crash_states: self.crash_states,
+            crashes_exhausted: self.crashes_exhausted,
             faults,
             counts: core::mem::take(counts),
             marks: core::mem::take(marks),

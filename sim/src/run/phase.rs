@@ -11,7 +11,7 @@ use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
-use crate::check::Checked;
+use crate::check::{Checked, Rule, Violation, broken};
 use crate::check::c7_balance::c7_balance;
 use crate::check::full_disk::{Refused, l4_pace, l4_refused, l4_resumes};
 use crate::check::liveness::{DEADLINE_NS, l1_progress, story};
@@ -20,7 +20,7 @@ use crate::check::sickness::{Neighbour, l6_log, l6_nothing_waits, l6_others_go_o
 use crate::client::{Client, Handle};
 use crate::env::SimTask;
 use crate::fault::{Fault, FaultPlan};
-use crate::scenario::{CrashKind, End, Op, Phase, Write};
+use crate::scenario::{Crash, CrashKind, End, NthPart, Op, Phase, Write};
 use crate::sometimes;
 
 /// How long nobody asks for anything while the disk is full.
@@ -33,25 +33,31 @@ impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
         let ended = self.work(phase)?;
         self.change_options(phase);
-        let crash = match phase.end {
-            End::Crash(crash) => Some(crash),
-            End::Close | End::GoOn => None,
-        };
-        if let Some(crash) = crash {
-            return self.crash(phase, crash.kind);
-        }
-        if !ended {
-            return self.crash(phase, CrashKind::Kill);
+        if let Some(kind) = self.crash_behind(phase, ended) {
+            self.end_calls();
+            return self.crash(phase, kind);
         }
         let reopen = self.board.lock().reopen;
         if reopen || phase.end == End::Close {
             if !self.board.lock().closing {
-                self.let_go()?;
+                let crash = nth_crash(phase);
+                self.resume_calls(phase);
+                let closed = if let Some(crash) = crash {
+                    self.close_or_crash(crash)
+                } else {
+                    self.let_go().map(|()| None)
+                };
+                self.end_calls();
+                if let Some(kind) = closed? {
+                    self.board.lock().mark("crash-in-close");
+                    return self.crash(phase, kind);
+                }
             }
             let power = self.sim.choices().choose("harness.after-close", 2) == 1;
             let kind = if power { CrashKind::PowerLoss } else { CrashKind::Kill };
             return self.crash(phase, kind);
         }
+        self.end_calls();
         Ok(())
     }
 
@@ -60,23 +66,61 @@ impl Run {
         let mut board = self.board.lock();
         let stalls = phase.end != End::GoOn && board.under_way.stalls();
         sometimes!(board, "close-in-stall", stalls);
-        if phase.options.is_empty() || phase.end == End::GoOn {
+        if phase.reopen_options.is_empty() || phase.end == End::GoOn {
             return;
         }
         let mut changed = self.options.clone();
         let set = |(key, value): &(String, String)| changed.set(key, value).is_ok();
         // A scenario was looked at before it ran: see `Scenario::engine_options`.
-        if phase.options.iter().all(set) && changed.validate().is_ok() {
+        if phase.reopen_options.iter().all(set) && changed.validate().is_ok() {
             sometimes!(board, "options-changed", changed != self.options);
             drop(board);
             self.options = changed;
         }
     }
 
+    /// The crash that ends the phase, if one does.
+    fn crash_behind(&self, phase: &Phase, ended: bool) -> Option<CrashKind> {
+        let nth = phase.nth_fault.as_ref();
+        let then = nth.and_then(|nth| nth.fault(NthPart::Work)).and_then(|(_, _, then)| then);
+        match phase.end {
+            _ if then.is_some() => then,
+            _ if !ended && nth_crash(phase).is_some() => nth_crash(phase).map(|crash| crash.kind),
+            End::Crash(crash) => Some(crash.kind),
+            End::Close | End::GoOn if !ended => Some(CrashKind::Kill),
+            End::Close | End::GoOn => None,
+        }
+    }
+
+    /// Calls of a part of the run are counted from here on, for the fault at one of them.
+    pub(super) fn count_calls(&self, phase: &Phase, part: NthPart) {
+        let Some(nth) = phase.nth_fault.as_ref().filter(|nth| nth.part == part) else { return };
+        self.sim.fail_call(nth.fault(part).map(|(call, faults, _)| (call, faults)));
+    }
+
+    /// Counting goes on, once faults of the plan are over and the database was asked.
+    fn resume_calls(&self, phase: &Phase) {
+        if phase.nth_fault.as_ref().is_some_and(|nth| nth.part == NthPart::Work) {
+            self.sim.pause_calls(false);
+            self.sim.crash_at_point(self.held_point);
+        }
+    }
+
+    /// The count ends.
+    pub(super) fn end_calls(&mut self) {
+        self.held_point = None;
+        self.sim.crash_at_point(None);
+        let log = self.sim.end_calls();
+        if let Some(shared) = self.watch.calls.as_ref().filter(|_| !log.calls.is_empty()) {
+            shared.put(log);
+        }
+    }
+
     /// Clients work, faults end, what waits ends. Says whether the process is still alive.
     fn work(&mut self, phase: &Phase) -> Checked<bool> {
         let faulty = phase.faults != FaultPlan::default() || phase.free_bytes.is_some();
-        self.board.lock().model.faulty |= faulty;
+        let nth = phase.nth_fault.as_ref().and_then(|nth| nth.fault(NthPart::Work));
+        self.board.lock().model.faulty |= faulty || nth.is_some();
         {
             let mut board = self.board.lock();
             board.may_be_full = phase.free_bytes.is_some();
@@ -90,6 +134,11 @@ impl Run {
         self.sim.set_faults(phase.faults);
         if let End::Crash(crash) = phase.end {
             self.crash_later(crash.point);
+        }
+        self.count_calls(phase, NthPart::Work);
+        if let Some(crash) = nth_crash(phase) {
+            self.crash_later(crash.point);
+            self.held_point = Some(self.sim.crash_points().saturating_add(crash.point));
         }
         let tasks = self.start(phase);
         let ops: u64 = phase.clients.iter().flatten().map(Op::reads).sum();
@@ -118,13 +167,14 @@ impl Run {
             Part::Done(tasks) => self.join(tasks, deadline_ns)?,
         };
         self.sim.crash_at_point(None);
+        self.sim.pause_calls(true);
         self.judge_errors(phase)?;
         match ended {
             Part::Crashed => Ok(false),
             Part::Done(tasks) => {
                 let waits = self.board.lock().waits();
                 self.ended("every operation", tasks.is_empty(), &waits)?;
-                if faulty {
+                if faulty || nth.is_some_and(|(_, _, then)| then.is_none()) {
                     self.probe()?;
                     self.balance()?;
                 }
@@ -324,6 +374,19 @@ impl Run {
 }
 
 impl Run {
+    /// As [`close`](Self::close), where a crash may end it; says which did.
+    fn close_or_crash(&mut self, crash: Crash) -> Checked<Option<CrashKind>> {
+        let Some(db) = self.db.clone() else { return Ok(None) };
+        let acked = self.board.lock().model.acked;
+        let deadline = self.sim.now().saturating_add(DEADLINE_NS);
+        self.sim.set_closing();
+        match self.drive(deadline, async move { db.close().await })? {
+            Part::Done(Some(closed)) => self.closed(acked, closed).map(|()| None),
+            Part::Done(None) => broken(Violation::new(Rule::L7, "close", "it did not end")),
+            Part::Crashed => Ok(Some(crash.kind)),
+        }
+    }
+
     /// L6: what every tenant got while a table is damaged, and the log beside it.
     fn neighbours(&mut self, errors: &[(String, Option<u64>, Error)]) -> Checked {
         if self.sim.atlas().is_empty() {
@@ -378,9 +441,15 @@ impl Phase {
             recovery_faults: FaultPlan::default(),
             crash_states: 1,
             open_twice: false,
-            options: Vec::new(),
+            nth_fault: None,
+            reopen_options: Vec::new(),
         }
     }
+}
+
+/// The crash at a point of the phase's work.
+fn nth_crash(phase: &Phase) -> Option<Crash> {
+    phase.nth_fault.as_ref().and_then(|nth| nth.crash(NthPart::Work))
 }
 
 /// Tasks that are waited for; those left are given back when the wait is given up.

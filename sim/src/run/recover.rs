@@ -22,7 +22,7 @@ use crate::client::{Board, Everything, Handle, read_everything};
 use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
 use crate::fault::atlas::FileKind;
-use crate::scenario::{CrashKind, Phase};
+use crate::scenario::{CrashKind, NthPart, Phase};
 use crate::sometimes;
 use crate::timeline::Both;
 
@@ -44,13 +44,10 @@ impl Run {
         self.dies();
         self.leave();
         let before = self.sim.disk().clone();
-        for _ in 1..phase.crash_states {
-            self.settle(kind);
-            self.recover(phase, kind.into(), false)?;
-            self.leave();
-            self.restore(&before);
-        }
+        let judged = self.crash_copies(phase, kind, &before)?;
         self.settle(kind);
+        self.crash_states += u64::from(!judged.contains(&self.sim.disk().fingerprint()));
+        self.crashes += 1;
         self.recover(phase, kind.into(), true)
     }
 
@@ -79,12 +76,12 @@ impl Run {
         board.crashes();
     }
 
-    fn restore(&self, disk: &SimDisk) {
+    pub(super) fn restore(&self, disk: &SimDisk) {
         let old = core::mem::replace(&mut *self.sim.disk_mut(), disk.clone());
         drop(old);
     }
 
-    fn settle(&mut self, kind: CrashKind) {
+    pub(super) fn settle(&mut self, kind: CrashKind) {
         let report = match kind {
             CrashKind::PowerLoss => self.sim.power_loss(),
             CrashKind::Kill => self.sim.kill(),
@@ -109,11 +106,14 @@ impl Run {
 
     /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
     pub(super) fn recover(&mut self, phase: &Phase, mut loss: Loss, go_on: bool) -> Checked {
+        let nth = phase.nth_fault.as_ref();
+        let nth_crash = nth.and_then(|nth| nth.crash(NthPart::Recovery));
         let (mut nested, mut was_killed) = (0, !loss.power);
-        for crash in &phase.recovery_crashes {
+        for crash in phase.recovery_crashes.iter().chain(&nth_crash) {
             self.crash_later(crash.point);
+            self.count_calls(phase, NthPart::Recovery);
             let opened = self.open(DEADLINE_NS);
-            self.sim.crash_at_point(None);
+            self.end_calls();
             if let opened @ Part::Done(_) = opened? {
                 self.opened("while it recovers", opened)?;
                 break;
@@ -133,8 +133,12 @@ impl Run {
             loss.power |= crash.kind == CrashKind::PowerLoss;
         }
         let mut faulty = false;
-        if self.db.is_none() && phase.recovery_faults != FaultPlan::default() {
-            faulty = self.open_with_faults(phase)?;
+        let nth = nth.and_then(|nth| nth.fault(NthPart::Recovery));
+        let then = nth.and_then(|(_, _, then)| then).unwrap_or(CrashKind::Kill);
+        let planned = phase.recovery_faults != FaultPlan::default();
+        if self.db.is_none() && (planned || nth.is_some()) {
+            faulty = self.open_with_faults(phase, then)?;
+            loss.power |= !faulty && then == CrashKind::PowerLoss;
         }
         if self.db.is_none() {
             self.fired_at_open = self.fired();
@@ -160,10 +164,12 @@ impl Run {
     }
 
     /// Opens with faults; says whether that worked.
-    fn open_with_faults(&mut self, phase: &Phase) -> Checked<bool> {
+    fn open_with_faults(&mut self, phase: &Phase, then: CrashKind) -> Checked<bool> {
         self.fired_at_open = self.fired();
         self.sim.set_faults(phase.recovery_faults);
+        self.count_calls(phase, NthPart::Recovery);
         let opened = self.open(DEADLINE_NS)?;
+        self.end_calls();
         self.heal();
         if let Part::Done(Some(Ok(db))) = opened {
             self.watch_writers(&db);
@@ -178,7 +184,7 @@ impl Run {
         }
         self.board.lock().mark("open-failed-with-faults");
         self.leave();
-        self.settle(CrashKind::Kill);
+        self.settle(then);
         Ok(false)
     }
 

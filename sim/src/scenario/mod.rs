@@ -7,7 +7,9 @@
 //! survives) is drawn in the world, from the same seed.
 
 mod cold;
+mod crashes;
 mod forks;
+mod nth;
 mod queries;
 mod reopen;
 mod tenants;
@@ -16,6 +18,7 @@ use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
 pub use self::forks::PROFILE as FORKS_PROFILE;
+pub use self::nth::{NthFault, NthPart, NthWhat};
 pub use self::queries::{KeyBounds, KeyEnd, Keys};
 pub use self::tenants::PROFILE as TENANTS_PROFILE;
 use crate::bugs::Bug;
@@ -245,9 +248,12 @@ pub struct Phase {
     /// Whether the database is opened a second time, to see that nothing changes.
     #[serde(default)]
     pub open_twice: bool,
-    /// Options that the next open takes other values of, where this phase ends the process.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub options: Vec<(String, String)>,
+    /// One fault at one call, or one crash at one point of a call.
+    #[serde(default)]
+    pub nth_fault: Option<NthFault>,
+    /// Options that are others from the end of this phase on, where the database is opened again.
+    #[serde(default)]
+    pub reopen_options: Vec<(String, String)>,
 }
 
 /// A scenario.
@@ -267,8 +273,14 @@ pub struct Scenario {
     /// Crashes while the database is created, one after another.
     #[serde(default)]
     pub creation_crashes: Vec<Crash>,
+    /// One fault while the database is created.
+    #[serde(default)]
+    pub creation_nth_fault: Option<NthFault>,
     /// The phases.
     pub phases: Vec<Phase>,
+    /// Judges every state that a crash may leave, where few things are pending, and many where not.
+    #[serde(default)]
+    pub exhaustive: bool,
 }
 
 impl Scenario {
@@ -312,6 +324,7 @@ impl Scenario {
         scenario.options.extend(extra);
         stream("scenario.relog").relog(&mut scenario);
         scenario.options.extend(stream("scenario.packed").packed_options());
+        stream("scenario.crashes").crashes(&mut scenario);
         let mut queries = stream("scenario.queries");
         queries.add_queries(&mut scenario);
         if stream("scenario.keys").percent(60) {
@@ -334,7 +347,7 @@ impl Scenario {
         scenario
     }
 
-    /// Sets one option, or `profile`, `device`, `tenant_count`.
+    /// Sets one option, or `profile`, `device`, `tenant_count`, `exhaustive`.
     ///
     /// # Errors
     ///
@@ -360,6 +373,11 @@ impl Scenario {
                     ));
                 }
                 value.clone_into(&mut self.device);
+            }
+            "exhaustive" => {
+                let wanted = value.parse();
+                self.exhaustive = wanted
+                    .map_err(|_bad| format!("exhaustive = {value:?} is neither true nor false"))?;
             }
             "tenant_count" => match value.parse() {
                 Ok(count @ 1..=10_000) => self.tenants = count,
@@ -392,7 +410,7 @@ impl Scenario {
         options.validate().map_err(|error| error.to_string())?;
         let mut next = options.clone();
         for phase in &self.phases {
-            for (key, value) in &phase.options {
+            for (key, value) in &phase.reopen_options {
                 next.set(key, value).map_err(|error| error.to_string())?;
             }
             next.validate().map_err(|error| error.to_string())?;
@@ -506,7 +524,17 @@ impl Draw {
         } else {
             Vec::new()
         };
-        Scenario { options, profile, sync_persists_name, device, tenants, creation_crashes, phases }
+        Scenario {
+            options,
+            profile,
+            sync_persists_name,
+            device,
+            tenants,
+            creation_crashes,
+            creation_nth_fault: None,
+            phases,
+            exhaustive: false,
+        }
     }
 
     fn options(&mut self, tenants: usize) -> (Vec<(String, String)>, u64) {
@@ -668,7 +696,8 @@ impl Draw {
             recovery_faults: FaultPlan::default(),
             crash_states: 1 + u32::from(self.percent(30)),
             open_twice: self.percent(25),
-            options: Vec::new(),
+            nth_fault: None,
+            reopen_options: Vec::new(),
         };
         if crashes && self.percent(75) {
             // About twelve points an operation; some crashes come when all is done.

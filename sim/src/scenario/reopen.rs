@@ -32,13 +32,13 @@ impl Draw {
             drawn
                 .retain(|(key, _)| !FIXED.contains(&key.as_str()) && self.percent(OPTIONS_PERCENT));
             if let Some(phase) = scenario.phases.get_mut(at) {
-                phase.options = drawn;
+                phase.reopen_options = drawn;
             }
             if scenario.engine_options().is_err()
                 && let Some(phase) = scenario.phases.get_mut(at)
             {
                 // What the rest of the options does not go with is left as it was.
-                phase.options.clear();
+                phase.reopen_options.clear();
             }
         }
     }

@@ -49,7 +49,7 @@ impl Draw {
         for phase in &mut scenario.phases {
             // A full disk, and what it was drawn for, are of another size here.
             (phase.crash_states, phase.open_twice, phase.free_bytes) = (1, false, None);
-            phase.options.clear();
+            phase.reopen_options.clear();
             for op in phase.clients.iter_mut().flatten() {
                 self.spread_op(op, tenants);
             }

@@ -53,6 +53,9 @@ pub struct FuzzArgs {
     /// Stop after this time: 90s, 10m, 2h
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub time: Option<u64>,
+    /// Judge every state that a crash may leave where at most 12 things are pending, else 16 of them
+    #[arg(long)]
+    pub exhaustive: bool,
     /// Keep the rows of seeds that passed before
     #[arg(long)]
     pub resume: bool,
@@ -104,6 +107,9 @@ pub struct FuzzRow {
     pub ops: u64,
     /// Virtual time that passed.
     pub virtual_ns: u64,
+    /// Crashes, states that they left and that were judged, and crashes of which all were.
+    #[serde(default)]
+    pub crashes: [u64; 3],
     /// Faults and crashes by name.
     pub faults: BTreeMap<String, u64>,
     /// How often each rule was asked, without those that were not.
@@ -184,6 +190,7 @@ impl Fuzz<'_> {
             trace_hash: format!("{:016x}", outcome.trace_hash),
             ops: outcome.ops,
             virtual_ns: outcome.virtual_ns,
+            crashes: [outcome.crashes, outcome.crash_states, outcome.crashes_exhausted],
             faults: outcome.faults.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             rules: outcome.counts.iter().filter(|(_, n)| *n > 0).collect(),
             marks: outcome.marks.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
@@ -264,6 +271,8 @@ struct Sums {
     audited: u64,
     ops: u64,
     virtual_ns: u128,
+    /// Crashes, states judged, crashes of which all states were.
+    crashes: [u64; 3],
     faults: BTreeMap<String, u64>,
     counts: RuleCounts,
     marks: BTreeMap<String, u64>,
@@ -328,6 +337,9 @@ impl Sums {
         }
         self.ops += row.ops;
         self.virtual_ns += u128::from(row.virtual_ns);
+        for (sum, n) in self.crashes.iter_mut().zip(row.crashes) {
+            *sum += n;
+        }
         for (name, n) in &row.faults {
             *self.faults.entry(name.clone()).or_default() += n;
         }
@@ -348,6 +360,11 @@ impl Sums {
 /// What to say and the exit code: 2 where nothing was run or written, 1 where a rule was broken, 3 where
 /// a seed gave two trace hashes, 6 where time or the user ended it before the last seed.
 pub fn fuzz(global: &Global, args: &FuzzArgs) -> Result<(), Stop> {
+    let mut args = args.clone();
+    if args.exhaustive {
+        args.settings.push(("exhaustive".to_owned(), "true".to_owned()));
+    }
+    let args = &args;
     check_settings(args.seeds.start, &args.settings).map_err(Stop::usage)?;
     if global.print_config {
         tell::config(args);

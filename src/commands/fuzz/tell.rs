@@ -128,6 +128,7 @@ pub(super) fn end(
 
 fn summary(collector: &Collector<'_>, elapsed_s: f64) -> serde_json::Value {
     let sums = &collector.sums;
+    let [crashes, crash_states, exhausted] = sums.crashes;
     let of = |name: &str| sums.faults.get(name).copied().unwrap_or(0);
     let is_crash = |name: &str| matches!(name, "power_loss" | "kill");
     let faults: serde_json::Map<String, serde_json::Value> = sums
@@ -147,6 +148,7 @@ fn summary(collector: &Collector<'_>, elapsed_s: f64) -> serde_json::Value {
         "ops": sums.ops,
         "elapsed_wall_s": (elapsed_s * 1000.0).round() / 1000.0,
         "crashes": { "power_loss": of("power_loss"), "kill": of("kill") },
+        "crash_states": { "judged": crash_states, "of_crashes": crashes, "exhausted": exhausted },
         "faults": faults,
         "rules": rules,
         "marks": sums.marks,
@@ -207,6 +209,16 @@ fn human(collector: &Collector<'_>, (runs, elapsed_s): (&Path, f64)) -> String {
         add(&mut text, format_args!("; never: {}", unmet.join(", ")));
     }
     text.push('\n');
+    let [ends, states, exhausted] = sums.crashes;
+    add(
+        &mut text,
+        format_args!(
+            "      crash states: {} of {} crashes, all states of {}\n",
+            thousands(states),
+            thousands(ends),
+            thousands(exhausted)
+        ),
+    );
     let audit = if sums.mismatches == 0 { "trace hashes equal" } else { "trace hashes differ" };
     add(
         &mut text,
