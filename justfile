@@ -36,6 +36,11 @@ sweep:
 soak seeds="0..100000":
     cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2
 
+# How many of the real bugs in sim/mutants the swarm finds; can be stopped and resumed. 3 CPU minutes for
+# each, 10 with `--cpu-s 600`; `--only M01,M02`, `-j 2`.
+mutants *args:
+    cargo run --release -p forebay-mutants --no-default-features -- {{args}}
+
 # So many processes killed on real files, and judged as simulated crashes are.
 real-crashes kills="500":
     FOREBAY_KILLS={{kills}} cargo test -p forebay-sim --test real_crash -- --nocapture
