@@ -202,15 +202,19 @@ impl Ledger {
         self.log_read_bytes = 0;
     }
 
-    /// Failures that nothing has made good and that none of these words tell of; they are settled
-    /// by this. Each word is the text of an error or an event that came at this time or before.
+    /// Failures that nothing has made good and that none of these words tell of. Each word is the text
+    /// of an error or an event, with its time: what came before a failure does not tell of it.
     pub(crate) fn balance(&mut self, told: &[(Nanos, String)]) -> Vec<Failure> {
-        let mut left = core::mem::take(&mut self.open);
-        left.retain(|failure| {
+        self.open.retain(|failure| {
             let mut later = told.iter().filter(|(at, _)| *at >= failure.at);
             !later.any(|(_, text)| text.contains(&failure.path))
         });
-        left
+        self.open.clone()
+    }
+
+    /// What is open was judged.
+    pub(crate) fn settle(&mut self) {
+        self.open.clear();
     }
 
     /// Failed calls since the world began, and those of them that a later call made good.
