@@ -105,21 +105,19 @@ pub struct Amplification {
     pub l0_count: u64,
     /// The compaction policy's name.
     pub policy: String,
-    /// How many times larger one level is than the one above, or how many runs it holds.
-    pub ratio: u64,
 }
 
 /// Bytes of a table beside its entries: properties, filter, index, footer, a block that is not full.
 const TABLE_BYTES: u64 = 1024;
 
 /// How many times the live bytes a policy may leave once nothing is due: under `leveled` the levels
-/// above the last hold garbage of a part of it; under `tiered` each run of a level may hold all of it;
-/// `lazy-leveled` has runs above its last level.
-fn factor(policy: &str, ratio: u64) -> u64 {
+/// above the last hold a part of it once more; `lazy-leveled` has runs above its last level; under
+/// `tiered` each run may hold all of it.
+fn factor(policy: &str) -> u64 {
     match policy {
-        "leveled" => 3,
-        "lazy-leveled" => 3 + ratio,
-        _ => 2 + 2 * ratio,
+        "leveled" => 2,
+        "lazy-leveled" => 3,
+        _ => 4,
     }
 }
 
@@ -133,7 +131,7 @@ pub fn c10_tables(counts: &mut RuleCounts, found: &Amplification) -> Checked {
     counts.count(Rule::C10);
     let memtables = found.l0_count.saturating_add(1).saturating_mul(found.memtable_bytes);
     let in_l0 = found.trees.saturating_mul(memtables);
-    let k = factor(&found.policy, found.ratio);
+    let k = factor(&found.policy);
     let most = found
         .live_bytes
         .saturating_add(in_l0)
@@ -237,13 +235,12 @@ mod tests {
             memtable_bytes: 100,
             l0_count: 4,
             policy: policy.to_owned(),
-            ratio: 10,
         };
         let asked = |found| c10_tables(&mut RuleCounts::default(), &found).is_ok();
-        // 3 x (1000 + 2 x 5 x 100) + 2 x 1024.
-        assert!(asked(found(8048, "leveled")) && !asked(found(8049, "leveled")));
-        assert!(asked(found(46_048, "tiered")) && !asked(found(46_049, "tiered")));
-        assert!(asked(found(28_048, "lazy-leveled")) && !asked(found(28_049, "lazy-leveled")));
+        // 2 x (1000 + 2 x 5 x 100) + 2 x 1024.
+        assert!(asked(found(6048, "leveled")) && !asked(found(6049, "leveled")));
+        assert!(asked(found(10_048, "tiered")) && !asked(found(10_049, "tiered")));
+        assert!(asked(found(8048, "lazy-leveled")) && !asked(found(8049, "lazy-leveled")));
     }
 
     #[test]

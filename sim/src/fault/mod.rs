@@ -167,9 +167,7 @@ impl Fault {
             | Self::MisdirectedFile
             | Self::SyncLies
             | Self::SyncLate
-            | Self::LatentSector => {
-                &[Rule::C2, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11]
-            }
+            | Self::LatentSector => &[Rule::C2, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11],
             Self::PowerLoss
             | Self::Kill
             | Self::EioRead

@@ -133,7 +133,11 @@ impl Run {
     }
 
     /// Waits for clients, for some virtual time; gives back those that still work.
-    pub(super) fn join(&mut self, tasks: Vec<SimTask>, within: Nanos) -> Checked<Part<Vec<SimTask>>> {
+    pub(super) fn join(
+        &mut self,
+        tasks: Vec<SimTask>,
+        within: Nanos,
+    ) -> Checked<Part<Vec<SimTask>>> {
         let deadline = self.sim.now().saturating_add(within);
         let left = Rc::new(Cell::new(Vec::new()));
         let mut waiting = Waiting { tasks, left: Rc::clone(&left) };
@@ -346,9 +350,13 @@ impl Run {
     /// Who waits for what, as far as the world and the engine know.
     pub(super) fn who_waits(&self) -> Vec<String> {
         let mut lines = self.sim.who_waits();
-        lines.extend(self.board.lock().waiting.iter().map(|(client, op)| {
-            format!("client {client} waits for its operation: {op}")
-        }));
+        lines.extend(
+            self.board
+                .lock()
+                .waiting
+                .iter()
+                .map(|(client, op)| format!("client {client} waits for its operation: {op}")),
+        );
         if let Some(watch) = self.db.as_ref().map(forebay_engine::Db::watch)
             && let Some(waiting) = watch.waiting()
         {

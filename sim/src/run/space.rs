@@ -71,9 +71,7 @@ impl Run {
             memtable_bytes: options.memtable_bytes_max.min(options.budget_bytes),
             l0_count: u64::from(options.l0_compaction_count),
             policy: options.compaction_policy.name.clone(),
-            ratio: u64::from(options.level_ratio),
         };
-        if std::env::var("DBG").is_ok() { eprintln!("AMP {found:?}"); }
         c10_tables(&mut self.board.lock().counts, &found)
     }
 
