@@ -115,9 +115,9 @@ const TABLE_BYTES: u64 = 1024;
 /// `tiered` each run may hold all of it.
 fn factor(policy: &str) -> u64 {
     match policy {
-        "leveled" => 2,
-        "lazy-leveled" => 3,
-        _ => 4,
+        "leveled" => 3,
+        "lazy-leveled" => 4,
+        _ => 5,
     }
 }
 
@@ -237,10 +237,10 @@ mod tests {
             policy: policy.to_owned(),
         };
         let asked = |found| c10_tables(&mut RuleCounts::default(), &found).is_ok();
-        // 2 x (1000 + 2 x 5 x 100) + 2 x 1024.
-        assert!(asked(found(6048, "leveled")) && !asked(found(6049, "leveled")));
-        assert!(asked(found(10_048, "tiered")) && !asked(found(10_049, "tiered")));
-        assert!(asked(found(8048, "lazy-leveled")) && !asked(found(8049, "lazy-leveled")));
+        // 3 x (1000 + 2 x 5 x 100) + 2 x 1024.
+        assert!(asked(found(8048, "leveled")) && !asked(found(8049, "leveled")));
+        assert!(asked(found(12_048, "tiered")) && !asked(found(12_049, "tiered")));
+        assert!(asked(found(10_048, "lazy-leveled")) && !asked(found(10_049, "lazy-leveled")));
     }
 
     #[test]
