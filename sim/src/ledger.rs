@@ -52,17 +52,23 @@ impl Failure {
         let alike = same || FileKind::of(&self.path) == FileKind::of(path);
         match (self.fault, did) {
             (Fault::EioRead, Did::Read(at)) => same && self.offset == Some(at),
-            (Fault::EioWrite | Fault::ShortWrite | Fault::WriteAfterEffect, Did::Write)
-            | (Fault::EnospcWrite, Did::Write)
-            | (Fault::EioSync | Fault::EnospcSync, Did::Sync)
-            | (Fault::EioResize, Did::Resize)
-            | (Fault::Enospc, Did::Write | Did::Resize | Did::Sync) => alike,
-            (Fault::Enospc, Did::Name(_)) => alike && self.call.is_none(),
+            (
+                Fault::EioWrite
+                | Fault::ShortWrite
+                | Fault::WriteAfterEffect
+                | Fault::EnospcWrite
+                | Fault::Enospc,
+                Did::Write,
+            )
+            | (Fault::EioSync | Fault::EnospcSync | Fault::Enospc, Did::Sync)
+            | (Fault::EioResize | Fault::Enospc, Did::Resize) => alike,
+            // A file's length and its names fail alike.
+            (Fault::Enospc, Did::Name(_)) | (Fault::EioMeta, Did::Resize) => {
+                alike && self.call.is_none()
+            }
             (Fault::EioMeta | Fault::EnospcMeta | Fault::Emfile, Did::Name(call)) => {
                 alike && self.call.is_none_or(|failed| failed == call)
             }
-            // A file's length and its names fail alike.
-            (Fault::EioMeta, Did::Resize) => alike && self.call.is_none(),
             _ => false,
         }
     }
@@ -202,15 +208,19 @@ impl Ledger {
         self.log_read_bytes = 0;
     }
 
-    /// Failures that nothing has made good and that none of these words tell of; they are settled
-    /// by this. Each word is the text of an error or an event that came at this time or before.
+    /// Failures that nothing has made good and that none of these words tell of. Each word is the text
+    /// of an error or an event, with its time: what came before a failure does not tell of it.
     pub(crate) fn balance(&mut self, told: &[(Nanos, String)]) -> Vec<Failure> {
-        let mut left = core::mem::take(&mut self.open);
-        left.retain(|failure| {
+        self.open.retain(|failure| {
             let mut later = told.iter().filter(|(at, _)| *at >= failure.at);
             !later.any(|(_, text)| text.contains(&failure.path))
         });
-        left
+        self.open.clone()
+    }
+
+    /// What is open was judged.
+    pub(crate) fn settle(&mut self) {
+        self.open.clear();
     }
 
     /// Failed calls since the world began, and those of them that a later call made good.

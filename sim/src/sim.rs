@@ -233,6 +233,11 @@ impl SimWorld {
         self.world.ledger.borrow_mut().balance(told)
     }
 
+    /// What is open in the ledger was judged.
+    pub fn settle_balance(&self) {
+        self.world.ledger.borrow_mut().settle();
+    }
+
     /// Says that the harness closes the database, for the planted bug that minds it.
     pub fn set_closing(&self) {
         self.world.closing.set(true);

@@ -1,9 +1,5 @@
 #![cfg(test)]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "real processes on real files, outside every world"
-)]
+#![expect(clippy::disallowed_methods, reason = "real processes on real files, outside every world")]
 //! Real crashes: the engine on the machine's own files in a process of its own, killed with SIGKILL at
 //! random points, and judged by the rules that judge simulated crashes.
 //!
@@ -159,12 +155,12 @@ impl Worker {
             let Some(number) = self.pick(&names) else { return };
             let key = u32::try_from(self.chance.below(KEYS)).unwrap();
             let put = self.chance.below(5) > 0;
-            let life = names.there[&number];
+            let incarnation = names.there[&number];
             let branch = self.branch(number);
             if put {
                 let tenant = u32::try_from(number).unwrap();
                 let op = op_number(tag, index);
-                let origin = Origin { tenant, incarnation: life, key, op };
+                let origin = Origin { tenant, incarnation, key, op };
                 let bytes = usize::try_from(self.chance.below(700)).unwrap();
                 branch.put_in(&mut batch, &key_bytes(key), &encode(origin, bytes)).unwrap();
             } else {
@@ -205,7 +201,7 @@ impl Worker {
         } else if self.chance.below(4) == 0 {
             let gone: Vec<usize> =
                 names.there.keys().copied().filter(|n| tenant_of(*n) == tenant).collect();
-            self.teller.say(&format!("drop{}", numbers(&gone)));
+            self.teller.say(&format!("drop {}", numbers(&gone)));
             OsEnv.block_on(self.db.drop_tenant(&tenant_name(tenant))).unwrap();
             self.teller.say("dropped");
             names.there.retain(|n, _| !gone.contains(n));
@@ -251,7 +247,8 @@ fn began(names: &mut Names, number: usize) {
 }
 
 fn numbers(all: &[usize]) -> String {
-    all.iter().map(|number| format!(" {number}")).collect()
+    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
+    words.join(" ")
 }
 
 /// Not a test of its own: what the others run as a child. It never ends by itself.
@@ -411,18 +408,18 @@ impl Series {
             std::thread::sleep(Duration::from_micros(chance.below(25_000)));
         }
         let mut out = BufReader::new(child.stdout.take().unwrap());
-        let (mut heard, mut line) = (0, Vec::new());
+        let (mut heard, mut bytes) = (0, Vec::new());
         let (mut begun, mut opened, mut killed) = (Begun::default(), false, false);
         loop {
             if heard >= lines && !killed {
                 child.kill().unwrap();
                 killed = true;
             }
-            line.clear();
-            if out.read_until(b'\n', &mut line).unwrap() == 0 {
+            bytes.clear();
+            if out.read_until(b'\n', &mut bytes).unwrap() == 0 {
                 break;
             }
-            let Some(text) = line.strip_suffix(b"\n") else { break };
+            let Some(text) = bytes.strip_suffix(b"\n") else { break };
             // What the test harness prints begins otherwise, or stands before the first line.
             let text = std::str::from_utf8(text).unwrap();
             let Some((_, said)) = text.split_once('@') else { continue };
@@ -454,13 +451,18 @@ impl Series {
         let findings: Vec<(String, bool)> =
             report.findings.iter().map(|finding| (finding.error.to_string(), false)).collect();
         c9_verified(&mut self.counts, "verify", &findings)?;
-        let structure = db.db().check_structure();
-        let findings: Vec<(String, bool)> =
-            structure.findings.into_iter().map(|finding| (finding, false)).collect();
-        if structure.is_settled {
-            c9_verified(&mut self.counts, "a look at what is in memory", &findings)?;
+        // The ticker may run beside one look, not beside all of them.
+        let mut findings: Vec<(String, bool)> = Vec::new();
+        for _ in 0..5 {
+            OsEnv.block_on(db.db().wait_idle()).unwrap();
+            let looked = db.db().check_structure();
+            findings = looked.findings.into_iter().map(|finding| (finding, false)).collect();
+            if findings.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
-        OsEnv.block_on(db.db().wait_idle()).unwrap();
+        c9_verified(&mut self.counts, "a look at what is in memory", &findings)?;
         db.close().unwrap();
         drop(db);
         self.files(dir)
@@ -573,8 +575,8 @@ fn what_was_acknowledged_survives_kill_9_on_real_files() {
     );
     assert_eq!(judged, Ok(()));
     assert_eq!(series.kills, kills);
-    assert!(series.acks > kills * 40 && series.forks > kills / 4 && series.drops > kills / 10);
-    assert!(series.flushes > kills / 2 && series.in_recovery > 0);
+    assert!(series.acks > kills * 40 && series.forks * 4 > kills && series.drops * 10 > kills);
+    assert!(series.flushes * 2 > kills && series.in_recovery > 0);
     for rule in [Rule::C1, Rule::C2, Rule::C3, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11] {
         assert!(series.counts.get(rule) >= kills, "{rule}");
     }

@@ -58,7 +58,9 @@ pub fn c10_space(counts: &mut RuleCounts, space: &Space) -> Checked {
         let newest = space.segments.last().map_or("", String::as_str);
         let is_spare = |name: &&str| {
             let kind = name.rsplit_once('.').map(|(_, kind)| kind);
-            kind == Some("wal") && *name > newest
+            // One that was overtaken while it was made is empty, and about to go.
+            let is_empty = space.files.get(*name) == Some(&0);
+            kind == Some("wal") && (*name > newest || is_empty)
         };
         if let Some(at) = leaked.iter().position(is_spare) {
             leaked.remove(at);
@@ -91,6 +93,65 @@ pub fn c10_space(counts: &mut RuleCounts, space: &Space) -> Checked {
         return broken(Violation::new(Rule::C10, promised, found));
     }
     Ok(())
+}
+
+/// Tables, and what is live in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amplification {
+    /// Bytes of all tables.
+    pub table_bytes: u64,
+    /// How many there are.
+    pub tables: u64,
+    /// Bytes of keys and values that can be read, of all branches.
+    pub live_bytes: u64,
+    /// Trees.
+    pub trees: u64,
+    /// Bytes at which a memtable is sealed.
+    pub memtable_bytes: u64,
+    /// L0 tables from which on they are compacted.
+    pub l0_count: u64,
+    /// The compaction policy's name.
+    pub policy: String,
+}
+
+/// Bytes of a table beside its entries: properties, filter, index, footer, a block that is not full.
+const TABLE_BYTES: u64 = 1024;
+
+/// How many times the live bytes a policy may leave once nothing is due: under `leveled` the levels
+/// above the last hold a part of it once more; `lazy-leveled` has runs above its last level; under
+/// `tiered` each run may hold all of it.
+fn factor(policy: &str) -> u64 {
+    match policy {
+        "leveled" => 3,
+        "lazy-leveled" => 4,
+        _ => 5,
+    }
+}
+
+/// C10: tables hold at most `k` times what is live, where `k` is declared for each policy, beside what
+/// each tree may have in L0 before a compaction is due, and what each table costs.
+///
+/// # Errors
+///
+/// C10 where they hold more.
+pub fn c10_tables(counts: &mut RuleCounts, found: &Amplification) -> Checked {
+    counts.count(Rule::C10);
+    let memtables = found.l0_count.saturating_add(1).saturating_mul(found.memtable_bytes);
+    let in_l0 = found.trees.saturating_mul(memtables);
+    let k = factor(&found.policy);
+    let most = found
+        .live_bytes
+        .saturating_add(in_l0)
+        .saturating_mul(k)
+        .saturating_add(found.tables.saturating_mul(TABLE_BYTES));
+    if found.table_bytes <= most {
+        return Ok(());
+    }
+    let promised = format!(
+        "at most {most} bytes in {} tables: {k} x ({} live and {in_l0} in L0) under {}",
+        found.tables, found.live_bytes, found.policy
+    );
+    broken(Violation::new(Rule::C10, promised, format!("{} bytes", found.table_bytes)))
 }
 
 #[cfg(test)]
@@ -162,6 +223,32 @@ mod tests {
         finds("", open(&["000009.wal"]));
         finds("leaked [\"000010.wal\"]", open(&["000009.wal", "000010.wal"]));
         finds("leaked [\"000004.wal\"]", open(&["000004.wal"]));
+        let made = |bytes| {
+            move |s: &mut Space| {
+                s.is_open = true;
+                s.files.insert("000006.wal".to_owned(), bytes);
+            }
+        };
+        finds("", made(0));
+        finds("leaked [\"000006.wal\"]", made(1));
+    }
+
+    #[test]
+    fn tables_may_hold_what_their_policy_declares_and_no_more() {
+        let found = |table_bytes, policy: &str| Amplification {
+            table_bytes,
+            tables: 2,
+            live_bytes: 1000,
+            trees: 2,
+            memtable_bytes: 100,
+            l0_count: 4,
+            policy: policy.to_owned(),
+        };
+        let asked = |found| c10_tables(&mut RuleCounts::default(), &found).is_ok();
+        // 3 x (1000 + 2 x 5 x 100) + 2 x 1024.
+        assert!(asked(found(8048, "leveled")) && !asked(found(8049, "leveled")));
+        assert!(asked(found(12_048, "tiered")) && !asked(found(12_049, "tiered")));
+        assert!(asked(found(10_048, "lazy-leveled")) && !asked(found(10_049, "lazy-leveled")));
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub fn c7_balance(counts: &mut RuleCounts, is_degraded: bool, left: &[Failure]) 
     let promised = "a failed call is made good, or somebody is told of it";
     let at = failure.offset.map_or_else(String::new, |at| format!(" at byte {at}"));
     let found = format!(
-        "{} of {}{at} at vt {} vanished{}",
+        "{} of {}{}{at} at vt {} vanished{}",
         failure.fault,
+        failure.call.map_or_else(String::new, |call| format!("{call} ")),
         failure.path,
         seconds(failure.at),
         if left.len() > 1 { format!(", and {} more", left.len() - 1) } else { String::new() }

@@ -12,8 +12,9 @@ const TASK_FILES_MAX: u64 = 8;
 /// Tables that one task may read at once.
 const TASK_TABLES_MAX: u64 = 96;
 
-/// Files of the database itself: segment, spare, manifests, directory, lock.
-const OWN_FILES_MAX: u64 = 8;
+/// Files of the database itself (segment, spare, manifests, directory, lock) and of a harness that
+/// inspects them.
+const OWN_FILES_MAX: u64 = 12;
 
 /// The block cache may hold one entry of each shard beyond its size.
 const CACHE_SLACK_BYTES: u64 = 65_536;
@@ -21,6 +22,9 @@ const CACHE_SLACK_BYTES: u64 = 65_536;
 /// L0 tables that flushes may add when writes have stopped: of memtables that were there, and of
 /// those that a fork shares.
 const L0_SLACK: u64 = 16;
+
+/// L0 tables beyond the limit under a stall policy that delays writes and stops none for L0.
+const L0_SLACK_DELAYED: u64 = 128;
 
 /// What was declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +43,15 @@ impl Caps {
     pub fn new(options: &Options, clients: u64) -> Self {
         let slots = u64::from(options.flush_slots) + u64::from(options.compaction_slots);
         let memtables = u64::from(options.memtable_stop_count);
+        let stops = ["hard", "leveldb", "rocksdb"].contains(&options.stall_policy.name.as_str());
+        let l0_slack = if stops { L0_SLACK } else { L0_SLACK_DELAYED };
         Self {
             memtable_bytes: options
                 .budget_bytes
                 .saturating_add(options.batch_limit_bytes().saturating_mul(2)),
             cached_bytes: options.block_cache_bytes.saturating_add(CACHE_SLACK_BYTES),
             open_tables: u64::from(options.open_tables_max),
-            l0_count: u64::from(options.l0_stop_count) + memtables + L0_SLACK,
+            l0_count: u64::from(options.l0_stop_count) + memtables + l0_slack,
             memtables,
             slots,
             clients,
@@ -91,7 +97,11 @@ pub fn l8_growth(counts: &mut RuleCounts, caps: &Caps, sample: &Sample) -> Check
             load.flush_count,
             load.tree_count.saturating_add(1).saturating_mul(caps.memtables + 4),
         ),
-        ("compactions that wait", load.compaction_count, load.tree_count + caps.slots),
+        (
+            "compactions that wait",
+            load.compaction_count,
+            load.tree_count.saturating_mul(2) + caps.slots + caps.clients,
+        ),
         ("requests that wait", load.commit_count, tasks.saturating_mul(2) + 4),
     ];
     match all.into_iter().find(|(_, found, most)| found > most) {

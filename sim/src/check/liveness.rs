@@ -141,6 +141,28 @@ pub fn c11_open(counts: &mut RuleCounts, when: &str, error: Option<&str>) -> Che
     }
 }
 
+/// How often an open may read a segment: its first record, its records, and what is written again.
+const LOG_READS_MAX: u64 = 3;
+
+/// Beyond the log's own bytes: blocks that are read in whole.
+const LOG_READ_SLACK_BYTES: u64 = 65_536;
+
+/// C11: an open reads the log that is there a few times, not more: its work is bounded by what the
+/// durable floor left.
+///
+/// # Errors
+///
+/// C11 where it read more.
+pub fn c11_work(counts: &mut RuleCounts, read_bytes: u64, log_bytes: u64) -> Checked {
+    counts.count(Rule::C11);
+    let most = log_bytes.saturating_mul(LOG_READS_MAX).saturating_add(LOG_READ_SLACK_BYTES);
+    if read_bytes <= most {
+        return Ok(());
+    }
+    let promised = format!("an open reads at most {most} bytes of a log of {log_bytes}");
+    broken(Violation::new(Rule::C11, promised, format!("{read_bytes} bytes")))
+}
+
 /// C11: opening once more changes nothing.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ pub mod files;
 pub mod forks;
 pub mod full_disk;
 pub mod growth;
+#[cfg(test)]
+mod live_tests;
 pub mod liveness;
 pub mod log_failure;
 pub mod model;

@@ -47,6 +47,7 @@ pub struct Handle {
 
 /// What clients share.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one thing")]
 pub struct Board {
     /// What was promised.
     pub model: Model,

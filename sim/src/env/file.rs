@@ -197,10 +197,12 @@ impl SimFile {
                 let seen = world.watched_syncs.get().saturating_add(1);
                 world.watched_syncs.set(seen);
                 if seen > 4 && world.choices.choose("bug.stuck-io", 16) == 15 {
-                    while bug == Bug::SpinIo {
+                    if bug == Bug::StuckIo {
+                        pending::<()>().await;
+                    }
+                    loop {
                         Reschedule::default().await;
                     }
-                    pending::<()>().await;
                 }
                 false
             }

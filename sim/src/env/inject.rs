@@ -144,18 +144,16 @@ impl World {
         if self.fuzz {
             self.crash_point().await;
         }
-        match fails {
-            Some(why) => Err(failed(op, path, None, why)),
-            None => {
-                let did = match op {
-                    "sync_data" | "sync_all" => Did::Sync,
-                    "set_len" => Did::Resize,
-                    name => Did::Name(name),
-                };
-                self.ledger.borrow_mut().did(did, path);
-                Ok(())
-            }
+        if let Some(why) = fails {
+            return Err(failed(op, path, None, why));
         }
+        let did = match op {
+            "sync_data" | "sync_all" => Did::Sync,
+            "set_len" => Did::Resize,
+            name => Did::Name(name),
+        };
+        self.ledger.borrow_mut().did(did, path);
+        Ok(())
     }
 
     /// After a change failed: the filesystem may take no more of them.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Fault;
+use crate::check::Rule;
 
 /// What a file is to the database, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,11 @@ impl Atlas {
         self.damage.is_empty()
     }
 
+    /// Whether damage voids promises of this rule, somewhere.
+    pub fn voids(&self, rule: Rule) -> bool {
+        self.damage.iter().any(|damage| damage.fault.voids().contains(&rule))
+    }
+
     /// Whether a file was hit, or the names of its directory were. A file that is put in place by a
     /// rename is known by both names.
     pub fn is_hit(&self, path: &str) -> bool {
@@ -106,7 +112,7 @@ impl Atlas {
 
     /// Whether a file that all tenants share was hit, so that a rotten tail may look like a torn one.
     pub fn is_shared_hit(&self) -> bool {
-        self.files.iter().any(|path| FileKind::of(path).is_shared())
+        self.voids(Rule::C2) && self.files.iter().any(|path| FileKind::of(path).is_shared())
     }
 
     /// Whether a manifest was hit, or its pointer.
@@ -220,6 +226,13 @@ mod tests {
     fn a_manifest_excuses_what_a_segment_lacks_and_not_the_other_way_round() {
         assert!(hit("/db/MANIFEST-000001").excuses("/db/000004.wal", None));
         assert!(!hit("/db/000004.wal").excuses("/db/MANIFEST-000001", None));
+    }
+
+    #[test]
+    fn an_atlas_voids_what_its_faults_void() {
+        let atlas = hit("/db/000004.sst");
+        assert!(atlas.voids(Rule::C2) && !atlas.voids(Rule::C3));
+        assert!(!Atlas::default().voids(Rule::C2));
     }
 
     #[test]

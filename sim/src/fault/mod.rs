@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::atlas::{Atlas, Damage};
 pub use self::plan::FaultPlan;
+use crate::check::Rule;
 use crate::choices::Choices;
 
 /// Most faults that are logged with their place; all are counted.
@@ -146,18 +147,57 @@ impl Fault {
         }
     }
 
+    /// The rules of which this fault voids promises, for what it hit and for nothing else. All other
+    /// rules hold whatever happens.
+    ///
+    /// Where the medium forgot or changed what it had confirmed, these are void for the tables that
+    /// were hit, and for every tenant where the log or the manifest was: C2, since a copy that is gone
+    /// may be the only one; C4 and C5 of tenants and forks, since a rotten tail looks like a torn one and
+    /// may have held the last drops and what a fork began with; C9, since verification has to find it;
+    /// C10, since nobody may remove what a damaged manifest may need; C11, since an open that cannot know
+    /// what was there must refuse. It stays that the damage is told (C6) and that what is read was
+    /// written (C3), in one order (C1, C8).
+    ///
+    /// Crashes, errors of calls and full disks void nothing. What a write is promised says which of
+    /// them it survives: a page cache that forgets
+    /// ([`SyncReverted`](Self::SyncReverted), [`CacheEviction`](Self::CacheEviction)) takes what was
+    /// not synced, as a power loss does.
+    pub fn voids(self) -> &'static [Rule] {
+        match self {
+            Self::BitRot
+            | Self::Misdirected
+            | Self::MisdirectedFile
+            | Self::SyncLies
+            | Self::SyncLate
+            | Self::LatentSector => &[Rule::C2, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11],
+            Self::PowerLoss
+            | Self::Kill
+            | Self::EioRead
+            | Self::EioWrite
+            | Self::EioSync
+            | Self::EioMeta
+            | Self::Enospc
+            | Self::ShortWrite
+            | Self::ErrorAfterEffect
+            | Self::Latency
+            | Self::ClockJump
+            | Self::Emfile
+            | Self::EioResize
+            | Self::WriteAfterEffect
+            | Self::ShortRead
+            | Self::SyncReverted
+            | Self::EnospcSync
+            | Self::EnospcWrite
+            | Self::EnospcMeta
+            | Self::CacheEviction
+            | Self::RemountReadOnly => &[],
+        }
+    }
+
     /// Whether the medium forgot or changed what it had confirmed, so that durability promises are
     /// void for what was hit.
     pub fn damages_media(self) -> bool {
-        matches!(
-            self,
-            Self::BitRot
-                | Self::Misdirected
-                | Self::MisdirectedFile
-                | Self::SyncLies
-                | Self::SyncLate
-                | Self::LatentSector
-        )
+        self.voids().contains(&Rule::C2)
     }
 
     /// Whether errors of any file may come of it: crashes, slow or short calls and clock jumps give none,
@@ -312,5 +352,31 @@ impl Faults {
     /// The faults that fired, oldest first, without those beyond the log's bound.
     pub fn log(&self) -> &[FaultEvent] {
         &self.log
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_damages_a_medium_voids_durability_and_nothing_voids_truth() {
+        let damage = ["bit_rot", "misdirected", "sync_lies", "latent_sector", "misdirected_file"];
+        for fault in Fault::ALL {
+            let is_damage = damage.contains(&fault.name()) || fault == Fault::SyncLate;
+            let voids = fault.voids();
+            assert_eq!(fault.damages_media(), is_damage, "{fault}");
+            assert_eq!(voids.is_empty(), !is_damage, "{fault}");
+            for rule in [Rule::C1, Rule::C3, Rule::C6, Rule::C7, Rule::C8, Rule::C12] {
+                assert!(!voids.contains(&rule), "{fault} voids {rule}");
+            }
+            assert!(voids.iter().all(|rule| rule.name().starts_with('C')), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_comes_of_a_fault_is_no_damage() {
+        let both = |fault: &Fault| fault.damages_media() && fault.excuses_errors();
+        assert_eq!(Fault::ALL.into_iter().find(both), None);
     }
 }

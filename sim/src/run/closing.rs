@@ -105,8 +105,8 @@ impl Run {
         phase: &Phase,
         tasks: Vec<SimTask>,
     ) -> Checked<(bool, Vec<SimTask>)> {
-        let asked = phase.end == End::Close && !tasks.is_empty() && self.db.is_some();
-        if !asked || self.sim.choices().choose("harness.close-early", 2) == 0 {
+        let wanted = phase.end == End::Close && !tasks.is_empty() && self.db.is_some();
+        if !wanted || self.sim.choices().choose("harness.close-early", 2) == 0 {
             return Ok((false, tasks));
         }
         let Some(db) = self.db.clone() else { return Ok((false, tasks)) };

@@ -66,6 +66,10 @@ impl Eye {
     fn sample(&self, board: &mut Board, now: Nanos) {
         let Some(load) = self.watch.load() else { return };
         let tasks = self.env.ledger(crate::ledger::Ledger::tasks).unwrap_or(0);
+        if tasks == 0 {
+            // It is closed: what is open is the harness's own.
+            return;
+        }
         self.log(board, &load, now);
         let sample = Sample { load, handles: self.env.open_handles(), tasks };
         keep(board, |counts| l8_growth(counts, &self.caps, &sample));

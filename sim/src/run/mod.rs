@@ -149,6 +149,7 @@ pub fn run_watched(
         options,
         bug,
         fired_at_open: 0,
+        log_at_open: 0,
         clients: scenario.phases.iter().map(|p| to_u64(p.clients.len())).max().unwrap_or(0),
         forgot_at_open: 0,
         story: Vec::new(),
@@ -200,6 +201,8 @@ struct Run {
     options: Options,
     bug: Option<Bug>,
     fired_at_open: u64,
+    /// Bytes of segments when the database was last about to be opened.
+    log_at_open: u64,
     /// Clients of the phase that has most of them.
     clients: u64,
     /// How often the page cache had forgotten something, before the database was last open.

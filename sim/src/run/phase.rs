@@ -19,9 +19,14 @@ use crate::check::sickness::{Neighbour, l6_log, l6_nothing_waits, l6_others_go_o
 use crate::check::{Checked, Rule, Violation, broken};
 use crate::client::{Client, Handle};
 use crate::env::SimTask;
+use crate::fault::atlas::FileKind;
 use crate::fault::{Fault, FaultPlan};
+use crate::ledger::Failure;
 use crate::scenario::{Crash, CrashKind, End, NthPart, Op, Phase, Write};
 use crate::sometimes;
+
+/// Within this time the engine tries again what nobody waits for.
+const RETRIED_NS: Nanos = 2_000_000_000;
 
 /// How long nobody asks for anything while the disk is full.
 const QUIET_NS: Nanos = 3_000_000_000;
@@ -293,14 +298,30 @@ impl Run {
 
     /// C7: what became of every call that was failed.
     fn balance(&mut self) -> Checked {
-        let (told, is_degraded) = {
-            let mut board = self.board.lock();
-            (core::mem::take(&mut board.told), board.reopen)
+        if !self.unsettled().is_empty() {
+            // What is tried again after a while is not given up yet.
+            self.sleep(RETRIED_NS)?;
+        }
+        let left = self.unsettled();
+        self.sim.settle_balance();
+        let mut board = self.board.lock();
+        board.told.clear();
+        let is_degraded = board.reopen;
+        c7_balance(&mut board.counts, is_degraded, &left)
+    }
+
+    fn unsettled(&self) -> Vec<Failure> {
+        let mut left = self.sim.balance(&self.board.lock().told);
+        // What could not be removed is gone by now, or the next open removes it. An edit of the
+        // manifest that nobody waits for goes with the next one, which may not be due; of a renewal
+        // that failed, the engine looks up whether it was done.
+        let is_later = |failure: &Failure| {
+            failure.call == Some("remove")
+                || failure.path.ends_with(".tmp")
+                || FileKind::of(&failure.path) == FileKind::Manifest
         };
-        let mut left = self.sim.balance(&told);
-        // What could not be removed is gone by now, or the next open removes it.
-        left.retain(|failure| failure.call != Some("remove"));
-        c7_balance(&mut self.board.lock().counts, is_degraded, &left)
+        left.retain(|failure| !is_later(failure));
+        left
     }
 
     /// An error is right where its file was hit, or a fault explains it.

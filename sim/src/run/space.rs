@@ -1,5 +1,6 @@
 //! C10 at quiescence, asked of a run that met no fault.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use forebay_engine::inspect::{self, Inspection, Look};
@@ -7,13 +8,15 @@ use forebay_engine::types::to_u64;
 use forebay_engine::version::manifest::manifest_path;
 
 use super::{DIR, Run};
-use crate::check::c10_space::{Space, c10_space};
+use crate::check::c10_space::{Amplification, Space, c10_space, c10_tables};
 use crate::check::liveness::DEADLINE_NS;
+use crate::check::value::key_bytes;
 use crate::check::{Checked, Rule, Violation, broken};
+use crate::client::read_everything;
 
 /// What a policy finds idle for long enough may be flushed between two looks; so often they are
 /// taken again.
-const LOOKS_MAX: u32 = 4;
+pub(super) const LOOKS_MAX: u32 = 4;
 
 impl Run {
     /// Holds the whole directory against what the database needs of it; no job runs.
@@ -31,9 +34,12 @@ impl Run {
             };
             if self.sim.disk().files() == before {
                 let space = self.space_of(is_open, &inspected);
-                let mut board = self.board.lock();
-                board.mark(if is_open { "space-open" } else { "space-closed" });
-                return c10_space(&mut board.counts, &space);
+                {
+                    let mut board = self.board.lock();
+                    board.mark(if is_open { "space-open" } else { "space-closed" });
+                    c10_space(&mut board.counts, &space)?;
+                }
+                return if is_open { self.tables(&inspected) } else { Ok(()) };
             }
             let idle = self.db.clone().map(|db| async move { db.wait_idle().await });
             if let Some(idle) = idle
@@ -44,6 +50,29 @@ impl Run {
         }
         self.board.lock().mark("space-restless");
         Ok(())
+    }
+
+    /// What tables hold against what can be read.
+    fn tables(&mut self, inspected: &Inspection) -> Checked {
+        let Some(db) = self.db.clone() else { return Ok(()) };
+        let trees = db.metrics().tree_count;
+        let env = self.sim.env();
+        let all = self.must_within("reading everything", 4 * DEADLINE_NS, async move {
+            read_everything(env, &db, BTreeMap::new()).await
+        })??;
+        let branches = all.tenants.values().flat_map(|tenant| &tenant.values);
+        let live = branches.map(|(key, value)| to_u64(key_bytes(*key).len() + value.len()));
+        let options = &self.options;
+        let found = Amplification {
+            table_bytes: inspected.tables.iter().map(|table| table.meta.bytes).sum(),
+            tables: to_u64(inspected.tables.len()),
+            live_bytes: live.sum(),
+            trees,
+            memtable_bytes: options.memtable_bytes_max.min(options.budget_bytes),
+            l0_count: u64::from(options.l0_compaction_count),
+            policy: options.compaction_policy.name.clone(),
+        };
+        c10_tables(&mut self.board.lock().counts, &found)
     }
 
     fn space_of(&self, is_open: bool, inspected: &Inspection) -> Space {
