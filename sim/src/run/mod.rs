@@ -144,6 +144,7 @@ pub fn run_watched(
         stopped: false,
         over: false,
     };
+    run.sim.hold_tasks(scenario.holds);
     let checked = run.run(scenario);
     run.end(seed, checked)
 }

@@ -27,6 +27,9 @@ pub const OPS: u64 = 300;
 /// Of a hundred seeds with faults, those whose faults are damage: of all seeds, seven.
 const MEDIA_PERCENT: u64 = 18;
 
+/// Of a hundred seeds, those that hold tasks back.
+const HOLDS_PERCENT: u64 = 25;
+
 /// How often damage may happen, per million calls.
 const MEDIA_RATES: [u32; 3] = [5000, 30_000, 150_000];
 
@@ -271,6 +274,9 @@ pub struct Scenario {
     /// Crashes while the database is created, one after another.
     #[serde(default)]
     pub creation_crashes: Vec<Crash>,
+    /// Whether tasks that could go on are held back now and then.
+    #[serde(default)]
+    pub holds: bool,
     /// The phases.
     pub phases: Vec<Phase>,
 }
@@ -315,6 +321,7 @@ impl Scenario {
         if stream("scenario.keys").percent(60) {
             queries::shape_keys(&mut scenario);
         }
+        scenario.holds = stream("scenario.holds").percent(HOLDS_PERCENT);
         if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
             return scenario;
         }
@@ -490,7 +497,17 @@ impl Draw {
         } else {
             Vec::new()
         };
-        Scenario { options, profile, sync_persists_name, device, tenants, creation_crashes, phases }
+        let holds = false;
+        Scenario {
+            options,
+            profile,
+            sync_persists_name,
+            device,
+            tenants,
+            creation_crashes,
+            holds,
+            phases,
+        }
     }
 
     fn options(&mut self, tenants: usize) -> (Vec<(String, String)>, u64) {
