@@ -36,9 +36,9 @@ pub(crate) type WorldId = (u64, u64);
 /// Of so many calls, one is held back.
 const HOLD_CALL_ONE_IN: u64 = 128;
 
-/// Shortest time for which a task is held back; each step doubles it, up to some 30 ms.
+/// Shortest time for which a task is held back; each step doubles it, up to some 130 ms.
 const HOLD_NS_MIN: Nanos = 1000;
-const HOLD_STEPS: u64 = 16;
+const HOLD_STEPS: u64 = 18;
 
 static THREADS: AtomicU64 = AtomicU64::new(0);
 
