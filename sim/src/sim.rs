@@ -248,6 +248,11 @@ impl SimWorld {
         self.world.faults.borrow_mut().set_plan(plan);
     }
 
+    /// Holds tasks that could go on back now and then, or not, in fuzz mode.
+    pub fn hold_tasks(&self, holds: bool) {
+        self.world.holds.set(holds);
+    }
+
     /// Plants a bug, or heals it.
     pub fn set_bug(&self, bug: Option<Bug>) {
         self.world.bug.set(bug);

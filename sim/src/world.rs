@@ -36,6 +36,13 @@ use crate::trace::{Code, Trace};
 /// Number of a world: the thread's number, then the world's on that thread.
 pub(crate) type WorldId = (u64, u64);
 
+/// Of so many calls, one is held back.
+const HOLD_CALL_ONE_IN: u64 = 128;
+
+/// Shortest time for which a task is held back; each step doubles it, up to some 130 ms.
+const HOLD_NS_MIN: Nanos = 1000;
+const HOLD_STEPS: u64 = 18;
+
 static THREADS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
@@ -72,6 +79,8 @@ pub(crate) struct World {
     pub(crate) costs: CpuCosts,
     /// Yields, latencies and crash points are drawn.
     pub(crate) fuzz: bool,
+    /// Now and then a task that could go on is held back, as by a machine that runs others.
+    pub(crate) holds: Cell<bool>,
     pub(crate) bug: Cell<Option<Bug>>,
     pub(crate) epoch: Cell<u64>,
     pub(crate) locks: RefCell<BTreeSet<String>>,
@@ -132,6 +141,7 @@ impl World {
             cores: RefCell::new(parts.cores),
             costs: parts.costs,
             fuzz: parts.fuzz,
+            holds: Cell::new(false),
             bug: Cell::new(parts.bug),
             epoch: Cell::new(0),
             locks: RefCell::default(),
@@ -195,11 +205,20 @@ impl World {
             if self.choices.choose("call.yield", 4) == 3 {
                 Reschedule::default().await;
             }
+            self.hold("call.hold", HOLD_CALL_ONE_IN).await;
             if self.fires(Fault::Latency, "", None) {
                 let most = self.faults.borrow().plan().latency_max_ns;
                 let delay = self.choices.choose("fault.latency-ns", most);
                 self.sleep_until(self.now().saturating_add(delay)).await;
             }
+        }
+    }
+
+    /// Holds the running task back, once in so many times, for longer than most calls take.
+    pub(crate) async fn hold(&self, site: &'static str, one_in: u64) {
+        if self.holds.get() && self.choices.choose(site, one_in) + 1 == one_in {
+            let steps = self.choices.choose("hold.ns", HOLD_STEPS);
+            self.sleep_until(self.now().saturating_add(HOLD_NS_MIN << steps)).await;
         }
     }
 

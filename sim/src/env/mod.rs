@@ -37,6 +37,9 @@ const WALL_START_NS: u64 = 1_767_225_600_000_000_000;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
+/// Of so many places where the engine lets others run, one holds the task back.
+const HOLD_YIELD_ONE_IN: u64 = 4;
+
 /// A process in a simulated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimEnv {
@@ -360,6 +363,7 @@ impl Env for SimEnv {
             if world.choices.choose(site.0, 2) == 1 {
                 Reschedule::default().await;
             }
+            world.hold("yield.hold", HOLD_YIELD_ONE_IN).await;
         }
     }
 

@@ -162,6 +162,7 @@ pub fn run_watched(
         crash_states: 0,
         crashes_exhausted: 0,
     };
+    run.sim.hold_tasks(scenario.holds);
     let checked = run.run(scenario);
     run.end(seed, checked)
 }

@@ -33,6 +33,9 @@ pub const OPS: u64 = 300;
 /// Of a hundred seeds with faults, those whose faults are damage: of all seeds, seven.
 const MEDIA_PERCENT: u64 = 18;
 
+/// Of a hundred seeds, those that hold tasks back.
+const HOLDS_PERCENT: u64 = 25;
+
 /// How often damage may happen, per million calls.
 const MEDIA_RATES: [u32; 3] = [5000, 30_000, 150_000];
 
@@ -286,6 +289,9 @@ pub struct Scenario {
     /// One fault while the database is created.
     #[serde(default)]
     pub creation_nth_fault: Option<NthFault>,
+    /// Whether tasks that could go on are held back now and then.
+    #[serde(default)]
+    pub holds: bool,
     /// The phases.
     pub phases: Vec<Phase>,
     /// Judges every state that a crash may leave, where few things are pending, and many where not.
@@ -342,6 +348,7 @@ impl Scenario {
             queries::shape_keys(&mut scenario);
         }
         stream("scenario.reopen").reopen(&mut scenario);
+        scenario.holds = stream("scenario.holds").percent(HOLDS_PERCENT);
         if !scenario.phases.iter().any(|phase| phase.faults_ns > 0) {
             return scenario;
         }
@@ -535,6 +542,7 @@ impl Draw {
         } else {
             Vec::new()
         };
+        let holds = false;
         Scenario {
             options,
             profile,
@@ -542,6 +550,7 @@ impl Draw {
             device,
             tenants,
             creation_crashes,
+            holds,
             creation_nth_fault: None,
             phases,
             exhaustive: false,
