@@ -127,8 +127,8 @@ pub struct SimDisk {
     next_token: u64,
     used_bytes: u64,
     hog_bytes: u64,
-    /// Pages of deleted files, as garbage for the adversary.
-    pub(crate) freed: VecDeque<Page>,
+    /// Pages of deleted files with their places there, as garbage for the adversary.
+    pub(crate) freed: VecDeque<(usize, Page)>,
 }
 
 impl SimDisk {
@@ -195,6 +195,12 @@ impl SimDisk {
     /// How many file handles are open.
     pub fn open_handles(&self) -> u64 {
         self.inodes.iter().flatten().map(|inode| u64::from(inode.handles)).sum()
+    }
+
+    /// How many of them are of files without a name.
+    pub fn removed_handles(&self) -> u64 {
+        let removed = self.inodes.iter().flatten().filter(|inode| inode.links == 0);
+        removed.map(|inode| u64::from(inode.handles)).sum()
     }
 
     /// Pages that no sync covered yet, and name operations that no sync covered yet.
