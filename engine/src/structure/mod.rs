@@ -60,6 +60,8 @@ pub struct Structure {
     pub tables: u64,
     /// Memtables, counted once however many trees share them.
     pub memtables: u64,
+    /// Bytes that memtables hold, counted from the trees.
+    pub held_bytes: u64,
     /// Whether no flush ran, so that all accounts had to be exact.
     pub is_settled: bool,
 }
@@ -262,7 +264,8 @@ impl<E: Env> Look<'_, E> {
             return Vec::new();
         }
         let fork = self.audit.branches.get(&BranchId(tree.id.0)).and_then(|branch| branch.fork);
-        let upto = fork.map_or(0, |fork| fork.seq);
+        // One that was not forked has tables of others only where it came in with them.
+        let Some(upto) = fork.map(|fork| fork.seq) else { return Vec::new() };
         let foreign = version.tables().filter(|(_, t)| t.tree != tree.id && t.max_seq > upto);
         let line = |table: &TableMeta| {
             let (max, from) = (table.max_seq, table.tree);
@@ -361,6 +364,7 @@ impl<E: Env> Look<'_, E> {
             }
         }
         self.out.memtables = anchors.values().sum();
+        self.out.held_bytes = mutable + immutable + history;
         let budget = &self.shared.budget;
         let counts = [
             ("mutable", budget.mutable_bytes(), mutable, true),

@@ -25,7 +25,9 @@ pub struct Space {
     pub batch_bytes: u64,
     /// Open file handles.
     pub handles: u64,
-    /// Of them those of tables, which the file cache holds until the last user's handle is gone.
+    /// Of them those of files that were removed: their bytes stay taken until they are closed.
+    pub removed_handles: u64,
+    /// Of all handles those of tables, which the file cache holds until the last user's handle is gone.
     pub open_tables: u64,
     /// Whether the database is open: it may then hold a spare segment, and its log, its manifest
     /// and its lock open.
@@ -39,7 +41,7 @@ const OTHER_HANDLES_MAX: u64 = 5;
 /// that the log needs and, while it is open, one spare segment above them: no temporary file, none
 /// that leaked, none that is missing. The log has at most the bytes of the memtables, its limit (up
 /// to which a cold tree may pin it), and two segments. No file is held open but those of tables that the file cache knows and,
-/// while the database is open, the few of its log and manifest.
+/// while the database is open, the few of its log and manifest; none that was removed.
 ///
 /// # Errors
 ///
@@ -83,6 +85,11 @@ pub fn c10_space(counts: &mut RuleCounts, space: &Space) -> Checked {
         let promised = format!("at most {most} open files");
         return broken(Violation::new(Rule::C10, promised, format!("{} are open", space.handles)));
     }
+    if space.removed_handles > 0 {
+        let promised = "files that were removed are closed, and their bytes free";
+        let found = format!("{} are open", space.removed_handles);
+        return broken(Violation::new(Rule::C10, promised, found));
+    }
     Ok(())
 }
 
@@ -104,6 +111,7 @@ mod tests {
             segment_bytes: 60,
             batch_bytes: 5,
             handles: 0,
+            removed_handles: 0,
             open_tables: 0,
             is_open: false,
         }
@@ -166,5 +174,6 @@ mod tests {
         };
         finds("", open(8));
         finds("at most 8 open files", open(9));
+        finds("2 are open", |s| (s.is_open, s.handles, s.removed_handles) = (true, 2, 2));
     }
 }

@@ -39,28 +39,54 @@ pub struct Installs<E: Env> {
     /// Changes since the last look, and how many it takes for the next.
     changes: Cell<u64>,
     every: Cell<u64>,
+    /// Bytes that memtables may hold; none where nothing bounds them.
+    held_max: Cell<Option<u64>>,
 }
 
 impl<E: Env> Installs<E> {
     /// Nothing was seen yet, so that the first look is at what an open left.
     pub fn new(watch: StructureWatch<E>) -> Self {
-        Self { watch, seen: Cell::new(None), changes: Cell::new(0), every: Cell::new(1) }
+        Self {
+            watch,
+            seen: Cell::new(None),
+            changes: Cell::new(0),
+            every: Cell::new(1),
+            held_max: Cell::new(None),
+        }
+    }
+
+    /// The same, of a database whose writes stop at so many bytes of memtables. An open may find more
+    /// in its log.
+    #[must_use]
+    pub fn within(self, budget_bytes: Option<u64>) -> Self {
+        self.held_max.set(budget_bytes);
+        self
     }
 
     /// The structure, where something was installed since the last look, or flushes began or ended; of
     /// thousands of trees not each time.
     pub fn look(&self) -> Option<Structure> {
         let stamp = self.watch.stamp()?;
-        if self.seen.replace(Some(stamp)) == Some(stamp) {
+        let before = self.seen.replace(Some(stamp));
+        if before == Some(stamp) {
             return None;
         }
         self.changes.set(self.changes.get() + 1);
         if self.changes.get() < self.every.get() {
             return None;
         }
-        let structure = self.watch.check()?;
+        let mut structure = self.watch.check()?;
         self.changes.set(0);
         self.every.set(1 + structure.trees.div_euclid(TREES_A_LOOK));
+        let held = structure.held_bytes;
+        if let Some(most) = self.held_max.get() {
+            if before.is_none() {
+                self.held_max.set(Some(most.max(held)));
+            } else if held > most {
+                let found = format!("memtables hold {held} bytes, writes stop at {most}");
+                structure.findings.push(found);
+            }
+        }
         Some(structure)
     }
 }

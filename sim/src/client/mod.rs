@@ -5,6 +5,7 @@
 //! behind a lock that is never held across an await.
 
 mod fork;
+mod import;
 mod query;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -83,6 +84,8 @@ pub struct Board {
     pub writes: BTreeMap<usize, u64>,
     /// Tenants may have extractors of their own.
     pub own_extractors: bool,
+    /// How often a tenant was to come in from another directory.
+    pub imports: u64,
     /// What clients wait for, by client.
     pub waiting: BTreeMap<usize, String>,
     /// Operations that were answered.
@@ -286,6 +289,7 @@ impl Client {
             Op::Fork { tenant, fork, memtable } => {
                 self.fork(*tenant, *fork, memtable.as_deref()).await;
             }
+            Op::Import { tenant, first, count } => self.import(*tenant, (*first, *count)).await,
             Op::Create { tenant, extractor } => self.create(*tenant, extractor.as_deref()).await,
             Op::Query { tenant, keys, reverse, seek } => {
                 self.query((*tenant, *keys), *reverse, *seek).await;

@@ -113,10 +113,12 @@ impl Run {
     /// writer that waits does so for something, whether a failed log is left alone, and whether
     /// anything grows.
     pub(super) fn watch_writers(&self, db: &Db<SimEnv>) {
+        let bounded = self.options.stall_policy.name != "none";
+        let budget = bounded.then_some(self.options.budget_bytes);
         let eye = Eye {
             env: self.sim.env(),
             watch: db.watch(),
-            installs: Installs::new(db.watch_structure()),
+            installs: Installs::new(db.watch_structure()).within(budget),
             board: self.board.clone(),
             caps: Caps::new(&self.options, self.clients),
             log_bound: self.log_bound(),

@@ -66,6 +66,7 @@ impl Run {
             segment_bytes: options.wal_segment_bytes,
             batch_bytes: options.batch_limit_bytes(),
             handles: disk.open_handles(),
+            removed_handles: disk.removed_handles(),
             open_tables: self.db.as_ref().map_or(0, |db| to_u64(db.open_table_count())),
             is_open,
         }

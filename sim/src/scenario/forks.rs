@@ -215,6 +215,7 @@ impl Draw {
             | Op::DropBranch { .. }
             | Op::Fork { .. }
             | Op::Create { .. }
+            | Op::Import { .. }
             | Op::Sleep { .. } => {}
         }
     }

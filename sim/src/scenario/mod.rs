@@ -9,6 +9,7 @@
 mod cold;
 mod crashes;
 mod forks;
+mod imports;
 mod nth;
 mod queries;
 mod reopen;
@@ -148,6 +149,15 @@ pub enum Op {
         #[serde(default)]
         extractor: Option<String>,
     },
+    /// Takes a tenant in from another directory, where the name is free; once in a run.
+    Import {
+        /// Number of the tenant's name.
+        tenant: usize,
+        /// The first of its keys.
+        first: u32,
+        /// How many keys it has.
+        count: u32,
+    },
     /// Does nothing for some virtual time.
     Sleep {
         /// How long.
@@ -159,7 +169,7 @@ impl Op {
     /// About how many times longer than reading a key it may take.
     pub fn reads(&self) -> u64 {
         match self {
-            Self::Compare { .. } | Self::Compact { .. } => 60,
+            Self::Compare { .. } | Self::Compact { .. } | Self::Import { .. } => 60,
             Self::Write { .. }
             | Self::Get { .. }
             | Self::Scan { .. }
@@ -293,6 +303,7 @@ impl Scenario {
     pub fn draw(seed: u64) -> Self {
         let mut scenario = Self::draw_without_forks(seed);
         Draw { stream: Stream::new(seed, "scenario.forks") }.add_forks(&mut scenario);
+        Draw { stream: Stream::new(seed, "scenario.imports") }.add_imports(&mut scenario);
         scenario
     }
 

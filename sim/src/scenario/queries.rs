@@ -242,6 +242,7 @@ pub(super) fn shape_keys(scenario: &mut Scenario) {
             | Op::DropBranch { .. }
             | Op::Fork { .. }
             | Op::Create { .. }
+            | Op::Import { .. }
             | Op::Sleep { .. } => {}
         }
     }
