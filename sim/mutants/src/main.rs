@@ -170,7 +170,7 @@ fn run(root: &Path) -> Result<(), String> {
                 })
             })
             .collect();
-        let ended = workers.into_iter().map(|worker| worker.join());
+        let ended = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended.map(|end| end.unwrap_or_else(|_panic| Err("a worker panicked".to_owned()))).collect()
     });
     rows::report(root, &work.bank, &work.rows())?;
