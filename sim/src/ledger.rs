@@ -257,11 +257,9 @@ mod tests {
     #[test]
     fn a_read_is_made_good_at_its_own_place_only() {
         let mut ledger = ledger(Fault::EioRead, "/db/1.sst", Some(8));
-        for (did, path) in [
-            (Did::Read(9), "/db/1.sst"),
-            (Did::Read(8), "/db/2.sst"),
-            (Did::Write, "/db/1.sst"),
-        ] {
+        for (did, path) in
+            [(Did::Read(9), "/db/1.sst"), (Did::Read(8), "/db/2.sst"), (Did::Write, "/db/1.sst")]
+        {
             ledger.did(did, path);
             assert_eq!(ledger.failures(), (1, 0));
         }
@@ -282,7 +280,8 @@ mod tests {
     #[test]
     fn what_was_told_before_it_happened_was_not_told() {
         let text = |at| vec![(at, "sync_data /db/1.wal failed".to_owned())];
-        let left = |told: &[(Nanos, String)]| ledger(Fault::EioSync, "/db/1.wal", None).balance(told);
+        let left =
+            |told: &[(Nanos, String)]| ledger(Fault::EioSync, "/db/1.wal", None).balance(told);
         assert_eq!(left(&text(4)).len(), 1);
         assert_eq!(left(&text(5)), []);
         assert_eq!(left(&[(9, "sync_data /db/2.wal failed".to_owned())]).len(), 1);

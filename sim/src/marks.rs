@@ -13,9 +13,11 @@ use std::collections::BTreeSet;
 use forebay_engine::events::Event;
 
 /// Every mark, with what was met.
-pub const MARKS: [(&str, &str); 64] = [
+pub const MARKS: [(&str, &str); 70] = [
     ("branch-dropped", "one branch was dropped"),
     ("close-in-stall", "the database was closed, or a phase ended, while a write was stalled"),
+    ("closed-beside-stalls", "the database was closed while clients still worked"),
+    ("closed-twice", "two closes at once, and a third one behind them"),
     ("compact-range", "a client compacted a range"),
     ("compaction", "a compaction ended"),
     ("crash-after-segment-left", "a crash after the log had failed and gone on elsewhere"),
@@ -36,6 +38,7 @@ pub const MARKS: [(&str, &str); 64] = [
     ("disk-full-over", "writes were taken again after the disk had been full"),
     ("drop-in-compaction", "a tenant was dropped while a compaction ran"),
     ("drop-in-flush", "a tenant was dropped while a flush ran"),
+    ("dropped-unclosed", "all handles were dropped and nobody closed"),
     ("extractor-changed", "a tenant got another prefix extractor"),
     ("failed-write-came-back", "a write that had failed was there after a recovery"),
     ("file-removed", "a file was removed since nothing reached it"),
@@ -49,7 +52,10 @@ pub const MARKS: [(&str, &str); 64] = [
     ("fork-in-stall", "a branch was forked while a write was stalled"),
     ("fork-of-a-fork", "a fork was forked"),
     ("fork-of-shared", "a branch was forked in a layout whose memtables are shared"),
+    ("full-and-quiet", "nobody asked for anything while the disk was full"),
+    ("import", "a tenant was taken in from another directory"),
     ("job-failed", "a background job failed"),
+    ("neighbours", "other tenants were asked while one's table was damaged"),
     ("open-failed-with-faults", "an open failed, and faults were the cause"),
     ("open-refused-damage", "an open refused a damaged database"),
     ("opened-with-faults", "an open ended well in spite of faults"),
@@ -81,8 +87,10 @@ pub const MARKS: [(&str, &str); 64] = [
 ];
 
 /// Marks that are met and not demanded: what they tell of is rarer than a sweep is long.
-pub const OPTIONAL: [(&str, &str); 5] = [
+pub const OPTIONAL: [(&str, &str); 7] = [
+    ("crash-in-close", "a crash while the database was being closed"),
     ("fork-dropped-at-once", "a fork was dropped before its client was told of it"),
+    ("import-not-made", "the directory to import could not be made"),
     ("space-restless", "the files of an idle database changed at every look"),
     ("structure-busy", "the structure could not be looked at"),
     ("verify-found-damage", "a verification found damage"),

@@ -575,8 +575,7 @@ fn what_was_acknowledged_survives_kill_9_on_real_files() {
     assert_eq!(series.kills, kills);
     assert!(series.acks > kills * 40 && series.forks > kills / 4 && series.drops > kills / 10);
     assert!(series.flushes > kills / 2 && series.in_recovery > 0);
-    for rule in [Rule::C1, Rule::C2, Rule::C3, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11]
-    {
+    for rule in [Rule::C1, Rule::C2, Rule::C3, Rule::C4, Rule::C5, Rule::C9, Rule::C10, Rule::C11] {
         assert!(series.counts.get(rule) >= kills, "{rule}");
     }
 }

@@ -29,7 +29,7 @@ use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::env::SimEnv;
-use crate::marks::UnderWay;
+use crate::marks::{self, UnderWay};
 use crate::scenario::{KeyEnd, Keys, Op, Write};
 use crate::sometimes;
 
@@ -99,6 +99,7 @@ pub struct Board {
 impl Board {
     /// Counts a rare thing.
     pub fn mark(&mut self, name: &'static str) {
+        debug_assert!(marks::is_known(name), "no mark is called {name}");
         *self.marks.entry(name).or_default() += 1;
     }
 

@@ -59,9 +59,7 @@ impl Eye {
         board.mark("writer-waits");
         keep(&mut board, |counts| {
             let checked = l1_enabled(counts, &waiting);
-            checked.map_err(|found| {
-                Box::new(found.waits(story(&waiting, &self.watch.memory())))
-            })
+            checked.map_err(|found| Box::new(found.waits(story(&waiting, &self.watch.memory()))))
         });
     }
 

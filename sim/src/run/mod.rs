@@ -333,7 +333,8 @@ impl Run {
         let env = self.sim.env();
         let until = self.watch.until.unwrap_or(Nanos::MAX);
         let deadline = deadline.min(until);
-        let end = self.sim.run(async move { before((env, || env.give_up()), deadline, future).await });
+        let end =
+            self.sim.run(async move { before((env, || env.give_up()), deadline, future).await });
         let stuck = match end {
             RunEnd::Done(_) | RunEnd::Crashed if self.sim.now() >= until => return self.stop(),
             RunEnd::Done(value) => {

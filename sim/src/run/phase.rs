@@ -11,12 +11,12 @@ use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
 
 use super::{DIR, Part, READ_KEY_NS, Run};
-use crate::check::{Checked, Rule, Violation, broken};
 use crate::check::c7_balance::c7_balance;
 use crate::check::full_disk::{Refused, l4_pace, l4_refused, l4_resumes};
 use crate::check::liveness::{DEADLINE_NS, l1_progress, story};
 use crate::check::reads::{c6_excused, c7_errors};
 use crate::check::sickness::{Neighbour, l6_log, l6_nothing_waits, l6_others_go_on};
+use crate::check::{Checked, Rule, Violation, broken};
 use crate::client::{Client, Handle};
 use crate::env::SimTask;
 use crate::fault::{Fault, FaultPlan};
@@ -199,7 +199,11 @@ impl Run {
     }
 
     /// Waits for clients, for some virtual time; gives back those that still work.
-    pub(super) fn join(&mut self, tasks: Vec<SimTask>, within: Nanos) -> Checked<Part<Vec<SimTask>>> {
+    pub(super) fn join(
+        &mut self,
+        tasks: Vec<SimTask>,
+        within: Nanos,
+    ) -> Checked<Part<Vec<SimTask>>> {
         let deadline = self.sim.now().saturating_add(within);
         let left = Rc::new(Cell::new(Vec::new()));
         let mut waiting = Waiting { tasks, left: Rc::clone(&left) };
@@ -416,9 +420,13 @@ impl Run {
     /// Who waits for what, as far as the world and the engine know.
     pub(super) fn who_waits(&self) -> Vec<String> {
         let mut lines = self.sim.who_waits();
-        lines.extend(self.board.lock().waiting.iter().map(|(client, op)| {
-            format!("client {client} waits for its operation: {op}")
-        }));
+        lines.extend(
+            self.board
+                .lock()
+                .waiting
+                .iter()
+                .map(|(client, op)| format!("client {client} waits for its operation: {op}")),
+        );
         if let Some(watch) = self.db.as_ref().map(forebay_engine::Db::watch)
             && let Some(waiting) = watch.waiting()
         {

@@ -335,7 +335,9 @@ fn misread(model: &Model, bug: Bug, state: &mut State) {
         let reached = reached.unwrap_or(0);
         for key in model.keys_of(*name) {
             let history = model.history(inc, key);
-            let Some(newest) = history.iter().rfind(|placed| placed.seq < reached) else { continue };
+            let Some(newest) = history.iter().rfind(|placed| placed.seq < reached) else {
+                continue;
+            };
             let is_there = tenant.values.contains_key(&key);
             let put = history.iter().find(|placed| placed.put && placed.seq < newest.seq);
             if bug == Bug::GapInPrefix && is_there && newest.put && newest.seq > model.synced {

@@ -301,7 +301,15 @@ impl Runtime for OwnRuntime {
         let ready = Arc::clone(&self.ready);
         let state = Arc::new(TaskWaker { key, queued: AtomicBool::new(false), ready });
         let waker = Waker::from(Arc::clone(&state));
-        let task = Task { name, generation, future: Some(future), state, waker: waker.clone(), ran_at: 0, sleeps: None };
+        let task = Task {
+            name,
+            generation,
+            future: Some(future),
+            state,
+            waker: waker.clone(),
+            ran_at: 0,
+            sleeps: None,
+        };
         if let Some(entry) = tasks.slots.get_mut(slot) {
             *entry = Some(task);
         } else {

@@ -74,7 +74,7 @@ impl Draw {
             | Op::DropBranch { tenant }
             | Op::Create { tenant, .. }
             | Op::Fork { tenant, .. } => *tenant = self.uneven(tenants),
-            Op::Reread { .. } | Op::Sync | Op::Sleep { .. } => {}
+            Op::Import { .. } | Op::Reread { .. } | Op::Sync | Op::Sleep { .. } => {}
         }
     }
 
