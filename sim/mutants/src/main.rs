@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use crate::bank::{Bank, Mutant};
-use crate::rows::{Row, Rows, Status};
+use crate::rows::{Row, Rows, Status, SwarmLine};
 use crate::scratch::Scratch;
 
 const HELP: &str = "\
@@ -98,6 +98,20 @@ impl Work {
         (!self.arguments.again && same_tree && row.patch_hash == patch_hash).then(|| row.clone())
     }
 
+    /// Refuses a kill whose seed fails without the mutant as well.
+    fn check_kill(&self, line: &SwarmLine) -> Result<(), String> {
+        let Some(seed) = line.seed else { return Ok(()) };
+        let plain = scratch::replay(&self.plain(), seed)?;
+        plain.rule.map_or(Ok(()), |rule| {
+            Err(format!("seed {seed} breaks {rule} without the mutant as well: {}", plain.detail))
+        })
+    }
+
+    /// The swarm of the tree as it is.
+    fn plain(&self) -> PathBuf {
+        self.root.join(format!("target/mutants/plain-{}", self.tree_hash))
+    }
+
     /// Measures one mutant, where nothing known says it all.
     fn measure(&self, scratch: &Scratch, mutant: &Mutant) -> Result<(), String> {
         let id = &mutant.id;
@@ -109,7 +123,9 @@ impl Work {
         }
         scratch.plant(Some(id))?;
         let before = known.unwrap_or_else(|| Row::new(&patch_hash, &self.tree_hash));
-        let row = before.with(&scratch.swarm(&before, self.arguments.cpu_s)?);
+        let line = scratch.swarm(&before, self.arguments.cpu_s)?;
+        self.check_kill(&line)?;
+        let row = before.with(&line);
         say(&format!("{id} {} {}", mutant.difficulty, row.told()));
         self.rows().keep(id, row)
     }
@@ -117,10 +133,11 @@ impl Work {
     /// Runs the tree as it is, which must break no rule.
     fn canary(&self, scratch: &Scratch) -> Result<(), String> {
         let known = self.known("canary", "");
-        if known.is_some_and(|row| row.is_enough(CANARY_CPU_S)) {
+        if known.is_some_and(|row| row.is_enough(CANARY_CPU_S)) && self.plain().exists() {
             return Ok(());
         }
         scratch.plant(None)?;
+        scratch.keep_swarm(&self.plain())?;
         let before = Row::new("", &self.tree_hash);
         let row = before.with(&scratch.swarm(&before, CANARY_CPU_S)?);
         say(&format!("canary {}", row.told()));
@@ -133,9 +150,6 @@ impl Work {
     /// Measures what nobody has yet taken, until nothing is left or something fails.
     fn worker(&self, number: usize, queue: &Mutex<Vec<Mutant>>) -> Result<(), String> {
         let scratch = Scratch::new(&self.root, number)?;
-        if number == 0 {
-            self.canary(&scratch)?;
-        }
         loop {
             let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let Some(mutant) = next else { return Ok(()) };
@@ -160,6 +174,7 @@ fn run(root: &Path) -> Result<(), String> {
     let rows = Mutex::new(Rows::read(root)?);
     let tree_hash = scratch::tree_hash(root)?;
     let work = Work { root: root.to_owned(), bank, arguments, rows, tree_hash };
+    work.canary(&Scratch::new(root, 0)?)?;
     let queue = Mutex::new(queue);
     let outcomes: Vec<Result<(), String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs)
@@ -170,7 +185,7 @@ fn run(root: &Path) -> Result<(), String> {
                 })
             })
             .collect();
-        let ended = workers.into_iter().map(|worker| worker.join());
+        let ended = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended.map(|end| end.unwrap_or_else(|_panic| Err("a worker panicked".to_owned()))).collect()
     });
     rows::report(root, &work.bank, &work.rows())?;

@@ -22,6 +22,8 @@ pub(crate) struct SwarmLine {
     pub(crate) seeds: u64,
     /// Processor seconds for them.
     pub(crate) cpu_s: f64,
+    /// The seed that failed.
+    pub(crate) seed: Option<u64>,
     /// The rule that was broken.
     pub(crate) rule: Option<String>,
     /// What was found.

@@ -16,6 +16,9 @@ use crate::rows::{Row, SwarmLine, hash};
 /// What says whether a mutant's changed place was passed; below every mutant.
 const REACHED_PATCH: &str = "sim/mutants/reached.patch";
 
+/// The swarm in a build folder.
+const SWARM: &str = "mutant/swarm";
+
 /// Folders whose content a row depends on.
 const MEASURED: [&str; 5] =
     ["engine/src", "sim/src", "workloads/src", "sim/mutants/src/bin", REACHED_PATCH];
@@ -54,22 +57,13 @@ impl Scratch {
     /// Runs the swarm where an earlier run of it ended, up to `cpu_s` processor seconds in all.
     pub(crate) fn swarm(&self, before: &Row, cpu_s: u32) -> Result<SwarmLine, String> {
         let left = (f64::from(cpu_s) - before.cpu_s).max(1.0);
-        let swarm = self.build.join("mutant/swarm");
-        let ran = Command::new(&swarm)
-            .args(["--cpu-s", &left.to_string(), "--from", &before.seeds.to_string()])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .map_err(at(&swarm))?;
-        let text = String::from_utf8_lossy(&ran.stdout);
-        let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-        let mut line: SwarmLine = last.unwrap_or_default();
-        if !line.done {
-            // The process is gone: a second panic on the way out of one, or no memory.
-            line.rule = Some("panic".to_owned());
-            line.detail = format!("the process ended: {}", ran.status);
-        }
-        Ok(line)
+        let arguments = ["--cpu-s", &left.to_string(), "--from", &before.seeds.to_string()];
+        run_swarm(&self.build.join(SWARM), &arguments)
+    }
+
+    /// Keeps the swarm that was built last under another name.
+    pub(crate) fn keep_swarm(&self, name: &Path) -> Result<(), String> {
+        fs::copy(self.build.join(SWARM), name).map(|_bytes| ()).map_err(at(name))
     }
 
     /// Writes every file that differs from the tree's, and removes what is not there.
@@ -126,6 +120,30 @@ impl Scratch {
             .arg(&self.build);
         run(&mut cargo).map_err(|said| format!("it does not compile: {said}"))
     }
+}
+
+/// Runs one seed in the swarm of another tree.
+pub(crate) fn replay(swarm: &Path, seed: u64) -> Result<SwarmLine, String> {
+    run_swarm(swarm, &["--from", &seed.to_string(), "--to", &(seed + 1).to_string()])
+}
+
+/// Runs a swarm to its end.
+fn run_swarm(swarm: &Path, arguments: &[&str]) -> Result<SwarmLine, String> {
+    let ran = Command::new(swarm)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(at(swarm))?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    let mut line: SwarmLine = last.unwrap_or_default();
+    if !line.done {
+        // The process is gone: a second panic on the way out of one, or no memory.
+        line.rule = Some("panic".to_owned());
+        line.detail = format!("the process ended: {}", ran.status);
+    }
+    Ok(line)
 }
 
 /// Runs a command; where it fails, what it said, in one line.

@@ -190,7 +190,7 @@ impl FileCrash<'_> {
             Spread::All => self.keep(slot),
             Spread::Nothing => self.pick_in_flight(no, slot),
             Spread::Some if covers && len > durable && end > durable => self.keep(slot),
-            Spread::Some => self.draw_page(slot),
+            Spread::Some => self.draw_page(no, slot),
         }
     }
 
@@ -213,7 +213,7 @@ impl FileCrash<'_> {
         slot.durable.clone()
     }
 
-    fn draw_page(&mut self, slot: &Slot) -> Option<Page> {
+    fn draw_page(&mut self, no: usize, slot: &Slot) -> Option<Page> {
         let adversary = self.disk.config.profile == Profile::Adversary;
         if adversary
             && !same(slot.live.as_ref(), slot.durable.as_ref())
@@ -234,7 +234,7 @@ impl FileCrash<'_> {
             1 => {
                 self.report.pages_lost += 1;
                 match &slot.durable {
-                    None if adversary => self.stale(),
+                    None if adversary => self.stale(no),
                     durable => durable.clone(),
                 }
             }
@@ -266,11 +266,15 @@ impl FileCrash<'_> {
         Arc::new(page)
     }
 
-    /// A new page that was never written: zeros, or what a deleted file left there.
-    fn stale(&mut self) -> Option<Page> {
-        let n = to_u64(self.disk.freed.len()).saturating_add(1);
-        let drawn = self.choices.choose("crash.stale", n);
-        let page = self.disk.freed.get(to_usize(drawn.checked_sub(1)?)).cloned();
+    /// A new page that was never written: zeros, or what a deleted file left there. Half of the time
+    /// it is from the same place of its file: a file of the same kind and length is likely to get
+    /// the blocks of one that went, in their order.
+    fn stale(&mut self, no: usize) -> Option<Page> {
+        let same_place = self.choices.choose("crash.stale-place", 2) == 1;
+        let left = self.disk.freed.iter().filter(|(place, _)| !same_place || *place == no);
+        let left: Vec<&Page> = left.map(|(_, page)| page).collect();
+        let drawn = self.choices.choose("crash.stale", to_u64(left.len()).saturating_add(1));
+        let page = left.get(to_usize(drawn.checked_sub(1)?)).map(|page| Arc::clone(page));
         self.report.pages_stale += u64::from(page.is_some());
         page
     }

@@ -127,8 +127,8 @@ pub struct SimDisk {
     next_token: u64,
     used_bytes: u64,
     hog_bytes: u64,
-    /// Pages of deleted files, as garbage for the adversary.
-    pub(crate) freed: VecDeque<Page>,
+    /// Pages of deleted files with their places there, as garbage for the adversary.
+    pub(crate) freed: VecDeque<(usize, Page)>,
 }
 
 impl SimDisk {

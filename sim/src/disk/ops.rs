@@ -224,11 +224,12 @@ impl SimDisk {
         }
         let taken = self.inodes.get_mut(to_usize(ino)).and_then(Option::take);
         if let Some(Content::Pages(slots)) = taken.as_deref().map(|inode| &inode.content) {
-            for page in slots.iter().filter_map(|slot| slot.live.clone()).take(2) {
+            let held = slots.iter().enumerate();
+            for held in held.filter_map(|(no, slot)| Some((no, slot.live.clone()?))).take(2) {
                 if self.freed.len() >= FREED_MAX {
                     self.freed.pop_front();
                 }
-                self.freed.push_back(page);
+                self.freed.push_back(held);
             }
         }
     }

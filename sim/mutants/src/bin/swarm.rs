@@ -12,6 +12,7 @@
 )]
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -187,25 +188,26 @@ fn step(seed: u64, watched: &Mutex<Watched>) -> bool {
     false
 }
 
-/// `--cpu-s N` and `--from N`.
-fn arguments() -> Option<(f64, u64)> {
-    let (mut limit, mut from) = (180.0, 0);
+/// `--cpu-s N`, and the seeds `--from N` on, up to `--to N`.
+fn arguments() -> Option<(f64, Range<u64>)> {
+    let (mut limit, mut seeds) = (180.0, 0..u64::MAX);
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next()?;
         match name.as_str() {
             "--cpu-s" => limit = value.parse().ok()?,
-            "--from" => from = value.parse().ok()?,
+            "--from" => seeds.start = value.parse().ok()?,
+            "--to" => seeds.end = value.parse().ok()?,
             _ => return None,
         }
     }
-    Some((limit, from))
+    Some((limit, seeds))
 }
 
 fn main() -> ExitCode {
-    let Some((limit, from)) = arguments() else { return ExitCode::from(2) };
+    let Some((limit, seeds)) = arguments() else { return ExitCode::from(2) };
     let found = Found {
-        seeds: from,
+        seeds: seeds.start,
         cpu_s: 0.0,
         seed: None,
         rule: None,
@@ -220,10 +222,11 @@ fn main() -> ExitCode {
     let watched = Arc::new(Mutex::new(watched));
     let dog = Arc::clone(&watched);
     drop(thread::Builder::new().spawn(move || watch(&dog)));
-    let mut seed = from;
-    while cpu_s() < limit && step(seed, &watched) {
-        seed += 1;
-        if seed.is_multiple_of(TOLD_EVERY) {
+    for seed in seeds {
+        if cpu_s() >= limit || !step(seed, &watched) {
+            break;
+        }
+        if (seed + 1).is_multiple_of(TOLD_EVERY) {
             say(&watched.lock().unwrap_or_else(PoisonError::into_inner).found);
         }
     }
