@@ -40,6 +40,7 @@ impl Run {
     /// The process dies; each of some outcomes is judged, and the run goes on with the last.
     pub(super) fn crash(&mut self, phase: &Phase, kind: CrashKind) -> Checked {
         self.leave();
+        self.sim.restart_clock(phase.faults.clock_step);
         let before = self.sim.disk().clone();
         let judged = self.crash_copies(phase, kind, &before)?;
         self.settle(kind);

@@ -11,6 +11,7 @@ mod crashes;
 mod forks;
 mod nth;
 mod queries;
+mod slow;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
@@ -333,6 +334,7 @@ impl Scenario {
                 }
             }
         }
+        stream("scenario.slow").slow_and_late(&mut scenario);
         scenario
     }
 
