@@ -1,6 +1,6 @@
 #![cfg(test)]
 //! Strategy: states of a crash by copy. Invariants: the walk over all states meets each once, a run that
-//! judges all finds what a run that judges one misses, and in the mean over crashes two are judged.
+//! judges all finds what a run that judges one misses, and a crash is judged in several states.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -87,16 +87,18 @@ fn a_sound_engine_passes_every_state() {
 }
 
 #[test]
-fn two_states_are_judged_in_the_mean() {
-    let (mut crashes, mut states) = (0, 0);
+fn several_states_of_a_crash_are_judged() {
+    let (mut seeds, mut crashes, mut states) = (0, 0, 0);
     let crashing = |seed: &u64| {
         Scenario::draw(*seed).phases.iter().any(|phase| matches!(phase.end, End::Crash(_)))
     };
     for seed in (0..80).filter(crashing) {
         let outcome = run_seed(seed, &[], None);
+        seeds += 1;
         crashes += outcome.crashes;
         states += outcome.crash_states;
     }
-    println!("{states} states of {crashes} crashes");
-    assert!(crashes > 60 && states >= 2 * crashes, "{states} states of {crashes} crashes");
+    let text = format!("{states} states of {crashes} crashes in {seeds} seeds");
+    // Behind a close, and at the end, all is durable: such a crash leaves one state.
+    assert!(seeds > 20 && states > 2 * seeds && states * 10 > crashes * 13, "{text}");
 }

@@ -129,9 +129,7 @@ fn trials(fault: Fault) -> (Trial, Trial) {
             let errors = FaultPlan { eio_meta: HALF, ..none };
             (trial(FaultPlan { error_after_effect: HALF, ..errors }), trial(errors))
         }
-        Fault::Latency => {
-            with(FaultPlan { latency: HALF, latency_max_ns: 1_000_000_000, ..none })
-        }
+        Fault::Latency => with(FaultPlan { latency: HALF, latency_max_ns: 1_000_000_000, ..none }),
         Fault::ClockJump => with(FaultPlan { clock_jump: HALF, ..none }),
         Fault::ClockFrozen => with(FaultPlan { clock_frozen: HALF, ..none }),
         Fault::ClockStep => with(FaultPlan { clock_step: ALWAYS, ..none }),
