@@ -285,6 +285,15 @@ impl SimWorld {
         self.world.calls.end()
     }
 
+    /// The machine restarts: with so many chances in a million its wall clock is another from here on.
+    pub fn restart_clock(&self, per_million: u32) {
+        if self.choices().chance("fault.clock_step", per_million) {
+            self.world.note(Fault::ClockStep, "", None);
+            self.world.wall_frozen.set(None);
+            self.world.move_wall("fault.clock-step-ns");
+        }
+    }
+
     /// Ends the process's epoch, before its tasks are dropped: what they still call does nothing.
     pub fn end_epoch(&self) {
         self.world.end_epoch();

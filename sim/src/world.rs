@@ -26,6 +26,7 @@ use crate::choices::Choices;
 use crate::cpu::{Cores, CpuCosts, DEBT_CARRIED_NS};
 use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
+use crate::fault::stall::Waits;
 use crate::fault::{Fault, Faults};
 use crate::ledger::Ledger;
 use crate::nth::Calls;
@@ -85,6 +86,7 @@ pub(crate) struct World {
     pub(crate) epoch: Cell<u64>,
     pub(crate) locks: RefCell<BTreeSet<String>>,
     pub(crate) wall_offset: Cell<i64>,
+    pub(crate) wall_frozen: Cell<Option<Nanos>>,
     pub(crate) points: Cell<u64>,
     pub(crate) crash_at: Cell<Option<u64>>,
     pub(crate) watched_syncs: Cell<u64>,
@@ -146,6 +148,7 @@ impl World {
             epoch: Cell::new(0),
             locks: RefCell::default(),
             wall_offset: Cell::new(0),
+            wall_frozen: Cell::new(None),
             points: Cell::new(0),
             crash_at: Cell::new(None),
             watched_syncs: Cell::new(0),
@@ -219,6 +222,40 @@ impl World {
         if self.holds.get() && self.choices.choose(site, one_in) + 1 == one_in {
             let steps = self.choices.choose("hold.ns", HOLD_STEPS);
             self.sleep_until(self.now().saturating_add(HOLD_NS_MIN << steps)).await;
+        }
+    }
+
+    /// Before a call on an open file, or a sync: may have to wait for a stall, or begin one.
+    pub(crate) async fn stall(&self, op: &str, path: &str) {
+        let is_sync = matches!(op, "sync_data" | "sync_all" | "sync_dir");
+        let is_io = matches!(op, "append" | "write_at" | "read_at" | "allocate" | "set_len");
+        if !is_sync && !is_io {
+            return;
+        }
+        let tree = self.faults.borrow().atlas().tree_of(path);
+        let (file, trees, syncs) = (
+            self.fires(Fault::StallFile, path, None),
+            tree.filter(|_| self.fires(Fault::StallTree, path, None)),
+            is_sync && self.fires(Fault::StallSyncs, path, None),
+        );
+        if file || trees.is_some() || syncs {
+            let most = self.faults.borrow().plan().stall_max_ns;
+            let lasts = self.choices.range("fault.stall-ns", 1, most);
+            let until = self.now().saturating_add(lasts);
+            let stalls = &mut self.faults.borrow_mut().stalls;
+            if file {
+                stalls.files.insert(path.to_owned(), until);
+            }
+            if let Some(tree) = trees {
+                stalls.trees.insert(tree, until);
+            }
+            if syncs {
+                stalls.syncs = until;
+            }
+        }
+        let until = self.faults.borrow().stalls.until(Waits { path, tree, is_sync });
+        if until > self.now() {
+            self.sleep_until(until).await;
         }
     }
 

@@ -338,6 +338,7 @@ impl<E: Env> TableSpace<E> {
         }
         let footer = self.read_footer(table, ctx).await?;
         self.check_footer(table, &footer)?;
+        self.check_account(table, &footer, ctx)?;
         let footer = Arc::new(footer);
         self.keep(table.footer_key(), Part::Footer(Arc::clone(&footer)), ctx);
         Ok(footer)
@@ -370,6 +371,19 @@ impl<E: Env> TableSpace<E> {
         };
         let offset = table.bytes.saturating_sub(FOOTER_BYTES);
         Err(self.damaged(table, offset, &Damage::new(0, what)))
+    }
+
+    /// What the table says of itself, where it came with the footer: a whole table that landed on another
+    /// one of its tree, entry count and length has a footer that fits.
+    fn check_account(&self, table: &TableMeta, footer: &Footer, ctx: &ReadContext) -> Result<()> {
+        let at = footer.properties;
+        let Some(bytes) = ctx.tail.as_ref().and_then(|tail| tail.block(at)) else { return Ok(()) };
+        let content = self.placed(table, at.offset, open_block(footer.salt, at.offset, &bytes))?;
+        let account = TableProperties::decode(&content, table.id, table.bytes);
+        if self.placed(table, at.offset, account)?.meta == *table {
+            return Ok(());
+        }
+        Err(self.damaged(table, at.offset, &Damage::new(0, "the properties are another table's")))
     }
 
     /// The content of a block whose handle was checked.

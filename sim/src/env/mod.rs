@@ -76,6 +76,10 @@ impl SimEnv {
     async fn call(self, op: &'static str, path: &str) -> Result<Rc<World>> {
         let world = self.alive().ok_or_else(|| killed(op, path))?;
         world.enter().await;
+        let stalls = world.faults.borrow().plan().stalls();
+        if stalls {
+            world.stall(op, path).await;
+        }
         world.calls.call(op);
         Ok(world)
     }
@@ -330,13 +334,19 @@ impl Env for SimEnv {
     fn wall(&self) -> Nanos {
         let Some(world) = World::find(self.world) else { return 0 };
         if world.fires(Fault::ClockJump, "", None) {
-            let span = world.choices.range("fault.clock-jump-ns", 1, 25 * HOUR_NS);
-            let jump = i64::try_from(span).unwrap_or(0);
-            let back = i64::try_from(HOUR_NS).unwrap_or(0);
-            world.wall_offset.set(world.wall_offset.get().saturating_add(jump - back));
+            world.move_wall("fault.clock-jump-ns");
         }
-        let steady = WALL_START_NS.saturating_add(world.now());
-        steady.saturating_add_signed(world.wall_offset.get())
+        if !world.faults.borrow().plan().bends_clocks() {
+            world.wall_frozen.set(None);
+        }
+        if let Some(frozen) = world.wall_frozen.get() {
+            return frozen;
+        }
+        let wall = world.wall();
+        if world.fires(Fault::ClockFrozen, "", None) {
+            world.wall_frozen.set(Some(wall));
+        }
+        wall
     }
 
     async fn sleep_until(&self, at: Nanos) {
@@ -384,6 +394,19 @@ impl Env for SimEnv {
     {
         let task = self.alive().map(|world| world.spawn(name, async move { build().await }));
         SimTask { env: *self, task }
+    }
+}
+
+impl World {
+    /// The wall clock jumps: an hour back to a day ahead.
+    pub(crate) fn move_wall(&self, site: &'static str) {
+        let jump = i64::try_from(self.choices.range(site, 1, 25 * HOUR_NS)).unwrap_or(0);
+        let back = i64::try_from(HOUR_NS).unwrap_or(0);
+        self.wall_offset.set(self.wall_offset.get().saturating_add(jump - back));
+    }
+
+    fn wall(&self) -> Nanos {
+        WALL_START_NS.saturating_add(self.now()).saturating_add_signed(self.wall_offset.get())
     }
 }
 

@@ -132,6 +132,11 @@ impl Atlas {
         self.owners.entry(path.to_owned()).or_default().push((extent, tree));
     }
 
+    /// The tree of the first table in a file, where one is known.
+    pub fn tree_of(&self, path: &str) -> Option<u64> {
+        self.owners.get(path)?.first().map(|(_, tree)| *tree)
+    }
+
     /// A tree began with all tables of another: damage in one of them may reach either.
     pub fn share(&mut self, child: u64, parent: u64) {
         self.parents.insert(child, parent);

@@ -6,6 +6,7 @@
 
 pub mod atlas;
 pub mod plan;
+pub(crate) mod stall;
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use self::atlas::{Atlas, Damage};
 pub use self::plan::FaultPlan;
 use crate::check::Rule;
+use self::stall::Stalls;
 use crate::choices::Choices;
 
 /// Most faults that are logged with their place; all are counted.
@@ -80,11 +82,21 @@ pub enum Fault {
     /// The filesystem takes no changes after an error, until it heals or the machine restarts.
     #[serde(rename = "remount_ro")]
     RemountReadOnly,
+    /// The wall clock stood still.
+    ClockFrozen,
+    /// The wall clock was another after a restart.
+    ClockStep,
+    /// Calls on one file stood still for a while.
+    StallFile,
+    /// Calls on the tables of one tree stood still for a while.
+    StallTree,
+    /// Every sync stood still for a while.
+    StallSyncs,
 }
 
 impl Fault {
     /// Every class.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::PowerLoss,
         Self::Kill,
         Self::EioRead,
@@ -112,6 +124,11 @@ impl Fault {
         Self::EnospcMeta,
         Self::CacheEviction,
         Self::RemountReadOnly,
+        Self::ClockFrozen,
+        Self::ClockStep,
+        Self::StallFile,
+        Self::StallTree,
+        Self::StallSyncs,
     ];
 
     /// The name in results.
@@ -144,6 +161,11 @@ impl Fault {
             Self::EnospcMeta => "enospc_meta",
             Self::CacheEviction => "cache_eviction",
             Self::RemountReadOnly => "remount_ro",
+            Self::ClockFrozen => "clock_frozen",
+            Self::ClockStep => "clock_step",
+            Self::StallFile => "stall_file",
+            Self::StallTree => "stall_tree",
+            Self::StallSyncs => "stall_syncs",
         }
     }
 
@@ -205,7 +227,16 @@ impl Fault {
     pub fn excuses_errors(self) -> bool {
         let harmless = matches!(
             self,
-            Self::PowerLoss | Self::Kill | Self::Latency | Self::ClockJump | Self::ShortRead
+            Self::PowerLoss
+                | Self::Kill
+                | Self::Latency
+                | Self::ShortRead
+                | Self::ClockJump
+                | Self::ClockFrozen
+                | Self::ClockStep
+                | Self::StallFile
+                | Self::StallTree
+                | Self::StallSyncs
         );
         !harmless && !self.damages_media()
     }
@@ -240,6 +271,11 @@ impl Fault {
             Self::EnospcMeta => "fault.enospc_meta",
             Self::CacheEviction => "fault.cache_eviction",
             Self::RemountReadOnly => "fault.remount_ro",
+            Self::ClockFrozen => "fault.clock_frozen",
+            Self::ClockStep => "fault.clock_step",
+            Self::StallFile => "fault.stall_file",
+            Self::StallTree => "fault.stall_tree",
+            Self::StallSyncs => "fault.stall_syncs",
         }
     }
 }
@@ -269,6 +305,7 @@ pub struct Faults {
     plan: FaultPlan,
     atlas: Atlas,
     read_only: bool,
+    pub(crate) stalls: Stalls,
     counts: BTreeMap<&'static str, u64>,
     log: Vec<FaultEvent>,
 }
@@ -282,7 +319,10 @@ impl Faults {
     /// Replaces the plan; the default one ends all injection, and makes a filesystem that takes no
     /// changes take them again. Damage stays.
     pub fn set_plan(&mut self, plan: FaultPlan) {
-        self.read_only &= plan != FaultPlan::default();
+        if plan == FaultPlan::default() {
+            self.read_only = false;
+            self.stalls = Stalls::default();
+        }
         self.plan = plan;
     }
 

@@ -59,10 +59,23 @@ pub struct FaultPlan {
     pub cache_eviction: u32,
     /// Failed changes after which nothing can be changed, per million failures.
     pub remount_ro: u32,
+    /// Readings of the wall clock from which on it stands still until faults end.
+    pub clock_frozen: u32,
+    /// Restarts over which the wall clock becomes another.
+    pub clock_step: u32,
+    /// Calls with which all of their file begin to stand still, for up to `stall_max_ns`.
+    pub stall_file: u32,
+    /// Calls with which all of their tree's tables begin to.
+    pub stall_tree: u32,
+    /// Syncs with which all syncs begin to.
+    pub stall_syncs: u32,
+    /// The longest that calls stand still.
+    pub stall_max_ns: u64,
 }
 
 impl FaultPlan {
-    pub(super) fn per_million(&self, fault: Fault) -> u32 {
+    /// How often a fault happens; 0 for those that are no chance of a call.
+    pub fn per_million(&self, fault: Fault) -> u32 {
         match fault {
             Fault::EioRead => self.eio_read,
             Fault::EioWrite => self.eio_write,
@@ -88,9 +101,25 @@ impl FaultPlan {
             Fault::EnospcMeta => self.enospc_meta,
             Fault::CacheEviction => self.cache_eviction,
             Fault::RemountReadOnly => self.remount_ro,
+            Fault::ClockFrozen => self.clock_frozen,
+            Fault::ClockStep => self.clock_step,
+            Fault::StallFile => self.stall_file,
+            Fault::StallTree => self.stall_tree,
+            Fault::StallSyncs => self.stall_syncs,
             Fault::PowerLoss | Fault::Kill | Fault::Enospc => 0,
         }
     }
+
+    /// Whether calls may come to a stand.
+    pub fn stalls(&self) -> bool {
+        self.stall_max_ns > 0
+    }
+
+    /// Whether the wall clock may go wrong.
+    pub fn bends_clocks(&self) -> bool {
+        self.clock_jump > 0 || self.clock_frozen > 0 || self.clock_step > 0
+    }
+
     /// Whether it damages the medium.
     pub fn damages_media(&self) -> bool {
         Fault::ALL.into_iter().any(|fault| fault.damages_media() && self.per_million(fault) > 0)

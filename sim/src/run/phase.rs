@@ -136,6 +136,7 @@ impl Run {
             let taken = disk.free_bytes().saturating_sub(free);
             disk.set_hog_bytes(taken);
         }
+        self.own_tables();
         self.sim.set_faults(phase.faults);
         if let End::Crash(crash) = phase.end {
             self.crash_later(crash.point);
@@ -332,17 +333,22 @@ impl Run {
         error: &Error,
         fired: u64,
     ) -> Checked {
+        self.own_tables();
         let mut board = self.board.lock();
-        for (table, bytes, tree) in core::mem::take(&mut board.tables) {
-            let extent = (table.offset, table.offset.saturating_add(bytes));
-            self.sim.own_table(&format!("{DIR}/{:06}.sst", table.file), extent, tree);
-        }
         let excused = self.sim.env().excuses(error, tree);
         if c6_excused(&mut board.counts, excused) {
             board.mark("damage-told");
             return Ok(());
         }
         c7_errors(&mut board.counts, what, error, fired)
+    }
+
+    /// Tells the atlas whose the tables are that flushes made.
+    fn own_tables(&self) {
+        for (table, bytes, tree) in core::mem::take(&mut self.board.lock().tables) {
+            let extent = (table.offset, table.offset.saturating_add(bytes));
+            self.sim.own_table(&format!("{DIR}/{:06}.sst", table.file), extent, tree);
+        }
     }
 
     /// Once faults are over, the database takes writes, unless it said that it must be opened again.

@@ -43,6 +43,7 @@ impl Run {
     pub(super) fn crash(&mut self, phase: &Phase, kind: CrashKind) -> Checked {
         self.dies();
         self.leave();
+        self.sim.restart_clock(phase.faults.clock_step);
         let before = self.sim.disk().clone();
         let judged = self.crash_copies(phase, kind, &before)?;
         self.settle(kind);

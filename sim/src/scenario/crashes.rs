@@ -3,7 +3,7 @@
 use super::{CREATION_POINTS, Draw, Scenario};
 
 /// States of a crash that are judged where they differ.
-const STATES: [u32; 12] = [1, 2, 2, 2, 3, 3, 3, 4, 4, 6, 8, 16];
+const STATES: [u32; 12] = [1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 6, 16];
 
 /// Of a hundred recoveries that meet a crash, those that meet up to five.
 const NESTED_PERCENT: u64 = 25;

@@ -14,6 +14,7 @@ mod nth;
 mod queries;
 mod reopen;
 mod tenants;
+mod slow;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
@@ -362,6 +363,7 @@ impl Scenario {
                 }
             }
         }
+        stream("scenario.slow").slow_and_late(&mut scenario);
         scenario
     }
 
