@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::check::model::{Known, Model, seconds};
 use crate::check::value::tenant_name;
+use crate::choices::Mode;
+use crate::diary::Diary;
 use crate::timeline::Timeline;
 
 /// What to see of a run besides its verdict.
@@ -16,6 +18,10 @@ pub struct Watch {
     pub until: Option<Nanos>,
     /// Records the run.
     pub timeline: Option<Timeline>,
+    /// Writes down what happened, for a report.
+    pub diary: Option<Diary>,
+    /// Where what the scenario leaves open comes from.
+    pub mode: Mode,
 }
 
 /// A tenant, as the model knows it.
@@ -40,6 +46,13 @@ pub struct FileView {
     pub path: String,
     /// Its length, durable or not.
     pub bytes: u64,
+}
+
+impl FileView {
+    /// These files.
+    pub(crate) fn all(files: Vec<(String, u64)>) -> Vec<Self> {
+        files.into_iter().map(|(path, bytes)| Self { path, bytes }).collect()
+    }
 }
 
 /// A run at the moment in which it stopped.
@@ -88,7 +101,7 @@ impl View {
             acked_seq: model.acked,
             synced_seq: model.synced,
             tenants: tenants.collect(),
-            files: files.into_iter().map(|(path, bytes)| FileView { path, bytes }).collect(),
+            files: FileView::all(files),
         }
     }
 }

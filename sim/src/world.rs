@@ -23,6 +23,7 @@ use forebay_engine::types::Nanos;
 use crate::bugs::Bug;
 use crate::choices::Choices;
 use crate::cpu::{Cores, CpuCosts, DEBT_CARRIED_NS};
+use crate::diary::{Diary, What};
 use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
 use crate::fault::{Fault, Faults};
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub(crate) points: Cell<u64>,
     pub(crate) crash_at: Cell<Option<u64>>,
     pub(crate) watched_syncs: Cell<u64>,
+    pub(crate) diary: RefCell<Option<Diary>>,
     debt: Cell<u64>,
     joins: RefCell<BTreeMap<u64, Join>>,
     next_task: Cell<u64>,
@@ -123,6 +125,7 @@ impl World {
             points: Cell::new(0),
             crash_at: Cell::new(None),
             watched_syncs: Cell::new(0),
+            diary: RefCell::default(),
             debt: Cell::new(0),
             joins: RefCell::default(),
             next_task: Cell::new(0),
@@ -239,7 +242,17 @@ impl World {
         fires
     }
 
+    /// Adds to the diary, where one is kept.
+    pub(crate) fn write_down(&self, what: impl FnOnce() -> What) {
+        let diary = self.diary.borrow();
+        let Some(diary) = diary.as_ref() else { return };
+        diary.add(self.now(), self.choices.made(), what());
+    }
+
     pub(crate) fn note(&self, fault: Fault, path: &str, offset: Option<u64>) {
+        if !matches!(fault, Fault::PowerLoss | Fault::Kill) {
+            self.write_down(|| What::Fault { name: fault.name(), path: path.to_owned() });
+        }
         self.faults.borrow_mut().note(fault, self.now(), path, offset);
         self.trace.event(Code::Fault, u64::from(fault as u8));
     }

@@ -24,6 +24,7 @@ use crate::check::reads::{Window, c8_failed_unseen, c8_get};
 use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
+use crate::diary::What;
 use crate::env::SimEnv;
 use crate::scenario::{KeyEnd, Keys, Op, Write};
 
@@ -189,7 +190,9 @@ impl Client {
                 }
                 board.waiting.insert(self.number, format!("{op:?}"));
             }
+            self.env.write_down(|| What::Asked { client: self.number, op: op.clone() });
             self.act(&op).await;
+            self.env.write_down(|| What::Answered { client: self.number });
             let ops = {
                 let mut board = self.board.lock();
                 board.ops += 1;
@@ -241,6 +244,8 @@ impl Client {
     /// Sorts an error: expected here, or in need of a fault as its cause.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds need a fault")]
     fn error(&self, what: &str, error: Error, incs: &[usize]) {
+        let client = self.number;
+        self.env.write_down(|| What::Refused { client, error: format!("{what}: {error}") });
         let mut board = self.board.lock();
         let dropped =
             |inc: &usize| board.model.incs.get(*inc).is_none_or(|life| life.drop != Known::Not);
@@ -272,6 +277,7 @@ impl Client {
         if batch.is_empty() {
             return;
         }
+        self.env.write_down(|| What::Tagged { client: self.number, tag });
         let options = WriteOptions { sync, tag };
         let result = match single {
             Some((tenant, key, Some(value))) => tenant.put(&key, &value, options).await,

@@ -12,6 +12,7 @@ use forebay_engine::types::{to_u64, to_usize};
 use super::SimEnv;
 use super::inject::{Failure, eio, failed};
 use crate::bugs::Bug;
+use crate::diary::What;
 use crate::disk::device::Kind;
 use crate::disk::{PAGE_BYTES, SECTOR_BYTES, SyncResult};
 use crate::fault::Fault;
@@ -140,6 +141,9 @@ impl SimFile {
                 written
             }
         };
+        if self.is(".wal") {
+            world.write_down(|| What::Logged { path: self.path.to_string(), offset });
+        }
         if world.fuzz {
             world.crash_point().await;
         }
@@ -197,6 +201,7 @@ impl SimFile {
 
     async fn sync(&self, op: &'static str, class: IoClass) -> Result<()> {
         let world = self.call(op, 0, 0).await?;
+        world.write_down(|| What::SyncBegin { path: self.path.to_string() });
         let skipped = self.bugged(&world).await;
         let (token, unpaid, owed) = {
             let mut disk = world.disk.borrow_mut();
@@ -214,6 +219,8 @@ impl SimFile {
         if fails == Some(Failure::Io) {
             world.remount_after_error(&self.path);
         }
+        let ok = fails.is_none();
+        world.write_down(|| What::SyncEnd { path: self.path.to_string(), ok });
         world.leave(op, &self.path, fails).await
     }
 
