@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(made, 40);
         assert_eq!(draw(&choices(8, Mode::follow(lists.clone()))), drawn);
         let future = |seed| {
-            let then = Some(Then { after: made / 2, seed });
+            let then = Some(Then { after: made >> 1, seed });
             draw(&choices(3, Mode::Follow { lists: lists.clone(), then }))
         };
         let (one, other) = (future(1), future(2));

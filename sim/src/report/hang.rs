@@ -46,7 +46,8 @@ pub(super) fn waits(pages: &Pages, found: &Violation) -> Vec<String> {
     lines.extend(pages.waits.engine.iter().take(ENGINE_MAX).cloned());
     let tasks: Vec<String> =
         pages.waits.tasks.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    lines.push(format!("tasks alive: {}", tasks.join(", ")));
+    let tasks = if tasks.is_empty() { "none".to_owned() } else { tasks.join(", ") };
+    lines.push(format!("tasks alive: {tasks}"));
     let how = if found.found.contains("nothing can run") {
         "0 runnable tasks, 0 timers: deadlock"
     } else if found.found.contains("polls without progress") {
@@ -56,7 +57,7 @@ pub(super) fn waits(pages: &Pages, found: &Violation) -> Vec<String> {
     };
     let quiet = found.at.saturating_sub(now.progress);
     let progress = seconds(now.progress);
-    lines.push(format!("{how}; last answer vt {progress}, {} s ago", seconds(quiet)));
+    lines.push(format!("{how}; last progress vt {progress}, {} s ago", seconds(quiet)));
     lines
 }
 
@@ -81,14 +82,14 @@ fn look(pages: &Pages) -> Now<'_> {
             What::Crash { .. } => {
                 now.asked.clear();
                 now.syncs.clear();
+                now.progress = entry.at;
             }
+            What::Engine(_) | What::Recovered { .. } => now.progress = entry.at,
             What::Tagged { .. }
             | What::Refused { .. }
-            | What::Engine(_)
             | What::Logged { .. }
             | What::Removed { .. }
-            | What::Fault { .. }
-            | What::Recovered { .. } => {}
+            | What::Fault { .. } => {}
         }
     }
     now

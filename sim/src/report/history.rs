@@ -38,11 +38,11 @@ pub struct Step {
     #[serde(skip)]
     pub(super) made: u64,
     #[serde(skip)]
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Part of the scenario.
     Asked,
     /// What came of it by itself.

@@ -15,11 +15,11 @@ use crate::scenario::CrashKind;
 /// write is not in the diary.
 pub(super) fn life(pages: &Pages, found: &Violation) -> Vec<String> {
     let Some(seq) = found.seq else { return Vec::new() };
-    let begun = pages.entries.iter().rposition(|entry| match &entry.what {
-        What::Engine(Event::WriteSequenced { first_seq, entry_count, .. }) => {
-            (*first_seq..first_seq.saturating_add(*entry_count)).contains(&seq)
-        }
-        _ => false,
+    let begun = pages.entries.iter().rposition(|entry| {
+        let What::Engine(Event::WriteSequenced { first_seq, entry_count, .. }) = &entry.what else {
+            return false;
+        };
+        (*first_seq..first_seq.saturating_add(*entry_count)).contains(&seq)
     });
     let Some(begun) = begun else { return Vec::new() };
     let number = found.tenant.as_deref().and_then(name_number);
@@ -27,7 +27,7 @@ pub(super) fn life(pages: &Pages, found: &Violation) -> Vec<String> {
     for entry in pages.entries.iter().skip(begun) {
         way.take(entry);
     }
-    if way.segment.is_some() && !way.synced {
+    if way.segment.is_some() && way.synced != Some(true) {
         way.stations.push("its segment was never synced since".to_owned());
     }
     way.stations
@@ -48,8 +48,8 @@ struct Way {
     tree: Option<u64>,
     stations: Vec<String>,
     segment: Option<String>,
-    synced: bool,
-    sync_begun: bool,
+    /// Nothing before a sync of the segment begins, then whether one said Ok.
+    synced: Option<bool>,
     sealed: bool,
     table: Option<String>,
     dead: bool,
@@ -71,12 +71,16 @@ impl Way {
                 self.segment = Some(path.clone());
                 self.station(at, &format!("wal {}@{offset}", file_name(path)));
             }
-            What::SyncBegin { path } if self.is_segment(path) => self.sync_begun = true,
-            What::SyncEnd { path, ok } if self.is_segment(path) && self.sync_begun => {
-                if !self.synced || !ok {
+            What::SyncBegin { path } if self.is_segment(path) => {
+                self.synced.get_or_insert(false);
+            }
+            What::SyncEnd { path, ok } if self.is_segment(path) => {
+                // One that began before the write covers nothing of it.
+                let Some(synced) = self.synced else { return };
+                if !synced || !ok {
                     self.station(at, if *ok { "sync ok" } else { "sync FAILED" });
                 }
-                self.synced |= *ok;
+                self.synced = Some(synced || *ok);
             }
             What::Removed { path } if self.is_segment(path) => {
                 self.station(at, &format!("{} removed", file_name(path)));

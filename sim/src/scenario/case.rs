@@ -99,7 +99,11 @@ impl Case {
     }
 }
 
-fn at_most<T: PartialOrd + core::fmt::Display>(what: &str, n: T, max: T) -> Result<(), String> {
+fn at_most<T: Copy + PartialOrd + core::fmt::Display>(
+    what: &str,
+    n: T,
+    max: T,
+) -> Result<(), String> {
     if n > max { Err(format!("{what}: {n} is more than {max}")) } else { Ok(()) }
 }
 

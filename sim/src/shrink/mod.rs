@@ -143,13 +143,15 @@ impl Search<'_> {
             || (self.stop)()
     }
 
-    /// The same rule, about a tenant and a key where the failure was.
+    /// The same rule, about a tenant and a key where the failure was, and the same promise where it
+    /// was about no key.
     fn is_same(&self, outcome: &Outcome) -> bool {
-        outcome.violation.as_ref().is_some_and(|found| {
-            found.rule == self.wanted.rule
-                && found.tenant.is_some() == self.wanted.tenant.is_some()
-                && found.key.is_some() == self.wanted.key.is_some()
-        })
+        let root = |of: &Violation| {
+            let words = of.promised.chars().filter(|c| !c.is_ascii_digit());
+            let words = of.key.is_none().then(|| words.collect::<String>());
+            (of.rule, of.tenant.is_some(), of.key.is_some(), words)
+        };
+        outcome.violation.as_ref().is_some_and(|found| root(found) == root(&self.wanted))
     }
 
     /// Runs what a change makes of the best and keeps it where it is the same failure.

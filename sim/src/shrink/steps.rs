@@ -323,7 +323,7 @@ impl<I: Iterator> SkipTake for I {}
 /// Kinds of faults that a plan lets happen, by the names of its fields.
 pub(crate) fn kinds(plan: &FaultPlan) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_json::to_value(plan) else { return Vec::new() };
-    let on = fields.into_iter().filter(|(_, rate)| *rate != Value::from(0));
+    let on = fields.into_iter().filter(|(_, rate)| rate.as_u64() != Some(0));
     on.map(|(name, _)| name).collect()
 }
 
