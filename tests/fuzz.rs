@@ -26,6 +26,12 @@ fn with_failure() -> (tempfile::TempDir, String) {
     (folder, shown)
 }
 
+/// The rule that the first line of a report names.
+fn rule_of(shown: &str) -> String {
+    let first = shown.lines().next().unwrap();
+    first.split_once("[rule ").unwrap().1.split(']').next().unwrap().to_owned()
+}
+
 fn line_of<'a>(shown: &'a str, name: &str) -> &'a str {
     shown.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim()
 }
@@ -47,14 +53,24 @@ fn wrong_input_is_refused_in_one_line_and_nothing_is_written() {
     refused(here, &["replay", "--seed", "1", "--trace", "taken/t.json"], 2, &["taken"]);
     refused(here, &["replay", "taken"], 2, &["taken"]);
     refused(here, &["keep", "taken"], 2, &["taken"]);
+    let schema = r#"{"schema":"forebay.case/1","seed":1,"rule":null,"bug":null,"#;
+    let scenario = r#""scenario":{"options":[],"profile":"journal","device":"none","tenants":1,"#;
+    let hostile =
+        format!(r#"{schema}{scenario}"phases":[]}},"choices":{{"sched":"0x9999999999"}}}}"#);
+    fs::write(here.join("hostile.json"), hostile).unwrap();
+    refused(here, &["replay", "hostile.json"], 2, &["hostile.json", "sched", "more than"]);
 }
 
 #[test]
 fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
     let (folder, shown) = with_failure();
     let here = folder.path();
-    let first = shown.lines().find(|line| line.starts_with("FAIL")).unwrap();
-    let rule = first.split_whitespace().nth(3).unwrap();
+    let rule = rule_of(&shown);
+    assert!(shown.starts_with("ACKED WRITE LOST   tenant "), "{shown}");
+    for what in [" promised ", " found ", " history (", " what if ", " stable "] {
+        assert!(shown.lines().any(|line| line.starts_with(what)), "{what:?} is missing: {shown}");
+    }
+    assert!(shown.contains(" 5/5 replays identical, event hash "), "{shown}");
     let elsewhere = folder_with(&[]);
     for name in ["Reproduce:", "From seed:"] {
         let line = line_of(&shown, name);
@@ -62,8 +78,7 @@ fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
             Command::new("sh").args(["-c", line]).current_dir(elsewhere.path()).output().unwrap();
         let said = text(&again.stdout);
         assert_eq!(again.status.code(), Some(1), "{line}: {said}");
-        let found = said.lines().find(|line| line.starts_with("FAIL")).unwrap();
-        assert_eq!(found.split_whitespace().nth(3), Some(rule), "{line}: {said}");
+        assert_eq!(rule_of(&said), rule, "{line}: {said}");
     }
     let file = line_of(&shown, "Reproduce:").rsplit(' ').next().unwrap();
     refused(here, &["keep", file], 2, &["sim/regressions"]);
@@ -74,6 +89,17 @@ fn a_failure_says_the_line_that_shows_it_again_and_can_be_kept() {
     let to = to.strip_prefix("wrote ").unwrap().split(':').next().unwrap();
     assert!(to.starts_with("sim/regressions/"), "{to}");
     assert_eq!(fs::read(here.join(to)).unwrap(), fs::read(file).unwrap());
+    assert!(fs::read_to_string(here.join(to)).unwrap().contains("\"choices\""));
+
+    // The same once more is the same file; another one of this name goes beside it.
+    assert_eq!(forebay(here, &["keep", file]).status.code(), Some(0));
+    fs::write(here.join(to), "{}").unwrap();
+    let beside = text(&forebay(here, &["keep", file]).stdout);
+    assert!(beside.contains("-2.json: cargo test replays it; it breaks "), "{beside}");
+    let mut passes: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    passes["rule"] = "C9".into();
+    fs::write(here.join("other.json"), passes.to_string()).unwrap();
+    refused(here, &["keep", "other.json"], 2, &["other.json", "wal-skip-sync", "is not found"]);
 }
 
 #[test]
@@ -181,6 +207,9 @@ fn a_timeline_holds_flushes_crashes_and_names_and_watching_changes_nothing() {
     let args = ["replay", file, "--trace", "t/trace.json", "--format", "json"];
     let watched = forebay(folder.path(), &args);
     assert_eq!(watched.status.code(), Some(1));
+    let said = json_lines(&watched).remove(0);
+    assert_eq!(said["report"]["violation"], said["violation"]);
+    assert!(!said["report"]["history"].as_array().unwrap().is_empty());
     assert_eq!(text(&watched.stdout), text(&bare.stdout));
     let seed = forebay(folder.path(), &["replay", "--seed", "3", "--trace", "t/seed.json"]);
     assert_eq!(seed.status.code(), Some(0));
@@ -192,7 +221,10 @@ fn a_timeline_holds_flushes_crashes_and_names_and_watching_changes_nothing() {
         events.iter().any(|event| event["ph"] == phase && event["name"] == name)
     };
     let (failure, passed) = (load("trace.json"), load("seed.json"));
-    assert!(has(&failure, "i", "crash") && has(&failure, "i", "recover"));
+    assert!(has(&failure, "i", "crash"));
+    assert!(has(&passed, "i", "crash") && has(&passed, "i", "recover"));
+    let broken = failure["traceEvents"].as_array().unwrap().last().unwrap();
+    assert_eq!((&broken["ph"], &broken["args"]["rule"]), (&"i".into(), &rule_of(&shown).into()));
     assert!(has(&passed, "X", "flush") && has(&passed, "i", "seal"));
     assert!(has(&passed, "M", "process_name") && has(&passed, "M", "thread_name"));
 }

@@ -49,7 +49,7 @@ fn the_readmes_commands_do_what_it_says() {
         assert_eq!(output.status.code(), Some(wanted), "{line}: {said}");
         for printed in String::from_utf8_lossy(&output.stdout).lines() {
             // A line to copy is as long as the paths in it.
-            let whole = ["{", "Reproduce:", "From seed:", "Keep it:"];
+            let whole = ["{", "Reproduce:", "From seed:", "Trace it:", "Keep it:"];
             let may_be_long = whole.iter().any(|start| printed.starts_with(start));
             assert!(may_be_long || printed.chars().count() <= 100, "{line} prints {printed:?}");
         }

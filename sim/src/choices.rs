@@ -19,6 +19,7 @@ use std::rc::Rc;
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
+use crate::lists::Lists;
 use crate::streams::Stream;
 use crate::trace::{Code, Trace, mix};
 
@@ -52,6 +53,29 @@ pub enum Mode {
     Record,
     /// From a recorded list, recorded again as made.
     Replay(Recording),
+    /// As `Replay`, from lists by site.
+    Follow {
+        /// The outcomes.
+        lists: Lists,
+        /// Where the lists are left.
+        then: Option<Then>,
+    },
+}
+
+impl Mode {
+    /// Follows lists to their ends, and takes 0 from there.
+    pub fn follow(lists: Lists) -> Self {
+        Self::Follow { lists, then: None }
+    }
+}
+
+/// Where a replay leaves its lists: what follows is drawn, so that one past has many futures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Then {
+    /// After so many decisions.
+    pub after: u64,
+    /// Draws the rest.
+    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +100,8 @@ struct Inner {
     cache: [Cached; 64],
     recorded: Option<Vec<Choice>>,
     replay: Option<BTreeMap<String, VecDeque<u64>>>,
+    made: u64,
+    then: Option<Then>,
 }
 
 /// The decisions of one world.
@@ -93,10 +119,11 @@ impl fmt::Debug for Choices {
 impl Choices {
     /// Decisions of `seed`, each added to `trace`.
     pub fn new(seed: u64, mode: Mode, trace: Rc<Trace>) -> Self {
-        let (recorded, replay) = match mode {
-            Mode::Plain => (None, None),
-            Mode::Record => (Some(Vec::new()), None),
-            Mode::Replay(recording) => (Some(Vec::new()), Some(queues(&recording))),
+        let (recorded, replay, then) = match mode {
+            Mode::Plain => (None, None, None),
+            Mode::Record => (Some(Vec::new()), None, None),
+            Mode::Replay(recording) => (Some(Vec::new()), Some(queues(&recording)), None),
+            Mode::Follow { lists, then } => (Some(Vec::new()), Some(lists.into_queues()), then),
         };
         let inner = Inner {
             seed,
@@ -105,12 +132,19 @@ impl Choices {
             cache: [Cached::default(); 64],
             recorded,
             replay,
+            made: 0,
+            then,
         };
         Self { inner: RefCell::new(inner), trace }
     }
 
     /// A number in `0..n`; 0 is the simplest outcome. One outcome or none draws nothing.
     pub fn choose(&self, site: &'static str, n: u64) -> u64 {
+        self.decide(site, n, |drawn| drawn)
+    }
+
+    /// As [`choose`](Self::choose), where only something about what is drawn decides.
+    fn decide(&self, site: &'static str, n: u64, outcome: impl FnOnce(u64) -> u64) -> u64 {
         if n <= 1 {
             return 0;
         }
@@ -118,9 +152,11 @@ impl Choices {
         let inner = &mut *inner;
         let id = inner.id(site);
         let Some(state) = inner.sites.get_mut(id) else { return 0 };
+        let left = inner.then.is_some_and(|then| inner.made >= then.after);
+        inner.made = inner.made.wrapping_add(1);
         let value = match &mut state.queue {
-            Some(queue) => queue.pop_front().unwrap_or(0).min(n.wrapping_sub(1)),
-            None => state.stream.below(n),
+            Some(queue) if !left => queue.pop_front().unwrap_or(0).min(n.wrapping_sub(1)),
+            Some(_) | None => outcome(state.stream.below(n)),
         };
         if let Some(recorded) = &mut inner.recorded {
             let site = u32::try_from(id).unwrap_or(u32::MAX);
@@ -130,10 +166,11 @@ impl Choices {
         value
     }
 
-    /// Whether something with this many chances in a million happens; the value 0 means no.
+    /// Whether something with this many chances in a million happens: the value is 1, else 0, so
+    /// that a recorded yes stays one whatever the chance.
     pub fn chance(&self, site: &'static str, per_million: u32) -> bool {
-        per_million > 0
-            && self.choose(site, 1_000_000).saturating_add(u64::from(per_million)) >= 1_000_000
+        let happens = |drawn: u64| drawn.saturating_add(u64::from(per_million)) >= 1_000_000;
+        per_million > 0 && self.decide(site, 1_000_000, |drawn| u64::from(happens(drawn))) > 0
     }
 
     /// A number in `low..=high`, `low` being the simplest.
@@ -145,6 +182,23 @@ impl Choices {
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.inner.borrow().seed
+    }
+
+    /// How many decisions there were so far.
+    pub fn made(&self) -> u64 {
+        self.inner.borrow().made
+    }
+
+    /// What was recorded so far, by site; empty in plain mode.
+    pub fn lists(&self) -> Lists {
+        let inner = self.inner.borrow();
+        let mut lists = vec![Vec::new(); inner.sites.len()];
+        for choice in inner.recorded.iter().flatten() {
+            if let Some(list) = lists.get_mut(to_usize(u64::from(choice.site))) {
+                list.push(choice.value);
+            }
+        }
+        Lists::new(inner.sites.iter().map(|site| site.name.to_owned()).zip(lists))
     }
 
     /// What was recorded so far; empty in plain mode.
@@ -179,7 +233,8 @@ impl Inner {
         }
         let id = self.sites.len();
         let queue = self.replay.as_mut().map(|r| r.remove(name).unwrap_or_default());
-        self.sites.push(SiteState { name, stream: Stream::new(self.seed, name), queue });
+        let seed = self.then.map_or(self.seed, |then| then.seed);
+        self.sites.push(SiteState { name, stream: Stream::new(seed, name), queue });
         self.ids.insert(name, id);
         id
     }
@@ -222,6 +277,26 @@ mod tests {
         assert_eq!(again.recording(), first.recording());
         assert_eq!(again.choose("x", 100), 0);
         assert_eq!(again.choose("never seen", 100), 0);
+    }
+
+    #[test]
+    fn lists_replay_and_may_be_left_for_other_futures() {
+        let draw = |c: &Choices| -> Vec<u64> {
+            let one = |at: u64| c.choose("x", 100) + u64::from(c.chance("y", 500_000)) * at;
+            (0..20).map(|at| one(1000 * (at + 1))).collect()
+        };
+        let first = choices(3, Mode::Record);
+        let drawn = draw(&first);
+        let (lists, made) = (first.lists(), first.made());
+        assert_eq!(made, 40);
+        assert_eq!(draw(&choices(8, Mode::follow(lists.clone()))), drawn);
+        let future = |seed| {
+            let then = Some(Then { after: made >> 1, seed });
+            draw(&choices(3, Mode::Follow { lists: lists.clone(), then }))
+        };
+        let (one, other) = (future(1), future(2));
+        assert_eq!((&one[..10], &other[..10]), (&drawn[..10], &drawn[..10]));
+        assert!(one != drawn && one != other);
     }
 
     #[test]

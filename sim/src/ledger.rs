@@ -125,6 +125,11 @@ fn is_failure(fault: Fault) -> bool {
         | Fault::ErrorAfterEffect
         | Fault::Latency
         | Fault::ClockJump
+        | Fault::ClockFrozen
+        | Fault::ClockStep
+        | Fault::StallFile
+        | Fault::StallTree
+        | Fault::StallSyncs
         | Fault::ShortRead
         | Fault::LatentSector
         | Fault::MisdirectedFile

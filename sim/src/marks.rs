@@ -139,6 +139,19 @@ macro_rules! sometimes {
     }};
 }
 
+/// What was so at some time in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    /// A drop ended, and no job has since.
+    Dropped,
+    /// Writes are refused for lack of space.
+    Full,
+    /// The log failed and went on elsewhere.
+    SegmentLeft,
+    /// Nothing was flushed since the open.
+    Recovered,
+}
+
 /// What a process is in the middle of, as far as its events tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnderWay {
@@ -146,24 +159,19 @@ pub struct UnderWay {
     compactions: u64,
     /// Branches whose writes are stalled.
     stalled: BTreeSet<u64>,
-    /// A drop ended, and no job has since.
-    dropped: bool,
-    full: bool,
-    segment_left: bool,
-    /// Nothing was flushed since the open.
-    recovered: bool,
+    states: BTreeSet<State>,
     snapshots: u64,
 }
 
 impl UnderWay {
     /// An open begins.
     pub fn open(&mut self) {
-        *self = Self { recovered: true, ..Self::default() };
+        *self = Self { states: [State::Recovered].into(), ..Self::default() };
     }
 
     /// A drop ended.
     pub fn dropped(&mut self) {
-        self.dropped = true;
+        self.states.insert(State::Dropped);
     }
 
     /// Snapshots came to be held, or were let go of.
@@ -199,14 +207,13 @@ impl UnderWay {
             Event::FlushBegin { .. } => self.flushes += 1,
             Event::FlushEnd { .. } => {
                 self.flushes = self.flushes.saturating_sub(1);
-                self.dropped = false;
-                meets("flush-after-recovery", self.recovered);
-                self.recovered = false;
+                self.states.remove(&State::Dropped);
+                meets("flush-after-recovery", self.states.remove(&State::Recovered));
             }
             Event::CompactionBegin { .. } => self.compactions += 1,
             Event::CompactionEnd { trivial_move, .. } => {
                 self.compactions = self.compactions.saturating_sub(1);
-                self.dropped = false;
+                self.states.remove(&State::Dropped);
                 meets("snapshot-over-compaction", self.snapshots > 0);
                 meets("trivial-move", *trivial_move);
             }
@@ -215,20 +222,23 @@ impl UnderWay {
                 (self.flushes, self.compactions) = (0, 0);
             }
             Event::StallBegin { branch, .. } => {
-                self.dropped = false;
+                self.states.remove(&State::Dropped);
                 self.stalled.insert(branch.0);
             }
             Event::StallEnd { branch, .. } => {
                 self.stalled.remove(&branch.0);
-                meets("stall-released-by-drop", self.dropped);
+                meets("stall-released-by-drop", self.states.contains(&State::Dropped));
             }
             Event::SegmentLeft { .. } => {
-                self.segment_left = true;
+                self.states.insert(State::SegmentLeft);
                 meets("segment-left", true);
             }
             Event::DiskFull { full, .. } => {
-                meets("disk-full-over", self.full && !full);
-                self.full = *full;
+                let was = self.states.remove(&State::Full);
+                meets("disk-full-over", was && !full);
+                if *full {
+                    self.states.insert(State::Full);
+                }
             }
             Event::Forked { copied_bytes, .. } => {
                 meets("fork-by-copy", *copied_bytes > 0);
@@ -248,8 +258,8 @@ impl UnderWay {
             ("crash-in-two-flushes", self.flushes > 1),
             ("crash-in-compaction", self.compacts()),
             ("crash-in-stall", self.stalls()),
-            ("crash-while-full", self.full),
-            ("crash-after-segment-left", self.segment_left),
+            ("crash-while-full", self.states.contains(&State::Full)),
+            ("crash-after-segment-left", self.states.contains(&State::SegmentLeft)),
         ];
         met.into_iter().filter(|(_, when)| *when).map(|(name, _)| name).collect()
     }

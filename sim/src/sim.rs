@@ -25,6 +25,7 @@ use crate::bugs::Bug;
 use crate::check::model::seconds;
 use crate::choices::{Choices, Mode, Recording};
 use crate::cpu::{Cores, CpuCosts};
+use crate::diary::{Diary, What};
 use crate::disk::device::{Device, DeviceSpec};
 use crate::disk::{CrashReport, DiskConfig, SimDisk};
 use crate::env::SimEnv;
@@ -163,6 +164,21 @@ impl SimWorld {
     /// Choices made so far, where they are recorded.
     pub fn recording(&self) -> Recording {
         self.world.choices.recording()
+    }
+
+    /// How many events there were so far.
+    pub fn trace_count(&self) -> u64 {
+        self.world.trace.count()
+    }
+
+    /// Writes down from here on what happens, or no more.
+    pub fn keep_diary(&self, diary: Option<Diary>) {
+        self.world.diary.replace(diary);
+    }
+
+    /// Adds to the diary, where one is kept.
+    pub(crate) fn write_down(&self, what: impl FnOnce() -> What) {
+        self.world.write_down(what);
     }
 
     /// Hash over everything that happened.

@@ -15,7 +15,9 @@ use forebay_engine::events::{Event, Listener};
 use forebay_engine::types::Nanos;
 use serde_json::{Value, json};
 
+use crate::check::Violation;
 use crate::check::value::tenant_name;
+use crate::diary::Diary;
 
 /// Kinds of spans and instants; each has a hundred lanes.
 const KINDS: [&str; 7] = ["flush", "compaction", "stall", "seal", "engine", "fault", "harness"];
@@ -85,9 +87,19 @@ impl Timeline {
         self.lock().instant(Owner::Db, ("fault", name), at, json!({ "path": path }));
     }
 
-    /// The harness did something: a crash, a recovery.
-    pub fn harness(&self, at: Nanos, name: &str) {
-        self.lock().instant(Owner::Db, ("harness", name), at, json!({}));
+    /// The harness did something: a crash, a recovery; `args` says how.
+    pub fn harness(&self, at: Nanos, name: &str, args: Value) {
+        self.lock().instant(Owner::Db, ("harness", name), at, args);
+    }
+
+    /// A rule was found broken.
+    pub fn violation(&self, found: &Violation) {
+        let name = format!("{} {}", found.rule, found.rule.verdict());
+        let args = json!({
+            "rule": found.rule, "tenant": found.tenant, "key": found.key, "seq": found.seq,
+            "promised": found.promised, "found": found.found,
+        });
+        self.lock().instant(Owner::Db, ("harness", &name), found.at, args);
     }
 
     /// The process died, or the run ended: what had begun ends here.
@@ -274,14 +286,23 @@ impl Listener for Timeline {
     }
 }
 
-/// Tells two listeners.
+/// Tells one listener, then those that watch a run.
 #[derive(Debug)]
-pub(crate) struct Both<A>(pub(crate) A, pub(crate) Timeline);
+pub(crate) struct Told<A> {
+    pub(crate) first: A,
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) diary: Option<Diary>,
+}
 
-impl<A: Listener> Listener for Both<A> {
+impl<A: Listener> Listener for Told<A> {
     fn event(&self, now: Nanos, event: &Event) {
-        self.0.event(now, event);
-        self.1.event(now, event);
+        self.first.event(now, event);
+        if let Some(timeline) = &self.timeline {
+            timeline.event(now, event);
+        }
+        if let Some(diary) = &self.diary {
+            diary.event(now, event);
+        }
     }
 }
 
@@ -304,7 +325,7 @@ mod tests {
         let (branch, caused_by) = (BranchId(9), BranchId(7));
         timeline.event(5600, &Event::StallBegin { branch, cause, caused_by });
         timeline.cut(6000);
-        timeline.harness(6000, "crash");
+        timeline.harness(6000, "crash", json!({}));
         let all: Value = serde_json::from_str(&timeline.chrome_json()).unwrap();
         let spans: Vec<(u64, u64, f64, f64)> = all["traceEvents"]
             .as_array()

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::check::model::{Known, Model, seconds};
 use crate::check::value::tenant_name;
+use crate::choices::Mode;
+use crate::diary::Diary;
 use crate::nth::SharedLog;
 use crate::timeline::Timeline;
 
@@ -19,6 +21,10 @@ pub struct Watch {
     pub timeline: Option<Timeline>,
     /// Records the calls of the part in which the scenario has its n-th fault.
     pub calls: Option<SharedLog>,
+    /// Writes down what happened, for a report.
+    pub diary: Option<Diary>,
+    /// Where what the scenario leaves open comes from.
+    pub mode: Mode,
 }
 
 /// A tenant, as the model knows it.
@@ -43,6 +49,13 @@ pub struct FileView {
     pub path: String,
     /// Its length, durable or not.
     pub bytes: u64,
+}
+
+impl FileView {
+    /// These files.
+    pub(crate) fn all(files: Vec<(String, u64)>) -> Vec<Self> {
+        files.into_iter().map(|(path, bytes)| Self { path, bytes }).collect()
+    }
 }
 
 /// A run at the moment in which it stopped.
@@ -91,7 +104,7 @@ impl View {
             acked_seq: model.acked,
             synced_seq: model.synced,
             tenants: tenants.collect(),
-            files: files.into_iter().map(|(path, bytes)| FileView { path, bytes }).collect(),
+            files: FileView::all(files),
         }
     }
 }

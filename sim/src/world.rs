@@ -24,6 +24,7 @@ use forebay_engine::types::Nanos;
 use crate::bugs::Bug;
 use crate::choices::Choices;
 use crate::cpu::{Cores, CpuCosts, DEBT_CARRIED_NS};
+use crate::diary::{Diary, What};
 use crate::disk::SimDisk;
 use crate::disk::device::{Device, Kind, Progress, Ticket};
 use crate::fault::stall::Waits;
@@ -95,6 +96,7 @@ pub(crate) struct World {
     /// The least space that was ever left, for a planted bug.
     pub(crate) least_free: Cell<u64>,
     pub(crate) calls: Calls,
+    pub(crate) diary: RefCell<Option<Diary>>,
     debt: Cell<u64>,
     joins: RefCell<BTreeMap<u64, Join>>,
     next_task: Cell<u64>,
@@ -155,6 +157,7 @@ impl World {
             closing: Cell::new(false),
             least_free: Cell::new(u64::MAX),
             calls: Calls::default(),
+            diary: RefCell::default(),
             debt: Cell::new(0),
             joins: RefCell::default(),
             next_task: Cell::new(0),
@@ -321,7 +324,17 @@ impl World {
         fires
     }
 
+    /// Adds to the diary, where one is kept.
+    pub(crate) fn write_down(&self, what: impl FnOnce() -> What) {
+        let diary = self.diary.borrow();
+        let Some(diary) = diary.as_ref() else { return };
+        diary.add(self.now(), self.choices.made(), what());
+    }
+
     pub(crate) fn note(&self, fault: Fault, path: &str, offset: Option<u64>) {
+        if !matches!(fault, Fault::PowerLoss | Fault::Kill) {
+            self.write_down(|| What::Fault { name: fault.name(), path: path.to_owned() });
+        }
         self.faults.borrow_mut().note(fault, self.now(), path, offset);
         self.ledger.borrow_mut().failed(fault, self.now(), path, offset);
         self.trace.event(Code::Fault, u64::from(fault as u8));

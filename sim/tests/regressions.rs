@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::Path;
 
-use forebay_sim::run::run_scenario;
 use forebay_sim::scenario::Case;
 
 #[test]
@@ -20,7 +19,7 @@ fn kept_failures_stay_fixed() {
     assert!(!files.is_empty(), "{}", folder.display());
     for file in files {
         let case = Case::parse(&fs::read_to_string(&file).unwrap()).unwrap();
-        let outcome = run_scenario(case.seed, &case.scenario, case.planted());
+        let outcome = case.run();
         let wanted = case.rule.filter(|_| case.bug.is_some());
         let found = outcome.violation.as_ref().map(|violation| violation.rule);
         assert_eq!(found, wanted, "{}: {:?}", file.display(), outcome.violation);

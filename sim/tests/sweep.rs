@@ -2,10 +2,8 @@
 //! Strategy: a slice of the sweep in which each call fails in each way. Invariants: every script says
 //! something of its own, most faults fire, and no rule is broken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use forebay_sim::run::run_scenario;
-use forebay_sim::scenario::Case;
 use forebay_sim::sweep::scripts;
 
 /// Of so many steps, one is taken here; the rest is `just sweep`.

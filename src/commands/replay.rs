@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use forebay_sim::bugs::Bug;
-use forebay_sim::run::{Outcome, check_settings, run_watched, scenario_of};
-use forebay_sim::scenario::{CASE_SCHEMA, Case};
+use forebay_sim::report::Report;
+use forebay_sim::run::{Outcome, check_settings, scenario_of};
+use forebay_sim::scenario::Case;
 use forebay_sim::timeline::Timeline;
 use forebay_sim::view::{View, Watch};
 
-use super::fuzz::failure_block;
+use super::fuzz::{reproduce, told};
 use super::{EXIT_FOUND, EXIT_NONDETERMINISM, Stop, files, say};
 use crate::cli::{Format, Global};
 use crate::output::write_file;
@@ -66,20 +67,22 @@ fn moment(text: &str) -> Result<u64, String> {
 /// is none or a timeline that cannot be written.
 pub fn replay(global: &Global, args: &ReplayArgs) -> Result<(), Stop> {
     let case = case(args)?;
-    let watch = Watch {
-        until: args.until,
-        timeline: args.trace.as_ref().map(|_| Timeline::default()),
-        ..Watch::default()
-    };
-    let (outcome, view) = run_watched(case.seed, &case.scenario, case.planted(), &watch);
+    let timeline = args.trace.as_ref().map(|_| Timeline::default());
+    let watch = Watch { until: args.until, timeline, ..Watch::default() };
+    let (outcome, view) = case.run_watched(&watch);
     let unwatched = Watch { until: args.until, ..Watch::default() };
-    let (again, _) = run_watched(case.seed, &case.scenario, case.planted(), &unwatched);
+    let (again, _) = case.run_watched(&unwatched);
     if let (Some(file), Some(timeline)) = (&args.trace, &watch.timeline) {
         write_file(file, &format!("{}\n", timeline.chrome_json())).map_err(Stop::usage)?;
     }
     let same = outcome.trace_hash == again.trace_hash;
     let view = args.until.map(|_| view);
-    tell(global.format, (&case, &outcome), same, view.as_ref())?;
+    let report = if same { told(&case, (&outcome, None)) } else { None };
+    let report = report.as_deref();
+    tell(global.format, (&case, &outcome, report), same, view.as_ref())?;
+    if let (Format::Human, Some(_), Some(file)) = (global.format, report, &args.file) {
+        say(&reproduce(&std::path::absolute(file).unwrap_or_else(|_| file.clone()), None));
+    }
     if !same {
         let line = format!(
             "the same run gave two trace hashes: {:016x} and {:016x}",
@@ -95,7 +98,7 @@ pub fn replay(global: &Global, args: &ReplayArgs) -> Result<(), Stop> {
 
 fn tell(
     format: Format,
-    (case, outcome): (&Case, &Outcome),
+    (case, outcome, report): (&Case, &Outcome, Option<&Report>),
     same: bool,
     view: Option<&View>,
 ) -> Result<(), Stop> {
@@ -115,6 +118,7 @@ fn tell(
             "trace_hash": format!("{:016x}", outcome.trace_hash),
             "ops": outcome.ops,
             "story": outcome.story,
+            "report": report,
         });
         if let (Some(view), Some(fields)) = (view, line.as_object_mut()) {
             let view = serde_json::to_value(view).map_err(Stop::usage)?;
@@ -123,8 +127,9 @@ fn tell(
         say(&format!("{line}\n"));
         return Ok(());
     }
-    if outcome.violation.is_some() {
-        say(&failure_block(outcome, None));
+    if let Some(found) = &outcome.violation {
+        let bare = || Report::of(case, found.clone()).to_string();
+        say(&report.map_or_else(bare, ToString::to_string));
     } else if !stopped {
         say(&format!("ok    seed {} passes: {} ops\n", case.seed, outcome.ops));
     } else {
@@ -146,11 +151,5 @@ fn case(args: &ReplayArgs) -> Result<Case, Stop> {
     }
     let seed = args.seed.unwrap_or(0);
     check_settings(seed, &args.settings).map_err(Stop::usage)?;
-    Ok(Case {
-        schema: CASE_SCHEMA.to_owned(),
-        seed,
-        rule: None,
-        bug: args.bug.map(|bug| bug.name().to_owned()),
-        scenario: scenario_of(seed, &args.settings),
-    })
+    Ok(Case::new(seed, scenario_of(seed, &args.settings), args.bug))
 }

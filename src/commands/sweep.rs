@@ -10,12 +10,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
+use forebay_sim::report::Report;
 use forebay_sim::run::Outcome;
 use forebay_sim::sweep::{Script, Step, scripts};
 
-use super::{
-    EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, complain, fuzz, interrupt, pool, say,
-};
+use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, complain, interrupt, pool, say};
 use crate::cli::{Format, Global};
 use crate::number::thousands;
 use crate::output::{create_folder, write_file};
@@ -186,7 +185,8 @@ fn store(
         complain(&error.to_string());
     }
     let file = std::path::absolute(&file).unwrap_or(file);
-    sums.failures.insert(number, (name, file, fuzz::failure_block(outcome, None)));
+    let report = outcome.violation.clone().map(|found| Report::of(&case, found).to_string());
+    sums.failures.insert(number, (name, file, report.unwrap_or_default()));
 }
 
 fn config(scripts: &[&Script], args: &SweepArgs) -> String {

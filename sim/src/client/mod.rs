@@ -28,6 +28,7 @@ use crate::check::reads::{Window, c8_failed_unseen, c8_get};
 use crate::check::recovery::c3_invention;
 use crate::check::value::{self, Origin, key_bytes, op_number, tenant_name};
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
+use crate::diary::What;
 use crate::env::SimEnv;
 use crate::marks::{self, UnderWay};
 use crate::scenario::{KeyEnd, Keys, Op, Write};
@@ -268,7 +269,9 @@ impl Client {
             }
             // Whoever looks at the wall clock meets what is wrong with it.
             self.env.wall();
+            self.env.write_down(|| What::Asked { client: self.number, op: op.clone() });
             self.act(&op).await;
+            self.env.write_down(|| What::Answered { client: self.number });
             let ops = {
                 let mut board = self.board.lock();
                 board.ops += 1;
@@ -316,6 +319,8 @@ impl Client {
     /// Sorts an error: expected here, or in need of a fault as its cause.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds need a fault")]
     fn error(&self, what: &str, error: Error, incs: &[usize]) {
+        let client = self.number;
+        self.env.write_down(|| What::Refused { client, error: format!("{what}: {error}") });
         let mut board = self.board.lock();
         if self.bug == Some(Bug::DeafClient) && is_read(what) && self.env.is_faulty() {
             return;
@@ -360,6 +365,7 @@ impl Client {
         if batch.is_empty() {
             return;
         }
+        self.env.write_down(|| What::Tagged { client: self.number, tag });
         let options = WriteOptions { sync, tag };
         let tenant = writes.first().map_or(0, |write| write.tenant);
         let is_cold = self.board.lock().count_write(tenant);

@@ -168,9 +168,10 @@ impl Directories {
                 && op.rename
                 && profile == Profile::Adversary
                 && spread == Spread::Some
-                && match exact {
-                    true => choices.choose("crash.rename-both", 2) == 1,
-                    false => choices.choose("crash.rename-both", 4) == 3,
+                && if exact {
+                    choices.choose("crash.rename-both", 2) == 1
+                } else {
+                    choices.choose("crash.rename-both", 4) == 3
                 };
             let applied = if !kept {
                 0

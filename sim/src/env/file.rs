@@ -12,6 +12,7 @@ use forebay_engine::types::{to_u64, to_usize};
 use super::SimEnv;
 use super::inject::{Failure, eio, failed};
 use crate::bugs::Bug;
+use crate::diary::What;
 use crate::disk::device::Kind;
 use crate::disk::{PAGE_BYTES, SECTOR_BYTES, SyncResult};
 use crate::fault::Fault;
@@ -143,6 +144,9 @@ impl SimFile {
                 written
             }
         };
+        if self.is(".wal") {
+            world.write_down(|| What::Logged { path: self.path.to_string(), offset });
+        }
         if world.fuzz {
             world.crash_point().await;
         }
@@ -214,6 +218,7 @@ impl SimFile {
         let world = self.call(op, 0, 0).await?;
         let _in_call = InCall::begin(&world, op, &self.path);
         let held = world.calls.hold();
+        world.write_down(|| What::SyncBegin { path: self.path.to_string() });
         let skipped = self.bugged(&world).await;
         let (token, unpaid, owed) = {
             let mut disk = world.disk.borrow_mut();
@@ -233,6 +238,8 @@ impl SimFile {
             world.remount_after_error(&self.path);
         }
         world.calls.pass();
+        let ok = fails.is_none();
+        world.write_down(|| What::SyncEnd { path: self.path.to_string(), ok });
         world.leave(op, &self.path, fails).await
     }
 

@@ -20,6 +20,7 @@ use forebay_engine::env::{Env, IoClass, Nanos, Site, Work};
 use forebay_engine::error::{Error, Result};
 
 use crate::bugs::Bug;
+use crate::diary::What;
 use crate::disk::device::Kind;
 use crate::disk::{DiskError, SyncResult};
 use crate::fault::atlas::FileKind;
@@ -108,6 +109,13 @@ impl SimEnv {
             return Ok((world, Some(failure)));
         }
         Err(failed(name, path, None, failure))
+    }
+
+    /// Adds to the world's diary, where one is kept.
+    pub(crate) fn write_down(self, what: impl FnOnce() -> What) {
+        if let Some(world) = self.alive() {
+            world.write_down(what);
+        }
     }
 
     /// Ends the process at this point, as a kill or a power loss would.
@@ -244,6 +252,7 @@ impl Env for SimEnv {
         }
         let done = world.disk.borrow_mut().remove(path);
         done.map_err(|why| world.refused("remove", path, None, why))?;
+        world.write_down(|| What::Removed { path: path.to_owned() });
         world.leave("remove", path, fails).await
     }
 

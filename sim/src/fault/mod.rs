@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use self::atlas::{Atlas, Damage};
 pub use self::plan::FaultPlan;
-use crate::check::Rule;
 use self::stall::Stalls;
+use crate::check::Rule;
 use crate::choices::Choices;
 
 /// Most faults that are logged with their place; all are counted.
@@ -203,6 +203,11 @@ impl Fault {
             | Self::ErrorAfterEffect
             | Self::Latency
             | Self::ClockJump
+            | Self::ClockFrozen
+            | Self::ClockStep
+            | Self::StallFile
+            | Self::StallTree
+            | Self::StallSyncs
             | Self::Emfile
             | Self::EioResize
             | Self::WriteAfterEffect

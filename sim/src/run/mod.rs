@@ -23,15 +23,17 @@ use forebay_engine::types::{Nanos, to_u64};
 use forebay_engine::{Db, Error, Options};
 
 use crate::bugs::Bug;
-use crate::check::liveness::{DEADLINE_NS, l1_progress, l2_running};
+use crate::check::liveness::{DEADLINE_NS, l1_progress, l2_running, story};
 use crate::check::model::{Model, seconds};
 use crate::check::reads::c7_errors;
 use crate::check::value::tenant_name;
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::client::{Board, Handle, Shared};
+use crate::diary::Waits;
 use crate::disk::device::DeviceSpec;
 use crate::disk::{DiskConfig, Profile};
 use crate::fault::{Fault, FaultPlan};
+use crate::lists::Lists;
 use crate::runtime::RunEnd;
 use crate::scenario::{CrashKind, FORKS_PROFILE, Phase, Scenario, TENANTS_PROFILE};
 use crate::sim::{Sim, SimConfig};
@@ -72,6 +74,10 @@ pub struct Outcome {
     pub marks: BTreeMap<&'static str, u64>,
     /// Crashes, recoveries and faults, one line each, oldest first.
     pub story: Vec<String>,
+    /// Events of the world: what the run cost, the same on every machine.
+    pub events: u64,
+    /// What was decided where the scenario leaves it open, in a run that records.
+    pub choices: Lists,
 }
 
 /// Runs the scenario of a seed.
@@ -142,8 +148,11 @@ pub fn run_watched(
     };
     config.device = DeviceSpec::preset(&scenario.device).unwrap_or(DeviceSpec::NONE);
     config.bug = bug;
+    config.mode = watch.mode.clone();
+    let sim = Sim::new(&config);
+    sim.keep_diary(watch.diary.clone());
     let mut run = Run {
-        sim: Sim::new(&config),
+        sim,
         board: Shared::default(),
         db: None,
         options,
@@ -182,6 +191,8 @@ fn refused(seed: u64, error: String) -> Outcome {
         counts: RuleCounts::default(),
         marks: BTreeMap::new(),
         story: Vec::new(),
+        events: 0,
+        choices: Lists::default(),
     }
 }
 
@@ -244,6 +255,7 @@ impl Run {
             violation.at(at)
         });
         let trace_hash = self.sim.trace_hash();
+        let (events, choices) = (self.sim.trace_count(), self.sim.choices().lists());
         let virtual_ns = self.sim.now();
         let faults = self.sim.fault_counts();
         for fault in self.sim.fault_log().iter().rev().take(8).rev() {
@@ -253,6 +265,9 @@ impl Run {
         let mut view = View::of(&self.board.lock().model, self.sim.disk().files(), self.sim.now());
         view.stopped = self.stopped;
         self.watch_end();
+        if let (Some(timeline), Some(found)) = (&self.watch.timeline, &violation) {
+            timeline.violation(found);
+        }
         self.sim.kill_all();
         let mut board = self.board.lock();
         let Board { counts, marks, ops, handles, .. } = &mut *board;
@@ -270,23 +285,49 @@ impl Run {
             counts: core::mem::take(counts),
             marks: core::mem::take(marks),
             story: core::mem::take(&mut self.story),
+            events,
+            choices,
         };
         (outcome, view)
     }
 
     /// Names what the timeline has seen so far, and ends what the process had begun.
     fn watch_process_end(&self) {
-        let Some(timeline) = &self.watch.timeline else { return };
+        let (timeline, diary) = (&self.watch.timeline, &self.watch.diary);
         let board = self.board.lock();
         for (number, handle) in &board.handles {
-            if let Some(tree) = handle.tenant.tree_id() {
+            let Some(tree) = handle.tenant.tree_id() else { continue };
+            if let Some(timeline) = timeline {
                 timeline.name_tree(tree.0, *number);
             }
+            if let Some(diary) = diary {
+                diary.name_tree(tree.0, *number);
+            }
         }
-        timeline.cut(self.sim.now());
+        if let Some(timeline) = timeline {
+            timeline.cut(self.sim.now());
+        }
+    }
+
+    /// Who waits when the run ends.
+    fn write_waits(&self) {
+        let Some(diary) = &self.watch.diary else { return };
+        let mut waits = Waits::default();
+        for name in self.sim.alive() {
+            *waits.tasks.entry(name).or_default() += 1;
+        }
+        let board = self.board.lock();
+        waits.clients = board.waiting.iter().map(|(at, what)| (*at, what.clone())).collect();
+        if let Some(db) = &self.db {
+            let watch = db.watch();
+            let waiting = watch.waiting().filter(|waiting| !waiting.writers.is_empty());
+            waits.engine = waiting.map_or_else(Vec::new, |w| story(&w, &watch.memory()));
+        }
+        diary.set_waits(waits);
     }
 
     fn watch_end(&self) {
+        self.write_waits();
         self.watch_process_end();
         let Some(timeline) = &self.watch.timeline else { return };
         for inc in &self.board.lock().model.incs {
@@ -299,9 +340,9 @@ impl Run {
         }
     }
 
-    fn note(&self, name: &str) {
+    fn note(&self, name: &str, args: serde_json::Value) {
         if let Some(timeline) = &self.watch.timeline {
-            timeline.harness(self.sim.now(), name);
+            timeline.harness(self.sim.now(), name, args);
         }
     }
 

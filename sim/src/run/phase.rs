@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::future::Future;
 use core::pin::pin;
 use core::task::Poll;
+use std::path::Path;
 use std::rc::Rc;
 
 use forebay_engine::Error;
@@ -38,7 +39,7 @@ impl Run {
     pub(super) fn phase(&mut self, phase: &Phase) -> Checked {
         let ended = self.work(phase)?;
         self.change_options(phase);
-        if let Some(kind) = self.crash_behind(phase, ended) {
+        if let Some(kind) = Self::crash_behind(phase, ended) {
             self.end_calls();
             return self.crash(phase, kind);
         }
@@ -85,7 +86,7 @@ impl Run {
     }
 
     /// The crash that ends the phase, if one does.
-    fn crash_behind(&self, phase: &Phase, ended: bool) -> Option<CrashKind> {
+    fn crash_behind(phase: &Phase, ended: bool) -> Option<CrashKind> {
         let nth = phase.nth_fault.as_ref();
         let then = nth.and_then(|nth| nth.fault(NthPart::Work)).and_then(|(_, _, then)| then);
         match phase.end {
@@ -318,7 +319,7 @@ impl Run {
         // that failed, the engine looks up whether it was done.
         let is_later = |failure: &Failure| {
             failure.call == Some("remove")
-                || failure.path.ends_with(".tmp")
+                || Path::new(&failure.path).extension().is_some_and(|kind| kind == "tmp")
                 || FileKind::of(&failure.path) == FileKind::Manifest
         };
         left.retain(|failure| !is_later(failure));

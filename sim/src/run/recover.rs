@@ -19,12 +19,14 @@ use crate::check::recovery::{Explained, State, TenantState, c3_invention, c4_ten
 use crate::check::value::tenant_name;
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::client::{Board, Everything, Handle, read_everything};
+use crate::diary::What;
 use crate::disk::SimDisk;
 use crate::fault::FaultPlan;
 use crate::fault::atlas::FileKind;
 use crate::scenario::{CrashKind, NthPart, Phase};
 use crate::sometimes;
-use crate::timeline::Both;
+use crate::timeline::Told;
+use crate::view::FileView;
 
 /// What may be missing after the crashes since the database was last open.
 #[derive(Clone, Copy)]
@@ -83,6 +85,7 @@ impl Run {
     }
 
     pub(super) fn settle(&mut self, kind: CrashKind) {
+        let before = self.watch.diary.as_ref().map(|_| self.sim.disk().files());
         let report = match kind {
             CrashKind::PowerLoss => self.sim.power_loss(),
             CrashKind::Kill => self.sim.kill(),
@@ -91,18 +94,22 @@ impl Run {
             CrashKind::PowerLoss => "power_loss",
             CrashKind::Kill => "kill",
         };
-        self.note("crash");
-        let now = seconds(self.sim.now());
-        self.tell(format!(
-            "crash   vt {now}  {name}  pages kept {} lost {} torn {}, names kept {} lost {}, \
-             writes cut {}",
+        let kept = format!(
+            "pages kept {} lost {} torn {}, names kept {} lost {}, writes cut {}",
             report.pages_kept,
             report.pages_lost,
             report.pages_torn,
             report.names_kept,
             report.names_lost,
             report.writes_cut
-        ));
+        );
+        self.note("crash", serde_json::json!({ "kind": name, "disk": kept }));
+        let now = seconds(self.sim.now());
+        self.tell(format!("crash   vt {now}  {name}  {kept}"));
+        if let Some(before) = before {
+            let (before, after) = (FileView::all(before), FileView::all(self.sim.disk().files()));
+            self.sim.write_down(|| What::Crash { kind, kept, before, after });
+        }
     }
 
     /// Opens the database after crashes, judges all that is there, and goes on from it where `go_on`.
@@ -155,7 +162,8 @@ impl Run {
             let (again, _) = self.judge_all(loss)?;
             c11_same(&mut self.board.lock().counts, &state.tenants, &again.tenants)?;
         }
-        self.note("recover");
+        self.note("recover", serde_json::json!({ "upto_seq": explained.upto }));
+        self.sim.write_down(|| What::Recovered { upto: explained.upto });
         let line = format!("recover vt {}  up to seq {}", seconds(self.sim.now()), explained.upto);
         self.tell(line);
         if go_on {
@@ -196,9 +204,10 @@ impl Run {
         let logs = files.filter(|(path, _)| FileKind::of(path) == FileKind::Wal);
         self.log_at_open = logs.map(|(_, bytes)| bytes).sum();
         let deadline = self.sim.now().saturating_add(within);
-        let listener: Arc<dyn Listener> = match &self.watch.timeline {
-            Some(timeline) => Arc::new(Both(board, timeline.clone())),
-            None => Arc::new(board),
+        let (timeline, diary) = (self.watch.timeline.clone(), self.watch.diary.clone());
+        let listener: Arc<dyn Listener> = match (&timeline, &diary) {
+            (None, None) => Arc::new(board),
+            (Some(_), _) | (_, Some(_)) => Arc::new(Told { first: board, timeline, diary }),
         };
         self.drive(deadline, async move {
             Db::open_with_listener(env, Path::new(DIR), options, Some(listener)).await

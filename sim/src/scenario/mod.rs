@@ -6,6 +6,7 @@
 //! scenario, and can be made smaller; what the scenario leaves open (schedules, latencies, which page
 //! survives) is drawn in the world, from the same seed.
 
+mod case;
 mod cold;
 mod crashes;
 mod forks;
@@ -13,18 +14,17 @@ mod imports;
 mod nth;
 mod queries;
 mod reopen;
-mod tenants;
 mod slow;
+mod tenants;
 
 use forebay_engine::types::{to_u64, to_usize};
 use serde::{Deserialize, Serialize};
 
+pub use self::case::{CASE_SCHEMA, Case};
 pub use self::forks::PROFILE as FORKS_PROFILE;
 pub use self::nth::{NthFault, NthPart, NthWhat};
 pub use self::queries::{KeyBounds, KeyEnd, Keys};
 pub use self::tenants::PROFILE as TENANTS_PROFILE;
-use crate::bugs::Bug;
-use crate::check::Rule;
 use crate::fault::FaultPlan;
 use crate::streams::Stream;
 
@@ -439,50 +439,6 @@ impl Scenario {
             }
         }
         Ok(options)
-    }
-}
-
-/// The schema of a [`Case`].
-pub const CASE_SCHEMA: &str = "forebay.case/1";
-
-/// A run to repeat: what a failure file holds, and what a regression test replays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Case {
-    /// [`CASE_SCHEMA`].
-    pub schema: String,
-    /// Draws what the scenario leaves open.
-    pub seed: u64,
-    /// The rule that it broke when it was written.
-    pub rule: Option<Rule>,
-    /// The planted bug it ran with.
-    pub bug: Option<String>,
-    /// What happens.
-    pub scenario: Scenario,
-}
-
-impl Case {
-    /// Reads a case.
-    ///
-    /// # Errors
-    ///
-    /// One line that says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let case: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if case.schema != CASE_SCHEMA {
-            return Err(format!("schema {:?} is not {CASE_SCHEMA:?}", case.schema));
-        }
-        if let Some(bug) = &case.bug
-            && Bug::from_name(bug).is_none()
-        {
-            return Err(format!("bug {bug:?} does not exist"));
-        }
-        case.scenario.engine_options()?;
-        Ok(case)
-    }
-
-    /// The planted bug.
-    pub fn planted(&self) -> Option<Bug> {
-        self.bug.as_deref().and_then(Bug::from_name)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::disk::Profile;
 use crate::fault::Fault;
 use crate::nth::{CallLog, SharedLog};
 use crate::run::{Outcome, run_watched};
-use crate::scenario::{CASE_SCHEMA, Case, Crash, CrashKind, NthFault, NthPart, NthWhat, Scenario};
+use crate::scenario::{Case, Crash, CrashKind, NthFault, NthPart, NthWhat, Scenario};
 use crate::view::Watch;
 
 /// The scripts.
@@ -202,7 +202,7 @@ impl Script {
     }
 
     fn case_of(&self, scenario: Scenario, rule: Option<Rule>) -> Case {
-        Case { schema: CASE_SCHEMA.to_owned(), seed: self.seed, rule, bug: None, scenario }
+        Case { rule, ..Case::new(self.seed, scenario, None) }
     }
 }
 

@@ -143,6 +143,7 @@ impl Block {
                 creation: self.creation,
                 name,
                 scenario: Scenario {
+                    holds: false,
                     options,
                     profile: "journal".to_owned(),
                     sync_persists_name: false,

@@ -15,9 +15,10 @@ use forebay_sim::bugs::Bug;
 use forebay_sim::check::liveness::c12_same_trace;
 use forebay_sim::check::{Rule, RuleCounts};
 use forebay_sim::marks::MARKS;
+use forebay_sim::report::{Reduced, Report};
 use forebay_sim::run::{Outcome, check_settings, run_scenario, scenario_of};
-use forebay_sim::scenario::{CASE_SCHEMA, Case};
-use forebay_sim::shrink::shrink;
+use forebay_sim::scenario::{Case, Scenario};
+use forebay_sim::shrink::{Budget, shrink_within};
 use serde::{Deserialize, Serialize};
 
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NONDETERMINISM, Stop, complain, interrupt, say};
@@ -26,11 +27,16 @@ use crate::experiment::Seeds;
 use crate::output::{OutputFile, create_folder, for_each_line, write_file};
 use crate::progress::{Progress, ProgressMode};
 
-use tell::add;
-pub(super) use tell::failure_block;
+pub(super) use tell::reproduce;
+use tell::{add, program};
 
 /// The schema of a row of `runs.jsonl`.
 pub const ROW_SCHEMA: &str = "forebay.fuzz-run/1";
+
+/// Seconds of the machine after which a shrink gives the best so far, and a report what it knows,
+/// whatever their budgets.
+const SHRINK_S_MAX: u64 = 22;
+const REPORT_S_MAX: u64 = 6;
 
 /// Flags of `fuzz`.
 #[derive(Clone, Debug, Args)]
@@ -133,10 +139,8 @@ struct Ran {
 
 /// A failure, on disk already.
 struct Failed {
-    outcome: Outcome,
+    report: Option<Box<Report>>,
     file: PathBuf,
-    /// Operations before and after shrinking.
-    shrunk: (u64, u64),
 }
 
 struct Fuzz<'a> {
@@ -171,10 +175,10 @@ impl Fuzz<'_> {
         let failure = match same {
             Err(violation) => {
                 outcome.violation = Some(violation.at(outcome.virtual_ns));
-                Some(self.store(seed, scenario, outcome, false))
+                Some(self.store(seed, scenario, &outcome, false))
             }
             Ok(()) if outcome.violation.is_some() => {
-                Some(self.store(seed, scenario, outcome, true))
+                Some(self.store(seed, scenario, &outcome, true))
             }
             Ok(()) => None,
         };
@@ -200,32 +204,40 @@ impl Fuzz<'_> {
     }
 
     /// Writes the failure's file: first as it is, then smaller.
-    fn store(
-        &self,
-        seed: u64,
-        scenario: forebay_sim::scenario::Scenario,
-        outcome: Outcome,
-        smaller: bool,
-    ) -> Failed {
+    fn store(&self, seed: u64, scenario: Scenario, outcome: &Outcome, smaller: bool) -> Failed {
         let file = self.folder.join("failures").join(format!("{seed}.json"));
-        let before = scenario.ops();
-        let mut case = Case {
-            schema: CASE_SCHEMA.to_owned(),
-            seed,
-            rule: outcome.violation.as_ref().map(|violation| violation.rule),
-            bug: self.args.bug.map(|bug| bug.name().to_owned()),
-            scenario,
-        };
+        let mut case = Case::new(seed, scenario, self.args.bug);
+        case.rule = outcome.violation.as_ref().map(|violation| violation.rule);
         write_case(&file, &case);
-        let mut outcome = outcome;
-        if smaller && let Some(shrunk) = shrink(seed, &case.scenario, self.args.bug, &outcome) {
-            case.scenario = shrunk.scenario;
-            outcome = shrunk.outcome;
+        let mut reduced = None;
+        let late = at_most(SHRINK_S_MAX);
+        if smaller && let Some(shrunk) = shrink_within(&case, outcome, Budget::default(), &late) {
+            reduced = Some(Reduced { ops_before: case.scenario.ops(), runs: shrunk.runs });
+            case = shrunk.case(seed, self.args.bug);
             write_case(&file, &case);
         }
+        let report = told(&case, (outcome, reduced));
         let file = std::path::absolute(&file).unwrap_or(file);
-        Failed { outcome, file, shrunk: (before, case.scenario.ops()) }
+        Failed { report, file }
     }
+}
+
+/// The report of a failure; of one that is not the same run twice, what the first run says.
+pub(super) fn told(
+    case: &Case,
+    (outcome, reduced): (&Outcome, Option<Reduced>),
+) -> Option<Box<Report>> {
+    let found = outcome.violation.clone()?;
+    let repeats = found.rule != Rule::C12;
+    let full = if repeats { Report::build(case, reduced, &at_most(REPORT_S_MAX)) } else { None };
+    Some(Box::new(full.unwrap_or_else(|| Report::of(case, found))))
+}
+
+/// Says when so many seconds of the machine are over, or the user asked for the end.
+#[expect(clippy::disallowed_types, reason = "a person's waiting time, outside every world")]
+fn at_most(seconds: u64) -> impl Fn() -> bool {
+    let begun = std::time::Instant::now();
+    move || interrupt::asked() || begun.elapsed().as_secs() >= seconds
 }
 
 fn write_case(file: &Path, case: &Case) {
@@ -306,16 +318,19 @@ impl Collector<'_> {
             say(&tell::csv(&ran.row));
         }
         if let Some(failed) = &ran.failure {
-            let rule = failed.outcome.violation.as_ref().map(|violation| violation.rule);
             sums.failures.push(serde_json::json!({
                 "seed": ran.row.seed,
-                "rule": rule,
+                "rule": failed.report.as_ref().map(|report| report.violation.rule),
                 "file": failed.file.display().to_string(),
                 "replay": format!("forebay replay {}", tell::quoted(&failed.file)),
+                "report": failed.report,
             }));
             if self.format == Format::Human {
-                say(&failure_block(&failed.outcome, Some(failed.shrunk)));
-                say(&tell::reproduce(failed, &self.args.settings, self.args.bug));
+                if let Some(report) = &failed.report {
+                    say(&report.to_string());
+                }
+                let from = from_seed(&program(), ran.row.seed, &self.args.settings, self.args.bug);
+                say(&reproduce(&failed.file, Some(&from)));
             }
         }
         self.rows.push(ran.row);

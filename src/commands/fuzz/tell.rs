@@ -3,12 +3,9 @@
 use core::fmt::{self, Write};
 use std::path::Path;
 
-use forebay_sim::bugs::Bug;
-use forebay_sim::check::model::seconds;
 use forebay_sim::marks::MARKS;
-use forebay_sim::run::Outcome;
 
-use super::{Collector, Failed, FuzzArgs, FuzzRow, from_seed};
+use super::{Collector, FuzzArgs, FuzzRow};
 use crate::cli::Format;
 use crate::commands::{Stop, say};
 use crate::number::thousands;
@@ -19,52 +16,21 @@ const RULES_A_LINE: usize = 6;
 /// Marks that a summary names unasked.
 const UNMET_NAMED_MAX: usize = 5;
 
-/// Most lines of a run's story in a failure's block.
-const STORY_LINES: usize = 8;
-
 /// Appends to a text; a string takes all.
 pub(super) fn add(text: &mut String, part: fmt::Arguments<'_>) {
     text.write_fmt(part).unwrap_or_default();
 }
 
-/// A failure on one screen.
-pub(in crate::commands) fn failure_block(outcome: &Outcome, shrunk: Option<(u64, u64)>) -> String {
-    let Some(found) = &outcome.violation else { return String::new() };
-    let mut text = format!("FAIL  seed {}  {} {}", outcome.seed, found.rule, found.rule.verdict());
-    if let Some(tenant) = &found.tenant {
-        add(&mut text, format_args!("   tenant {tenant}"));
+/// How a failure is seen again, from its file or its seed, and kept.
+pub(in crate::commands) fn reproduce(file: &Path, from_seed: Option<&str>) -> String {
+    let (program, file) = (program(), quoted(file));
+    let mut text = format!("Reproduce:  {program} replay {file}\n");
+    if let Some(line) = from_seed {
+        add(&mut text, format_args!("From seed:  {line}\n"));
     }
-    if let Some(key) = &found.key {
-        add(&mut text, format_args!(" key {key}"));
-    }
-    if let Some(seq) = found.seq {
-        add(&mut text, format_args!(" seq {seq}"));
-    }
-    add(&mut text, format_args!("   at vt {} s\n", seconds(found.at)));
-    add(&mut text, format_args!("      promised  {}\n", found.promised));
-    add(&mut text, format_args!("      found     {}\n", found.found));
-    let from = outcome.story.len().saturating_sub(STORY_LINES);
-    for line in outcome.story.iter().skip(from) {
-        add(&mut text, format_args!("      {line}\n"));
-    }
-    if let Some((before, after)) = shrunk {
-        add(&mut text, format_args!("      shrunk  {before} -> {after} ops\n"));
-    }
+    add(&mut text, format_args!("Trace it:   {program} replay {file} --trace trace.json\n"));
+    add(&mut text, format_args!("Keep it:    {program} keep {file}\n"));
     text
-}
-
-/// How the failure is seen again.
-pub(super) fn reproduce(
-    failed: &Failed,
-    settings: &[(String, String)],
-    bug: Option<Bug>,
-) -> String {
-    let program = program();
-    let file = quoted(&failed.file);
-    format!(
-        "Reproduce:  {program} replay {file}\nFrom seed:  {}\nKeep it:    {program} keep {file}\n",
-        from_seed(&program, failed.outcome.seed, settings, bug)
-    )
 }
 
 /// A path as a shell takes it.

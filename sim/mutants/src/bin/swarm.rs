@@ -32,7 +32,7 @@ const FORKS_EVERY: u64 = 4;
 const HANG_CPU_S: f64 = 20.0;
 
 /// Time after which a seed hangs that needs no processor.
-const HANG_WALL: Duration = Duration::from_secs(240);
+const HANG_WALL: Duration = Duration::from_mins(4);
 
 /// Seeds between two lines that say how far it came.
 const TOLD_EVERY: u64 = 20;
