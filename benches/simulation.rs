@@ -74,6 +74,9 @@ fn checked(c: &mut Criterion) {
         device: "none".to_owned(),
         tenants: 8,
         phases: vec![phase],
+        creation_nth_fault: None,
+        exhaustive: false,
+        holds: false,
     };
     let mut seed = 0;
     group.throughput(Throughput::Elements(OPS)).sampling_mode(SamplingMode::Flat);
