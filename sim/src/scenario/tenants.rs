@@ -106,7 +106,8 @@ mod tests {
             for op in scenario.phases.iter().flat_map(|p| p.clients.iter().flatten()) {
                 let Op::Write { writes, .. } = op else { continue };
                 count += writes.len();
-                hot += writes.iter().filter(|w| w.tenant < scenario.tenants / 100).count();
+                hot +=
+                    writes.iter().filter(|w| w.tenant < scenario.tenants.div_euclid(100)).count();
             }
         }
         assert!(hot * 10 > count * 6 && hot * 10 < count * 9, "{hot} of {count}");
