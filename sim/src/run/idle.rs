@@ -71,7 +71,8 @@ impl Eye {
             return;
         }
         self.log(board, &load, now);
-        let sample = Sample { load, handles: self.env.open_handles(), tasks };
+        let sample =
+            Sample { load, handles: self.env.open_handles(), tasks, is_beside: board.imports > 0 };
         keep(board, |counts| l8_growth(counts, &self.caps, &sample));
     }
 

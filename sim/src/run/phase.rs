@@ -322,7 +322,9 @@ impl Run {
                 || Path::new(&failure.path).extension().is_some_and(|kind| kind == "tmp")
                 || FileKind::of(&failure.path) == FileKind::Manifest
         };
-        left.retain(|failure| !is_later(failure));
+        // What a client makes beside the database, to be imported, is for the client to mind.
+        let is_own = |failure: &Failure| Path::new(&failure.path).starts_with(DIR);
+        left.retain(|failure| is_own(failure) && !is_later(failure));
         left
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use forebay_engine::inspect::{self, Inspection, Look};
+use forebay_engine::options::Layout;
 use forebay_engine::types::to_u64;
 use forebay_engine::version::manifest::manifest_path;
 
@@ -63,12 +64,20 @@ impl Run {
         let branches = all.tenants.values().flat_map(|tenant| &tenant.values);
         let live = branches.map(|(key, value)| to_u64(key_bytes(*key).len() + value.len()));
         let options = &self.options;
+        // A shared memtable is as large as those of its tenants.
+        let sharers = match options.layout {
+            Layout::PerTenant => 1,
+            Layout::Shared | Layout::Grouped(_) => to_u64(self.board.lock().model.names().count()),
+        };
+        let cap = options
+            .memtable_cap_bytes(sharers)
+            .max(options.memtable_bytes_max.min(options.budget_bytes));
         let found = Amplification {
             table_bytes: inspected.tables.iter().map(|table| table.meta.bytes).sum(),
             tables: to_u64(inspected.tables.len()),
             live_bytes: live.sum(),
             trees,
-            memtable_bytes: options.memtable_bytes_max.min(options.budget_bytes),
+            memtable_bytes: cap.saturating_add(options.batch_limit_bytes()),
             l0_count: u64::from(options.l0_compaction_count),
             policy: options.compaction_policy.name.clone(),
         };
