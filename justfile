@@ -32,9 +32,10 @@ fuzz-decoders seconds="60": fuzz-corpus
 sweep:
     cargo run --release -- sweep
 
-# A long sweep, for a nightly run; can be stopped and resumed.
+# A long sweep, for a nightly run, which must meet every rare state; can be stopped and resumed. A million
+# seeds: `just soak 0..1000000`.
 soak seeds="0..100000":
-    cargo run --release -- fuzz --seeds {{seeds}} --resume -j 2
+    cargo run --release -- fuzz --seeds {{seeds}} --all-marks --resume -j 2
 
 # How many of the real bugs in sim/mutants the swarm finds; can be stopped and resumed. 3 CPU minutes for
 # each, 10 with `--cpu-s 600`; `--only M01,M02`, `-j 2`.
