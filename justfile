@@ -44,7 +44,7 @@ mutants *args:
 
 # So many processes killed on real files, and judged as simulated crashes are.
 real-crashes kills="500":
-    FOREBAY_KILLS={{kills}} cargo test -p forebay-sim --test real_crash -- --nocapture
+    FOREBAY_KILLS={{kills}} cargo test -p forebay-sim --test all real_crash -- --nocapture
 
 # One failed seed again.
 replay seed:

@@ -124,10 +124,11 @@ fn a_resumed_sweep_reruns_nothing_and_sums_up_all_of_it() {
     let lines = json_lines(&first);
     let mut before = lines.last().unwrap().clone();
     assert_eq!(lines.len(), 25);
-    let named = ["crashes", "elapsed_wall_s", "failed", "failures", "faults", "marks"];
-    let counted = ["mismatches", "ops", "passed", "rules", "schema", "seeds"];
+    let named = ["crash_states", "crashes", "elapsed_wall_s", "failed", "failures", "faults"];
+    let counted =
+        ["marks", "marks_unmet", "mismatches", "ops", "passed", "rules", "schema", "seeds"];
     let keys: Vec<&str> = before.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut wanted = [named, counted].concat();
+    let mut wanted = [named.as_slice(), &counted].concat();
     wanted.sort_unstable();
     let mut sorted = keys;
     sorted.sort_unstable();
@@ -135,6 +136,8 @@ fn a_resumed_sweep_reruns_nothing_and_sums_up_all_of_it() {
     for rule in ["C1", "C2", "C3", "C4", "C7", "C8", "C11", "C12", "L1", "L2"] {
         assert!(before["rules"][rule].as_u64().unwrap() > 0, "{rule}: {before}");
     }
+    let states = &before["crash_states"];
+    assert!(states["judged"].as_u64() > states["of_crashes"].as_u64(), "{states}");
     assert!(before["crashes"]["power_loss"].as_u64().unwrap() > 0, "{before}");
     let rows = fs::read(here.join("target/forebay/fuzz/runs.jsonl")).unwrap();
 

@@ -391,7 +391,14 @@ impl Series {
             }
         }
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads", "1"])
+            .args([
+                "--exact",
+                "real_crash::child",
+                "--ignored",
+                "--nocapture",
+                "--test-threads",
+                "1",
+            ])
             .env("FOREBAY_CRASH_CHILD", told)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

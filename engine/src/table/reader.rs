@@ -373,8 +373,8 @@ impl<E: Env> TableSpace<E> {
         Err(self.damaged(table, offset, &Damage::new(0, what)))
     }
 
-    /// What the table says of itself, where it came with the footer: a whole table that landed on another
-    /// one of its tree, entry count and length has a footer that fits.
+    /// What the table says of itself, where it came with the footer: a whole table that landed on
+    /// another one of its tree, entry count and length has a footer that fits.
     fn check_account(&self, table: &TableMeta, footer: &Footer, ctx: &ReadContext) -> Result<()> {
         let at = footer.properties;
         let Some(bytes) = ctx.tail.as_ref().and_then(|tail| tail.block(at)) else { return Ok(()) };

@@ -138,7 +138,7 @@ impl Report {
         report.faults = count(&pages, |what| matches!(what, What::Fault { .. }));
         report.life = life::life(&pages, &found);
         (report.files, report.missing) = disk(&pages).unwrap_or((view.files, Vec::new()));
-        if matches!(found.rule, Rule::L1 | Rule::L2) {
+        if matches!(found.rule, Rule::L1 | Rule::L2 | Rule::L7) || !found.waits.is_empty() {
             report.waits = hang::waits(&pages, &found);
         }
         report.rerun(case, &outcome, stop);

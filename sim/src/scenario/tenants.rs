@@ -36,6 +36,7 @@ impl Draw {
             ("budget_bytes", &budget.to_string()),
             ("memtable_bytes_max", self.pick(&["2048", "8192", "65536"], "8192")),
             ("wal_segment_bytes", "131072"),
+            ("wal_bytes_stop", "0"),
             ("wal_bytes_max", self.pick(&["262144", "1048576"], "262144")),
         ];
         for (key, value) in set {
