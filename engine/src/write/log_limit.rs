@@ -9,9 +9,9 @@
 //! comes: its table is then not a tiny one.
 //!
 //! It is asked where its answer can change: at open, since the limit may have been higher before,
-//! when a segment ends, when an append takes the log over the limit, and when a flush ended. Writers
-//! that outrun the flushes are held by `wal_bytes_stop`, one segment above the limit or less where
-//! a bound is wanted.
+//! when a segment ends, when an append takes the log over the limit, and when a flush ended.
+//! Writers that outrun the flushes are held by `wal_bytes_stop`, one segment above the limit or
+//! less where a bound is wanted.
 //!
 //! Where flushes are packed, as many are sealed at once as a packed flush should have bytes, while
 //! fewer than `2 x flush_slots` flushes wait or run.
