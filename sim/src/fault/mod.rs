@@ -311,6 +311,7 @@ pub struct Faults {
     atlas: Atlas,
     read_only: bool,
     pub(crate) stalls: Stalls,
+    stalled_until: Nanos,
     counts: BTreeMap<&'static str, u64>,
     log: Vec<FaultEvent>,
 }
@@ -326,9 +327,15 @@ impl Faults {
     pub fn set_plan(&mut self, plan: FaultPlan) {
         if plan == FaultPlan::default() {
             self.read_only = false;
+            self.stalled_until = self.stalled_until();
             self.stalls = Stalls::default();
         }
         self.plan = plan;
+    }
+
+    /// When the last stall that began is over: a call in it goes on waiting when faults are over.
+    pub(crate) fn stalled_until(&self) -> Nanos {
+        self.stalled_until.max(self.stalls.end())
     }
 
     /// Whether the filesystem takes no changes.
