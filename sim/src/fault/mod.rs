@@ -358,6 +358,11 @@ impl Faults {
         self.atlas.renamed(from, to);
     }
 
+    /// A file is new, whatever had its name before.
+    pub(crate) fn created(&mut self, path: &str) {
+        self.atlas.created(path);
+    }
+
     /// These bytes of a file, first and behind the last, are a table of this tree.
     pub fn own_table(&mut self, path: &str, extent: (u64, u64), tree: u64) {
         self.atlas.own(path, extent, tree);

@@ -347,7 +347,7 @@ impl Run {
     }
 
     /// Tells the atlas whose the tables are that flushes made.
-    fn own_tables(&self) {
+    pub(super) fn own_tables(&self) {
         for (table, bytes, tree) in core::mem::take(&mut self.board.lock().tables) {
             let extent = (table.offset, table.offset.saturating_add(bytes));
             self.sim.own_table(&format!("{DIR}/{:06}.sst", table.file), extent, tree);
