@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, branches, detach, fuzz, inspect, keep, model, repair, replay, shell, sweep, verify,
+    self, Stop, branches, compare, detach, fuzz, inspect, keep, model, repair, replay, shell,
+    sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -100,6 +101,8 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// Run one failure, or one seed, again
     Replay(replay::ReplayArgs),
+    /// Compare runs on the same seeds: by how much each metric differs, and whether that is chance
+    Compare(compare::CompareArgs),
     /// Make a failure file a regression test
     Keep(keep::KeepArgs),
     /// Run lines on stdin against a database on disk, one JSON object each
@@ -244,6 +247,7 @@ pub fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::fuzz(global, args),
         Command::Sweep(args) => sweep::sweep(global, args),
         Command::Replay(args) => replay::replay(global, args),
+        Command::Compare(args) => compare::compare(global, args),
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),

@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod config;
 pub mod driver;
 pub mod experiment;
@@ -14,6 +15,7 @@ pub mod output;
 pub mod progress;
 pub mod record;
 pub mod report;
+pub mod results;
 pub mod scale;
 pub mod series;
 pub mod stats;

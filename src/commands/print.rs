@@ -9,6 +9,7 @@ use crate::cli::Format;
 use crate::experiment::{Experiment, Origin, Resolved};
 use crate::outcome::{RunOutput, Task};
 use crate::record::{LatencyNs, Outcome, RunRow, World};
+use crate::report::against;
 use crate::report::summary::{ArmSummary, summaries, write_amplification};
 use crate::report::table;
 use crate::scale::{self, ScaleFact};
@@ -204,6 +205,9 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     let mut text = heading(results.experiment, results.world.name(), results.planned);
     text.push_str(&block(&scale_lines(results.facts)));
     text.push_str(&table::render(rows));
+    if let Some(baseline) = results.experiment.baseline_arm() {
+        text.push_str(&against::render(rows, &baseline.name));
+    }
     for output in results.outputs {
         if let Some(failure) = &output.failure {
             let row = &output.row;

@@ -107,7 +107,9 @@ pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparis
         comparison.lines.extend(lines(&name, &pairs, terms));
     }
     if comparison.lines.is_empty() && comparison.broken.is_empty() {
-        return Err(Incomparable("no arm and seed passed on both sides: not comparable".to_owned()));
+        return Err(Incomparable(
+            "no arm and seed passed on both sides: not comparable".to_owned(),
+        ));
     }
     Ok(comparison)
 }
@@ -285,7 +287,7 @@ mod tests {
             other.iter_mut().for_each(change);
             builds(&rows, &other, &terms(&[])).unwrap_err().0
         };
-        let set = |key: &str, value: Param| {
+        let set = |key: &'static str, value: Param| {
             move |row: &mut RunRow| drop(row.params.insert(key.to_owned(), value.clone()))
         };
         let line = refused(&|row| row.experiment = "other".to_owned());
@@ -309,9 +311,9 @@ mod tests {
         let of = |at: usize| -> Vec<RunRow> {
             rows.iter().filter(|row| row.arm == rows[at].arm).cloned().collect()
         };
-        let found = builds(&of(0), &of(1), &terms(&[])).unwrap();
-        assert_eq!(found.lines[0].arm, format!("{} -> {}", rows[0].arm, rows[1].arm));
-        let found = builds(&rows, &[of(0), of(1)].concat(), &terms(&[])).unwrap();
+        let found = builds(&of(0), &of(2), &terms(&[])).unwrap();
+        assert_eq!(found.lines[0].arm, format!("{} -> {}", rows[0].arm, rows[2].arm));
+        let found = builds(&rows, &[of(0), of(2)].concat(), &terms(&[])).unwrap();
         assert!(found.notes[0].starts_with("only in the base: "), "{:?}", found.notes);
         let mut failed = rows.clone();
         failed[0].outcome = Outcome::Fail;

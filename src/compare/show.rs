@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Line;
-use crate::report::table::{clean, render_table};
+use crate::report::table::{self, clean};
 use crate::stats::bootstrap::FEW;
 use crate::stats::paired::{MARGIN, Scale};
 use crate::stats::{Paired, Verdict};
@@ -78,7 +78,8 @@ pub fn table(lines: &[Line]) -> String {
             format!("{}{gate}", word(line.paired.verdict)),
         ]);
     }
-    render_table(&header, rows)
+    let table = table::table(&header, rows);
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// What a reader must know of the intervals: how few seeds widen them, what is called the same.
@@ -197,10 +198,7 @@ mod tests {
         assert!(text.contains("WORSE > gate") || text.contains("inconclusive > gate"), "{text}");
         assert!(text.contains("2 paired seeds") && text.contains("23.4ms"), "{text}");
         let csv = csv_line(&line(&[(100, 200)]));
-        assert_eq!(
-            csv,
-            "\"a \"\"b\"\"\",p999_ns,100,200,1.000000,,,share,1,inconclusive,true\n"
-        );
+        assert_eq!(csv, "\"a \"\"b\"\"\",p999_ns,100,200,1.000000,,,share,1,inconclusive,true\n");
         assert_eq!(csv.matches(',').count(), CSV_HEADER.matches(',').count());
         let object = json_line(&line(&[(100, 200)]));
         assert_eq!((&object["base"], &object["low"]), (&json!(100.0), &Value::Null));

@@ -1,5 +1,6 @@
 //! What people look at: a table in the terminal and one page of HTML, both made of rows alone.
 
+pub mod against;
 pub mod chart;
 mod detail;
 mod forks;

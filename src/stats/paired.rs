@@ -105,8 +105,13 @@ pub fn compare(pairs: &[(u64, u64)], direction: Direction, margin: f64) -> Optio
     let sides = |of: fn(&(u64, u64)) -> u64| pairs.iter().map(|pair| to_f64(of(pair))).collect();
     let (mut base, mut new): (Vec<f64>, Vec<f64>) = (sides(|pair| pair.0), sides(|pair| pair.1));
     let (scale, differences) = differences(pairs);
-    let change =
-        Change { estimate: hodges_lehmann(&differences)?, interval: interval(&differences), scale };
+    let estimate = hodges_lehmann(&differences)?;
+    let interval = interval(&differences).map(|found| match scale {
+        // Nothing falls by more than all of it.
+        Scale::Share => Interval { low: found.low.max(-1.0), high: found.high.max(-1.0) },
+        Scale::ShareOfMean | Scale::FromZero => found,
+    });
+    let change = Change { estimate, interval, scale };
     let all_equal = pairs.iter().all(|(base, new)| base == new);
     let verdict = match change.interval {
         _ if all_equal => Verdict::Same,
@@ -211,5 +216,7 @@ mod tests {
         assert_eq!(verdict(&zeros, Direction::Lower), Verdict::Same);
         let gone = [(7, 0), (8, 0), (9, 0)];
         assert_eq!(verdict(&gone, Direction::Lower), Verdict::Better);
+        let nearly = compare(&[(100, 1), (100, 9), (100, 0)], Direction::Lower, MARGIN).unwrap();
+        assert_eq!(nearly.change.interval.unwrap().low, -1.0);
     }
 }
