@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, branches, compare, detach, fuzz, inspect, keep, model, repair, replay, shell,
-    sweep, verify,
+    self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, model, repair, replay,
+    report, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -103,6 +103,10 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Compare runs on the same seeds: by how much each metric differs, and whether that is chance
     Compare(compare::CompareArgs),
+    /// Tables, figures and a page of the rows of a folder, or whether they still are what they make
+    Report(report::ReportArgs),
+    /// Make a finished run committed results
+    Bless(bless::BlessArgs),
     /// Make a failure file a regression test
     Keep(keep::KeepArgs),
     /// Run lines on stdin against a database on disk, one JSON object each
@@ -248,6 +252,8 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::sweep(global, args),
         Command::Replay(args) => replay::replay(global, args),
         Command::Compare(args) => compare::compare(global, args),
+        Command::Report(args) => report::report(global, args),
+        Command::Bless(args) => bless::bless(global, args),
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod config;
 pub mod driver;
 pub mod experiment;
+pub mod figures;
 pub mod histogram;
 pub mod metric;
 pub mod model;

@@ -1,5 +1,7 @@
 //! Files that the user names on the command line, outside every world.
 
+#![expect(clippy::disallowed_methods, reason = "a person's files; the engine never sees them")]
+
 use std::path::{Path, PathBuf};
 
 use super::{EXIT_NOTHING, Stop};
@@ -10,6 +12,16 @@ use crate::results::raw;
 /// The text of an experiment file.
 pub(super) fn text(path: &Path) -> Result<String, Stop> {
     raw::text(path).map_err(Stop::usage)
+}
+
+/// Removes a file; one that is not there is removed.
+pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OutputError::Io { op: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// sha256 of this program; empty where it cannot be read.

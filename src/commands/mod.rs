@@ -1,5 +1,6 @@
 //! What each command does. stdout carries results, stderr everything else.
 
+pub mod bless;
 pub mod branches;
 pub mod compare;
 pub mod completions;
@@ -18,6 +19,7 @@ mod pool;
 mod print;
 pub mod repair;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod shell;
 mod store;

@@ -11,8 +11,10 @@
 //! compared unpacked: their bytes depend on the packer's version.
 
 pub mod cells;
+pub mod folder;
 pub mod provenance;
 pub mod raw;
+pub mod tables;
 
 pub use provenance::Provenance;
 

@@ -1,0 +1,133 @@
+//! `forebay bless`: a finished run becomes committed results.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{EXIT_FOUND, Stop, files, print, report, say};
+use crate::cli::{Format, Global};
+use crate::output::{OutputError, create_folder, write_file};
+use crate::record::{World, run_id};
+use crate::results::folder::Folder;
+use crate::results::{EXPERIMENT, raw};
+use crate::text::append;
+
+/// Flags of `bless`.
+#[derive(Clone, Debug, Args)]
+pub struct BlessArgs {
+    /// What `run` wrote
+    pub folder: PathBuf,
+    /// Where it goes; default results/NAME of the experiment
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+}
+
+/// Above this a packed file of samples or distributions stays out of the repository.
+const COMMITTED_MAX: usize = 1 << 20;
+
+/// Puts a run's output into the layout of committed results.
+///
+/// # Errors
+///
+/// 2 where the folder is not a whole run of its own experiment file, and nothing was written; 1 where
+/// the disk refused a file.
+pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
+    let run = Folder::open(&args.folder).map_err(Stop::usage)?;
+    let Some(made) = run.provenance.clone() else {
+        let line = format!("{} holds no provenance.json of a run", args.folder.display());
+        return Err(Stop::usage(line));
+    };
+    whole(&run)?;
+    let into = args.into.clone().unwrap_or_else(|| Path::new("results").join(&made.experiment));
+    // What was blessed before, to tell what changes; the first time there is nothing.
+    let before = Folder::open(&into).ok().filter(|_| !same(&into, &args.folder));
+    let changed = before.map(|before| Folder { rows: run.rows.clone(), ..before }.differences());
+    let failed = |error: OutputError| Stop::with(EXIT_FOUND, error);
+    let kept = keep(&run, &into).map_err(failed)?;
+    let blessed = Folder::open(&into).map_err(|line| Stop::with(EXIT_FOUND, line))?;
+    let count = blessed.write().map_err(failed)?;
+    if global.format == Format::Json {
+        return print::json(&serde_json::json!({
+            "schema": "forebay.bless/1", "into": into, "runs": run.rows.len(), "files": count,
+            "raw_bytes": kept, "changed": changed,
+        }));
+    }
+    let mut text = String::new();
+    for line in changed.iter().flatten().take(60) {
+        append(&mut text, format_args!("  {line}\n"));
+    }
+    let not_passed = match report::failed(&run) {
+        0 => String::new(),
+        failed => format!(", of which {failed} did not pass"),
+    };
+    append(
+        &mut text,
+        format_args!(
+            "{}: {} runs{not_passed}, {count} tables and figures, {} of raw files\n",
+            into.display(),
+            run.rows.len(),
+            crate::number::bytes(kept),
+        ),
+    );
+    say(&text);
+    Ok(())
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::path::absolute(path).ok();
+    real(a) == real(b)
+}
+
+/// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of an
+/// interrupt, no world but the simulated one.
+fn whole(run: &Folder) -> Result<(), Stop> {
+    let refuse = |line: String| Err(Stop::usage(format!("{}: {line}", run.path.display())));
+    if let Some(line) = run.missing().first() {
+        return refuse(format!("{line}: not the whole experiment"));
+    }
+    for row in &run.rows {
+        let arm = run.experiment.arms.iter().find(|arm| arm.name == row.arm);
+        let is_own = arm.is_some_and(|arm| {
+            row.world == World::Sim && row.run_id == run_id(&arm.config.hash(), row.seed, row.world)
+        });
+        if !is_own {
+            let what = "is of other settings than the experiment's or of another world";
+            return refuse(format!("{} seed {} {what}", row.arm, row.seed));
+        }
+    }
+    Ok(())
+}
+
+/// Writes experiment, raw files and provenance, and gives back how many bytes the raw files have. A
+/// run that lies where it goes loses its plain files, which the packed ones hold.
+fn keep(run: &Folder, into: &Path) -> Result<u64, OutputError> {
+    create_folder(into)?;
+    let experiment = raw::text(&run.path.join(EXPERIMENT))?;
+    let mut made = run.provenance.clone().unwrap_or_default();
+    made.large.clear();
+    let mut ignored = String::new();
+    let mut bytes = 0;
+    for file in raw::FILES {
+        let Some(place) = raw::place(&run.path, file) else { continue };
+        let text = raw::text(&place)?;
+        let packed = raw::pack(&into.join(format!("raw/{file}.gz")), &text)?;
+        bytes += forebay_engine::types::to_u64(packed);
+        // Tables and figures are made of the rows, so these are kept whatever they weigh.
+        if packed > COMMITTED_MAX && file != "runs.jsonl" {
+            made.large.insert(file.to_owned(), raw::sha256_of(&text));
+            append(&mut ignored, format_args!("{file}.gz\n"));
+        }
+    }
+    let list = into.join("raw/.gitignore");
+    if ignored.is_empty() {
+        files::remove(&list)?;
+    } else {
+        write_file(&list, &ignored)?;
+    }
+    write_file(&into.join(EXPERIMENT), &experiment)?;
+    made.write(into)?;
+    for file in raw::FILES {
+        files::remove(&into.join(file))?;
+    }
+    Ok(bytes)
+}
