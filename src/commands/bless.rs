@@ -32,16 +32,14 @@ const COMMITTED_MAX: usize = 1 << 20;
 /// 2 where the folder is not a whole run of its own experiment file, and nothing was written; 1 where
 /// the disk refused a file.
 pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
-    let run = Folder::open(&args.folder).map_err(Stop::usage)?;
+    let run = Folder::open_run(&args.folder).map_err(Stop::usage)?;
     let Some(made) = run.provenance.clone() else {
         let line = format!("{} holds no provenance.json of a run", args.folder.display());
         return Err(Stop::usage(line));
     };
     whole(&run)?;
     let into = args.into.clone().unwrap_or_else(|| Path::new("results").join(&made.experiment));
-    // What was blessed before, to tell what changes; the first time there is nothing.
-    let before = Folder::open(&into).ok().filter(|_| !same(&into, &args.folder));
-    let changed = before.map(|before| Folder { rows: run.rows.clone(), ..before }.differences());
+    let changed = changed(&run, &into);
     let failed = |error: OutputError| Stop::with(EXIT_FOUND, error);
     let kept = keep(&run, &into).map_err(failed)?;
     let blessed = Folder::open(&into).map_err(|line| Stop::with(EXIT_FOUND, line))?;
@@ -53,7 +51,7 @@ pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
         }));
     }
     let mut text = String::new();
-    for line in changed.iter().flatten().take(60) {
+    for line in changed.iter().take(60) {
         append(&mut text, format_args!("  {line}\n"));
     }
     let not_passed = match report::failed(&run) {
@@ -73,9 +71,14 @@ pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
     Ok(())
 }
 
-fn same(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::path::absolute(path).ok();
-    real(a) == real(b)
+/// What of the tables and figures blessed before the run changes; nothing where none were.
+fn changed(run: &Folder, into: &Path) -> Vec<String> {
+    if !into.join("tables").is_dir() {
+        return Vec::new();
+    }
+    let (experiment, rows) = (run.experiment.clone(), run.rows.clone());
+    let provenance = run.provenance.clone();
+    Folder { path: into.to_owned(), experiment, rows, provenance }.differences()
 }
 
 /// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of an
@@ -108,7 +111,7 @@ fn keep(run: &Folder, into: &Path) -> Result<u64, OutputError> {
     let mut ignored = String::new();
     let mut bytes = 0;
     for file in raw::FILES {
-        let Some(place) = raw::place(&run.path, file) else { continue };
+        let Some(place) = raw::fresh(&run.path, file) else { continue };
         let text = raw::text(&place)?;
         let packed = raw::pack(&into.join(format!("raw/{file}.gz")), &text)?;
         bytes += forebay_engine::types::to_u64(packed);

@@ -13,7 +13,7 @@ const DARK: [&str; 8] =
 pub(super) const WIDTH: f64 = 760.0;
 
 /// Room that one letter of a label takes at most: labels are of a fixed-width face.
-pub(super) const LETTER: f64 = 7.0;
+pub(super) const LETTER: f64 = 7.5;
 
 /// Where a text is held.
 #[derive(Clone, Copy, Debug)]

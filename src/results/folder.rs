@@ -52,12 +52,25 @@ pub fn folders(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
 }
 
 impl Folder {
-    /// Reads a folder.
+    /// Reads a folder of results, or of a run.
     ///
     /// # Errors
     ///
     /// One line: the experiment or the rows are not there or cannot be read.
     pub fn open(path: &Path) -> Result<Self, String> {
+        Self::read(path, raw::place)
+    }
+
+    /// Reads what a run left, though an earlier one be packed in the same folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::open`].
+    pub fn open_run(path: &Path) -> Result<Self, String> {
+        Self::read(path, raw::fresh)
+    }
+
+    fn read(path: &Path, place: fn(&Path, &str) -> Option<PathBuf>) -> Result<Self, String> {
         let file = path.join(EXPERIMENT);
         let text = raw::text(&file).map_err(|error| error.to_string())?;
         let provenance = Provenance::of_folder(path);
@@ -67,7 +80,7 @@ impl Folder {
         let experiment = ExperimentFile::parse(&file.display().to_string(), &text)
             .and_then(|file| Experiment::resolve(&name, &file, &Overrides::default()))
             .map_err(|error| error.0)?;
-        let Some(place) = raw::place(path, "runs.jsonl") else {
+        let Some(place) = place(path, "runs.jsonl") else {
             return Err(format!("no rows in {}", path.display()));
         };
         let rows = raw::rows(&place).map_err(|error| error.to_string())?;

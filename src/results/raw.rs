@@ -32,6 +32,11 @@ pub fn place(folder: &Path, file: &str) -> Option<PathBuf> {
     places.into_iter().find(|path| path.is_file())
 }
 
+/// As [`place`], what a run left before what was packed of an earlier one.
+pub fn fresh(folder: &Path, file: &str) -> Option<PathBuf> {
+    Some(folder.join(file)).filter(|path| path.is_file()).or_else(|| place(folder, file))
+}
+
 /// The text of a file, unpacked where its name ends in `.gz`.
 ///
 /// # Errors
@@ -153,6 +158,7 @@ mod tests {
         pack(&here.join("raw/runs.jsonl.gz"), &line).unwrap();
         let found = place(here, "runs.jsonl").unwrap();
         assert_eq!(found, here.join("raw/runs.jsonl.gz"));
+        assert_eq!(fresh(here, "runs.jsonl"), Some(here.join("runs.jsonl")));
         assert_eq!(rows(&found).unwrap(), [mock::small_row()]);
     }
 

@@ -130,8 +130,9 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
     };
     let arms: Vec<Vec<String>> = by_arm(rows).iter().map(cells).collect();
     text.push_str(&table(&header, &arms));
+    let seen = |line: &&Line| shown.iter().any(|metric| metric.name == line.metric.name);
     let mut told: Vec<Vec<String>> = Vec::new();
-    for line in lines.iter().filter(|line| shown.iter().any(|m| m.name == line.metric.name)) {
+    for line in lines.iter().filter(seen) {
         if told.last().and_then(|row| row.first()) != Some(&cell(&line.arm)) {
             told.push(vec![cell(&line.arm)]);
         }
@@ -144,7 +145,7 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
         text.push_str(&table(&header, &told));
         text.push_str("\nThe change, its 95% interval, the verdict; `?`: inconclusive.\n");
     }
-    let of_intervals = compare::notes(lines);
+    let of_intervals = compare::notes(&lines.iter().filter(seen).cloned().collect::<Vec<_>>());
     for note in notes(rows).iter().filter(|note| !note.contains("seeds: numbers are")) {
         append(&mut text, format_args!("\n{note}\n"));
     }
