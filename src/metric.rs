@@ -59,7 +59,7 @@ pub const METRICS: &[Metric] = &[
     metric!("read_p999", "read p99.9", Ns, Lower, |row| row.read_latency_ns.p999),
     metric!("stall", "stall time", Ns, Lower, |row| row.stall_ns.total()),
     metric!("stall_longest", "longest stall", Ns, Lower, |row| row.stall_longest_ns),
-    metric!("stall_count", "stalls", Count, Lower, |row| row.stall_count.total()),
+    metric!("stalls", "stalls", Count, Lower, |row| row.stall_count.total()),
     metric!("flushes", "flushes", Count, Lower, |row| row.flush_count),
     metric!("table_p50", "median table", Bytes, Higher, |row| row.table_bytes.p50),
     metric!("tiny_tables", "tiny tables", Count, Lower, |row| row.table_bytes.tiny_count),

@@ -57,7 +57,8 @@ fn changed(folder: &Path, name: &str, change: impl Fn(&mut RunRow)) {
 
 fn slow(row: &mut RunRow) {
     if row.arm == "shared" {
-        row.write_latency_ns.p999 = row.write_latency_ns.p999 * 13 / 10 + row.seed * 1000;
+        row.write_latency_ns.p999 +=
+            (row.write_latency_ns.p999 * 3).div_euclid(10) + row.seed * 1000;
     }
 }
 
@@ -68,7 +69,7 @@ fn a_regression_ends_with_5_and_equal_or_noisy_rows_with_0() {
     changed(here, "slow.jsonl", slow);
     changed(here, "noisy.jsonl", |row| {
         let n = row.write_latency_ns.p999;
-        row.write_latency_ns.p999 = if row.seed % 2 == 0 { n * 2 } else { n * 2 / 3 };
+        row.write_latency_ns.p999 = if row.seed % 2 == 0 { n * 2 } else { (n * 2).div_euclid(3) };
     });
     let compare = |new: &str, more: &[&str]| {
         let output = forebay(here, &[&["compare", "base", new], more].concat());

@@ -19,7 +19,7 @@ pub struct CompareArgs {
     pub base: PathBuf,
     /// The same of the other build; without it the arms of BASE are compared with its baseline
     pub new: Option<PathBuf>,
-    /// The metrics; default throughput,p999,stall,flushes,write_amp
+    /// The metrics; default throughput, p99.9, stall time, flushes, write amplification
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', value_parser = metric::find)]
     pub metric: Vec<&'static Metric>,
     /// Exit 5 where a metric is worse by more than this, and its interval is clear of 0

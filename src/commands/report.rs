@@ -130,7 +130,6 @@ fn page_of(folder: &Folder) -> Result<ReportInput, String> {
             config_hash: made.config_hash,
             command: made.command,
         },
-        ..ReportInput::default()
     })
 }
 

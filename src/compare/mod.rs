@@ -248,7 +248,7 @@ mod tests {
         let name = rows[arm].arm.clone();
         let mut rows = rows.to_vec();
         for row in rows.iter_mut().filter(|row| row.arm == name) {
-            row.write_latency_ns.p999 = row.write_latency_ns.p999 * (100 + by) / 100;
+            row.write_latency_ns.p999 += (row.write_latency_ns.p999 * by).div_euclid(100);
         }
         rows
     }
@@ -329,7 +329,7 @@ mod tests {
         for row in &mut rows {
             row.ops_per_s = Thousandths(1_000_000 + row.seed * 500_000);
             if row.arm == baseline {
-                row.ops_per_s.0 = row.ops_per_s.0 * 3 / 2;
+                row.ops_per_s.0 += row.ops_per_s.0 >> 1;
             }
         }
         let other = rows[17].arm.clone();

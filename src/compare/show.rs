@@ -78,8 +78,12 @@ pub fn table(lines: &[Line]) -> String {
             format!("{}{gate}", word(line.paired.verdict)),
         ]);
     }
-    let table = table::table(&header, rows);
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    let mut text = String::new();
+    for line in table::table(&header, rows).lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// What a reader must know of the intervals: how few seeds widen them, what is called the same.

@@ -41,7 +41,11 @@ fn quoted(text: &str) -> String {
 }
 
 fn columns() -> String {
-    METRICS.iter().map(|metric| format!(",{}", metric.column())).collect()
+    let mut text = String::new();
+    for metric in METRICS {
+        append(&mut text, format_args!(",{}", metric.column()));
+    }
+    text
 }
 
 /// The arms in the order of the rows, each with its rows that passed.
