@@ -1,10 +1,10 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
-//! Strategy: one small experiment is run, its rows are changed by hand into those of another build, and
-//! both are compared.
+//! Strategy: one small experiment is run, its rows are changed by hand into those of another build,
+//! and both are compared.
 //!
-//! Invariants: equal rows never fail; a regression beyond its gate ends with 5; what cannot be compared
-//! is refused with 4 in one line.
+//! Invariants: equal rows never fail; a regression beyond its gate ends with 5; what cannot be
+//! compared is refused with 4 in one line.
 
 mod program;
 

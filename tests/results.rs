@@ -1,7 +1,7 @@
 #![cfg(test)]
 #![expect(clippy::disallowed_methods, reason = "tests look at files as a person would")]
-//! Strategy: a small experiment is run, blessed, checked and spoilt, and so are the repository's own
-//! results.
+//! Strategy: a small experiment is run, blessed, checked and spoilt, and so are the repository's
+//! own results.
 //!
 //! Invariants: blessed results are what their rows make; one changed row is told as its cells with
 //! exit 1; a run made again has the committed rows; what is not a whole run is not blessed.

@@ -29,8 +29,8 @@ const COMMITTED_MAX: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// 2 where the folder is not a whole run of its own experiment file, and nothing was written; 1 where
-/// the disk refused a file.
+/// 2 where the folder is not a whole run of its own experiment file, and nothing was written; 1
+/// where the disk refused a file.
 pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
     let run = Folder::open_run(&args.folder).map_err(Stop::usage)?;
     let Some(made) = run.provenance.clone() else {
@@ -81,8 +81,8 @@ fn changed(run: &Folder, into: &Path) -> Vec<String> {
     Folder { path: into.to_owned(), experiment, rows, provenance }.differences()
 }
 
-/// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of an
-/// interrupt, no world but the simulated one.
+/// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of
+/// an interrupt, no world but the simulated one.
 fn whole(run: &Folder) -> Result<(), Stop> {
     let refuse = |line: String| Err(Stop::usage(format!("{}: {line}", run.path.display())));
     if let Some(line) = run.missing().first() {

@@ -39,7 +39,8 @@ pub(super) fn rows(path: &Path) -> Result<Vec<RunRow>, Stop> {
     raw::rows(path).map_err(Stop::usage)
 }
 
-/// The rows of a folder or a file that is to be compared; rows of another schema are not comparable.
+/// The rows of a folder or a file that is to be compared; rows of another schema are not
+/// comparable.
 pub(super) fn compared(path: &Path) -> Result<Vec<RunRow>, Stop> {
     let found = if path.is_dir() { raw::place(path, "runs.jsonl") } else { Some(path.to_owned()) };
     let Some(found) = found else {

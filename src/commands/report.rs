@@ -96,8 +96,8 @@ fn check(global: &Global, path: &Path) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Everything that the page shows, of what lies in the folder; samples and distributions that are not
-/// there leave their charts empty.
+/// Everything that the page shows, of what lies in the folder; samples and distributions that are
+/// not there leave their charts empty.
 fn page_of(folder: &Folder) -> Result<ReportInput, String> {
     let facts = run::facts(&folder.experiment, &folder.rows)
         .map_err(|stop| stop.line.unwrap_or_default())?;

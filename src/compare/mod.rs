@@ -1,8 +1,8 @@
 //! Rows against rows: which belong together, and what each metric says of them.
 //!
-//! A pair is one arm on one seed, so that what the seed draws is taken out of the difference. What a
-//! run is asked and the machine it is asked on must be the same on both sides; the engine's options
-//! may differ, since that is what is compared.
+//! A pair is one arm on one seed, so that what the seed draws is taken out of the difference. What
+//! a run is asked and the machine it is asked on must be the same on both sides; the engine's
+//! options may differ, since that is what is compared.
 
 mod gate;
 mod show;
@@ -72,14 +72,16 @@ impl Comparison {
 ///
 /// # Errors
 ///
-/// [`Incomparable`] where experiments, worlds or generators differ, where an arm was asked something
-/// else, or where no arm and seed is on both sides.
+/// [`Incomparable`] where experiments, worlds or generators differ, where an arm was asked
+/// something else, or where no arm and seed is on both sides.
 pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparison, Incomparable> {
     same("experiment", base, new, |row| row.experiment.clone())?;
     same("world", base, new, |row| row.world.name().to_owned())?;
     same("generator", base, new, |row| row.rng.clone())?;
     let mut comparison = Comparison::default();
     let arms = paired_arms(base, new, &mut comparison.notes);
+    let all = arms.len();
+    let mut options: Vec<(String, Vec<String>)> = Vec::new();
     for (base_arm, new_arm) in arms {
         let mut pairs = Vec::new();
         for from in base.iter().filter(|row| row.arm == base_arm) {
@@ -101,11 +103,18 @@ pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparis
         } else {
             format!("{base_arm} -> {new_arm}")
         };
-        if let Some((from, to)) = pairs.first() {
-            comparison.notes.extend(options_differ(from, to).map(|o| format!("{name}: {o}")));
+        if let Some(told) = pairs.first().and_then(|(from, to)| options_differ(from, to)) {
+            match options.iter_mut().find(|(other, _)| *other == told) {
+                Some((_, arms)) => arms.push(name.clone()),
+                None => options.push((told, vec![name.clone()])),
+            }
         }
         comparison.lines.extend(lines(&name, &pairs, terms));
     }
+    comparison.notes.extend(options.into_iter().map(|(told, arms)| match arms.len() {
+        many if many > 1 && many == all => format!("every arm: {told}"),
+        _ => format!("{}: {told}", arms.join(", ")),
+    }));
     if comparison.lines.is_empty() && comparison.broken.is_empty() {
         return Err(Incomparable(
             "no arm and seed passed on both sides: not comparable".to_owned(),
@@ -114,7 +123,8 @@ pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparis
     Ok(comparison)
 }
 
-/// Compares the arms of one run with one of them; those that were asked something else are left out.
+/// Compares the arms of one run with one of them; those that were asked something else are left
+/// out.
 pub fn arms(rows: &[RunRow], baseline: &str, terms: &Terms) -> Vec<Line> {
     let passed = || rows.iter().filter(|row| row.outcome == Outcome::Pass);
     let mut order: Vec<&str> = Vec::new();

@@ -94,8 +94,8 @@ pub fn notes(lines: &[Line]) -> Vec<String> {
     let reach = fewest.checked_sub(2).and_then(|at| STUDENT.get(at));
     if let Some(reach) = reach.filter(|_| fewest < FEW) {
         notes.push(format!(
-            "{fewest} paired seeds are few: an interval reaches {reach} standard errors to each side, \
-             with 20 seeds it would be 2.1."
+            "{fewest} paired seeds are few: an interval reaches {reach} standard errors to each \
+             side, with 20 seeds it would be 2.1."
         ));
     }
     if fewest == 1 {

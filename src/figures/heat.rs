@@ -1,5 +1,5 @@
-//! A metric for each pair of values of two settings: the stronger the colour, the higher the number;
-//! the best and all that equal it are framed.
+//! A metric for each pair of values of two settings: the stronger the colour, the higher the
+//! number; the best and all that equal it are framed.
 
 use super::data::{label, note, spread, value, values};
 use super::lines::to_width;

@@ -1,8 +1,8 @@
 //! Figures of results as SVG, of rows alone, with the same bytes on every machine.
 //!
-//! No text is measured: places come from counts and numbers, with one decimal, and labels get room by
-//! their letters. Colours are classes with two sets of values, so that a figure can be read on a light
-//! page and on a dark one.
+//! No text is measured: places come from counts and numbers, with one decimal, and labels get room
+//! by their letters. Colours are classes with two sets of values, so that a figure can be read on a
+//! light page and on a dark one.
 
 mod axis;
 mod data;
@@ -17,7 +17,8 @@ use crate::experiment::figure::{Figure, Kind};
 use crate::metric;
 use crate::record::RunRow;
 
-/// The figures of an experiment: file name and text of each, but of those that its rows cannot fill.
+/// The figures of an experiment: file name and text of each, but of those that its rows cannot
+/// fill.
 pub fn figures(experiment: &Experiment, rows: &[RunRow]) -> Vec<(String, String)> {
     let usual;
     let list = if experiment.figures.is_empty() {

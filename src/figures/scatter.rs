@@ -1,5 +1,5 @@
-//! Two metrics of each arm against each other. Names stand in a column beside the points, each with a
-//! line to its own, so that none covers another.
+//! Two metrics of each arm against each other. Names stand in a column beside the points, each with
+//! a line to its own, so that none covers another.
 
 use super::axis::Axis;
 use super::data::{arms, note, spread};

@@ -96,7 +96,8 @@ impl Canvas {
         append(
             &mut self.body,
             format_args!(
-                "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>\n",
+                "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}\
+                 </text>\n",
                 at.0,
                 at.1,
                 escaped(text)
@@ -143,7 +144,8 @@ fn series(colours: &[&str; 8], indent: &str) -> String {
         append(
             &mut text,
             format_args!(
-                "{indent}.f{number} {{ fill: {colour} }}\n{indent}.s{number} {{ stroke: {colour} }}\n"
+                "{indent}.f{number} {{ fill: {colour} }}\n\
+                 {indent}.s{number} {{ stroke: {colour} }}\n"
             ),
         );
     }

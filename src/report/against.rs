@@ -34,8 +34,8 @@ pub fn render(rows: &[RunRow], baseline: &str) -> String {
     }
     text.push('\n');
     text.push_str(&wrap(&format!(
-        "Against {} on the same seeds: the change, below it its 95% interval. Where nothing follows it \
-         the change is inconclusive.",
+        "Against {} on the same seeds: the change, below it its 95% interval. Where nothing \
+         follows it the change is inconclusive.",
         clean(baseline)
     )));
     for note in compare::notes(&lines) {

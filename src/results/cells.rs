@@ -46,8 +46,8 @@ impl Table {
     }
 }
 
-/// The cells in which two tables differ; the first columns name a row. Rows and columns that only one
-/// has are told as such. `None` where a text is no table.
+/// The cells in which two tables differ; the first columns name a row. Rows and columns that only
+/// one has are told as such. `None` where a text is no table.
 pub fn differing(old: &str, new: &str, key_columns: usize) -> Option<Vec<String>> {
     let (old, new) = (Table::read(old, key_columns)?, Table::read(new, key_columns)?);
     let mut told = Vec::new();

@@ -7,8 +7,8 @@
 //! tables/ figures/   made of the experiment and the rows alone
 //! ```
 //!
-//! What a run wrote by itself has `runs.jsonl` in the place of `raw/runs.jsonl.gz`. Packed files are
-//! compared unpacked: their bytes depend on the packer's version.
+//! What a run wrote by itself has `runs.jsonl` in the place of `raw/runs.jsonl.gz`. Packed files
+//! are compared unpacked: their bytes depend on the packer's version.
 
 pub mod cells;
 pub mod folder;

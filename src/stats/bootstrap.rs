@@ -1,19 +1,19 @@
 //! Confidence intervals of the Hodges-Lehmann estimate by resampling (bias-corrected and
 //! accelerated).
 //!
-//! Up to [`WHOLE_MAX`] numbers every resample is made, above it [`RESAMPLES`] are drawn from one fixed
-//! seed: the same numbers have the same interval everywhere.
+//! Up to [`WHOLE_MAX`] numbers every resample is made, above it [`RESAMPLES`] are drawn from one
+//! fixed seed: the same numbers have the same interval everywhere.
 //!
 //! **Few numbers.** No resample leaves the range of the numbers, and the range of n numbers covers
 //! their distribution's median in `1 - 2^(1-n)` of cases: 50, 75, 88 and 94 % for two to five. An
-//! interval that is to hold in 95 % must be wider than that. Below [`FEW`] numbers it is the hull of
-//! that and of Student's t, which reaches over the range by what n - 1 degrees of freedom ask.
+//! interval that is to hold in 95 % must be wider than that. Below [`FEW`] numbers it is the hull
+//! of that and of Student's t, which reaches over the range by what n - 1 degrees of freedom ask.
 //!
 //! # Source
 //!
-//! Efron: Better bootstrap confidence intervals, J. Am. Stat. Assoc. 82 (1987); Efron, Tibshirani: An
-//! introduction to the bootstrap (1993), chapter 14. *Departures*: resamples that equal the estimate
-//! count half towards the bias correction, since small counts make many of them.
+//! Efron: Better bootstrap confidence intervals, J. Am. Stat. Assoc. 82 (1987); Efron, Tibshirani:
+//! An introduction to the bootstrap (1993), chapter 14. *Departures*: resamples that equal the
+//! estimate count half towards the bias correction, since small counts make many of them.
 
 use forebay_workloads::rng::Rng;
 
@@ -64,8 +64,8 @@ impl Interval {
     }
 }
 
-/// The interval of the Hodges-Lehmann estimate; `None` of fewer than two numbers, which tell nothing
-/// about their spread.
+/// The interval of the Hodges-Lehmann estimate; `None` of fewer than two numbers, which tell
+/// nothing about their spread.
 pub fn interval(sample: &[f64]) -> Option<Interval> {
     if sample.len() < 2 {
         return None;
@@ -178,7 +178,8 @@ mod tests {
         let mut estimates = resample(&[0.0, 1.0, 10.0]);
         assert_eq!(estimates.len(), 27);
         estimates.sort_by(f64::total_cmp);
-        // All three the same in one of 27 each; two zeros and a one in three, with a median of 0.25.
+        // All three the same in one of 27 each; two zeros and a one in three, with a median of
+        // 0.25.
         let count = |wanted: f64| estimates.iter().filter(|x| (**x - wanted).abs() < 1e-12).count();
         assert_eq!((count(0.0), count(10.0), count(0.25)), (1, 1, 3));
         assert_eq!(resample(&[0.0; 5]).len(), 3_125);
@@ -215,8 +216,9 @@ mod tests {
 
     #[test]
     fn known_differences_have_a_known_interval() {
-        // Darwin's maize (Fisher: The design of experiments, chapter 3). The signed-rank test's interval
-        // is 4.0 to 41.5, the 26th mean of pairs from each end; Student's of the mean 0.03 to 41.8.
+        // Darwin's maize (Fisher: The design of experiments, chapter 3). The signed-rank test's
+        // interval is 4.0 to 41.5, the 26th mean of pairs from each end; Student's of the mean 0.03
+        // to 41.8.
         let maize = [49., -67., 8., 16., 6., 23., 28., 41., 14., 29., 56., 24., 75., 60., -48.];
         let found = interval(&maize).unwrap();
         assert!((0.0..=9.0).contains(&found.low), "{found:?}");

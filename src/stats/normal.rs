@@ -2,8 +2,8 @@
 //!
 //! # Source
 //!
-//! The quantile is P. J. Acklam's rational approximation (relative error below 1.15e-9) with one step
-//! of Halley's method, which takes it to the precision of `libm::erfc`.
+//! The quantile is P. J. Acklam's rational approximation (relative error below 1.15e-9) with one
+//! step of Halley's method, which takes it to the precision of `libm::erfc`.
 
 use core::f64::consts::{PI, SQRT_2};
 
