@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, model, repair, replay,
+    self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, man, model, repair, replay,
     report, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
@@ -131,6 +131,8 @@ pub enum Command {
         #[arg(value_enum)]
         what: ListKind,
     },
+    /// Print the manual page, or write one of each command
+    Man(man::ManArgs),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -264,6 +266,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, (global.format == Format::Json, global.quiet)),
         Command::Repair(args) => repair::run(args, global.format == Format::Json),
         Command::List { what } => commands::list::list(global, *what),
+        Command::Man(args) => man::man(args),
         Command::Completions { shell } => commands::completions::completions(*shell),
     };
     match result {

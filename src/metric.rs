@@ -117,6 +117,7 @@ impl Metric {
         match self.unit {
             Unit::Ns => duration(whole()),
             Unit::Bytes => bytes(whole()),
+            Unit::Count if value < 999.5 && value.fract().abs() < 1e-9 => format!("{value:.0}"),
             Unit::Count => count(value),
             Unit::PerSecond => format!("{}/s", count(value / 1e3)),
             Unit::Ratio => digits(value / 1e3),
@@ -161,5 +162,7 @@ mod tests {
         assert_eq!(throughput.show(44_100_500.0), "44.1k/s");
         assert_eq!(find("p999").unwrap().show(23_700_000.0), "23.7ms");
         assert_eq!(find("stranded").unwrap().column(), "stranded_bytes");
+        let flushes = find("flushes").unwrap();
+        assert_eq!([18.0, 18.5, 1_771.0].map(|n| flushes.show(n)), ["18", "18.5", "1.77k"]);
     }
 }

@@ -200,4 +200,11 @@ fn lists_and_completions_are_there() {
     }
     let script = text(&forebay(folder.path(), &["completions", "bash"]).stdout);
     assert!(script.contains("forebay") && script.contains("--only-seeds"));
+    let page = text(&forebay(folder.path(), &["man"]).stdout);
+    assert!(page.contains(".TH forebay 1") && page.contains("forebay\\-compare"), "{page}");
+    let output = forebay(folder.path(), &["man", "--out", "man"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let run = fs::read_to_string(folder.path().join("man/forebay-run.1")).unwrap();
+    assert!(run.contains(".TH forebay-run 1") && run.contains("check\\-raw"), "{run}");
+    assert!(folder.path().join("man/forebay.1").is_file());
 }

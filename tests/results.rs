@@ -11,7 +11,8 @@ mod program;
 use std::fs;
 use std::path::Path;
 
-use forebay::results::raw;
+use forebay::record::World;
+use forebay::results::{Provenance, raw};
 use program::{folder_with, forebay, refused, text};
 
 const SMALL: &str = r#"
@@ -170,6 +171,30 @@ fn only_a_whole_run_of_the_file_is_blessed_and_changes_are_told() {
     assert!(!here.join("results/small/runs.jsonl").exists());
     assert_eq!(fs::read(here.join("results/small/raw/runs.jsonl.gz")).unwrap(), first);
     assert_eq!(forebay(here, &["report", "--check", "results"]).status.code(), Some(0));
+}
+
+#[test]
+fn runs_by_the_wall_clock_lie_apart_and_are_not_checked() {
+    let folder = blessed();
+    let here = folder.path();
+    let fast = SMALL.replace("offered_ops_per_s = 200", "offered_ops_per_s = 20_000");
+    fs::write(here.join("small.toml"), fast).unwrap();
+    let run = ["run", "small.toml", "--world", "os", "--out", "wall", "-q"];
+    let output = forebay(here, &run);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = forebay(here, &["bless", "wall"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("results/small/wall: 4 runs by the wall clock"));
+    let rows = raw::rows(&here.join("results/small/wall/runs.jsonl.gz")).unwrap();
+    assert!(rows.len() == 4 && rows.iter().all(|row| row.world == World::Os));
+    let made = Provenance::of_folder(&here.join("results/small/wall")).unwrap();
+    assert!(made.host.contains(" x ") && made.world == World::Os, "{made:?}");
+    assert_eq!(forebay(here, &["report", "--check", "results"]).status.code(), Some(0));
+    // Two machines are not compared.
+    fs::create_dir(here.join("other")).unwrap();
+    fs::copy(here.join("wall/runs.wall.jsonl"), here.join("other/runs.wall.jsonl")).unwrap();
+    Provenance { host: "another".to_owned(), ..made }.write(&here.join("other")).unwrap();
+    refused(here, &["compare", "wall", "other"], 4, &["host differs", "another"]);
 }
 
 #[test]

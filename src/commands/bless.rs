@@ -39,8 +39,14 @@ pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
     };
     whole(&run)?;
     let into = args.into.clone().unwrap_or_else(|| Path::new("results").join(&made.experiment));
-    let changed = changed(&run, &into);
     let failed = |error: OutputError| Stop::with(EXIT_FOUND, error);
+    if made.world == World::Os {
+        keep_wall(&run, &into).map_err(failed)?;
+        let (count, place) = (run.rows.len(), into.join("wall"));
+        say(&format!("{}: {count} runs by the wall clock, never checked\n", place.display()));
+        return Ok(());
+    }
+    let changed = changed(&run, &into);
     let kept = keep(&run, &into).map_err(failed)?;
     let blessed = Folder::open(&into).map_err(|line| Stop::with(EXIT_FOUND, line))?;
     let count = blessed.write().map_err(failed)?;
@@ -82,7 +88,7 @@ fn changed(run: &Folder, into: &Path) -> Vec<String> {
 }
 
 /// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of
-/// an interrupt, no world but the simulated one.
+/// an interrupt, no two worlds.
 fn whole(run: &Folder) -> Result<(), Stop> {
     let refuse = |line: String| Err(Stop::usage(format!("{}: {line}", run.path.display())));
     if let Some(line) = run.missing().first() {
@@ -90,15 +96,24 @@ fn whole(run: &Folder) -> Result<(), Stop> {
     }
     for row in &run.rows {
         let arm = run.experiment.arms.iter().find(|arm| arm.name == row.arm);
-        let is_own = arm.is_some_and(|arm| {
-            row.world == World::Sim && row.run_id == run_id(&arm.config.hash(), row.seed, row.world)
-        });
-        if !is_own {
+        let is_own =
+            arm.is_some_and(|arm| row.run_id == run_id(&arm.config.hash(), row.seed, row.world));
+        if !is_own || run.provenance.as_ref().is_some_and(|made| made.world != row.world) {
             let what = "is of other settings than the experiment's or of another world";
             return refuse(format!("{} seed {} {what}", row.arm, row.seed));
         }
     }
     Ok(())
+}
+
+/// Writes rows of the wall clock and who made them; nothing is made of them.
+fn keep_wall(run: &Folder, into: &Path) -> Result<(), OutputError> {
+    let wall = into.join("wall");
+    create_folder(&wall)?;
+    if let Some(place) = raw::fresh(&run.path, "runs.jsonl") {
+        raw::pack(&wall.join("runs.jsonl.gz"), &raw::text(&place)?)?;
+    }
+    run.provenance.clone().unwrap_or_default().write(&wall)
 }
 
 /// Writes experiment, raw files and provenance, and gives back how many bytes the raw files have. A

@@ -14,6 +14,7 @@ pub mod inspect;
 mod interrupt;
 pub mod keep;
 pub mod list;
+pub mod man;
 pub mod model;
 mod pool;
 mod print;

@@ -114,14 +114,13 @@ fn page_of(folder: &Folder) -> Result<ReportInput, String> {
         .lines()
         .map(|line| serde_json::from_str::<HistRow>(line).map_err(|error| error.to_string()))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(ReportInput {
+    let input = ReportInput {
         title: folder.experiment.title.clone(),
         question: folder.experiment.question.clone(),
         scale_lines: if facts.is_empty() { Vec::new() } else { print::scale_lines(&facts) },
         baseline_arm: folder.experiment.baseline.clone(),
         rows: folder.rows.clone(),
         series,
-        histograms,
         provenance: Provenance {
             commit: made.commit,
             version: made.version,
@@ -130,7 +129,9 @@ fn page_of(folder: &Folder) -> Result<ReportInput, String> {
             config_hash: made.config_hash,
             command: made.command,
         },
-    })
+        ..ReportInput::default()
+    };
+    Ok(ReportInput { histograms, ..input })
 }
 
 /// How many rows of a folder did not pass.

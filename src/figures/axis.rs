@@ -1,7 +1,7 @@
 //! From numbers to places, and the round numbers between.
 
 /// Above this ratio of the largest to the smallest number an axis is logarithmic.
-const LOG_RATIO: f64 = 50.0;
+pub(super) const LOG_RATIO: f64 = 50.0;
 
 /// An axis over a range of places.
 #[derive(Clone, Debug)]

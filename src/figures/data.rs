@@ -73,6 +73,13 @@ pub(super) fn label(key: &str, value: &str) -> String {
     }
 }
 
+/// A setting's value by itself: a bare switch or number says nothing without its key.
+pub(super) fn name(key: &str, value: &str) -> String {
+    let is_bare = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+    let shown = label(key, value);
+    if is_bare { format!("{key}={shown}") } else { shown }
+}
+
 /// What stands below a figure of numbers over seeds.
 pub(super) fn note(rows: &[RunRow], what: &str) -> String {
     let mut seeds: Vec<u64> = rows.iter().map(|row| row.seed).collect();

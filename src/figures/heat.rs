@@ -1,7 +1,8 @@
 //! A metric for each pair of values of two settings: the stronger the colour, the higher the
 //! number; the best and all that equal it are framed.
 
-use super::data::{label, note, spread, value, values};
+use super::axis::LOG_RATIO;
+use super::data::{label, name, note, spread, value, values};
 use super::lines::to_width;
 use super::svg::{Anchor, Canvas, LETTER, WIDTH, short};
 use crate::experiment::figure::Figure;
@@ -11,6 +12,18 @@ use crate::stats::Direction;
 const TOP: f64 = 64.0;
 const ROW: f64 = 30.0;
 const LABEL_LETTERS: usize = 28;
+
+/// How strong the colour is, from 0 for the least to 1 for the most: by ratios where they are far
+/// apart.
+fn strength(number: f64, least: f64, most: f64) -> f64 {
+    if most <= least {
+        0.0
+    } else if least > 0.0 && most / least > LOG_RATIO {
+        libm::log10(number / least) / libm::log10(most / least)
+    } else {
+        (number - least) / (most - least)
+    }
+}
 
 pub(super) fn draw(figure: &Figure, rows: &[RunRow]) -> Option<String> {
     let (xs, downs) = (values(rows, &figure.x), values(rows, &figure.by));
@@ -28,7 +41,7 @@ pub(super) fn draw(figure: &Figure, rows: &[RunRow]) -> Option<String> {
         Direction::Lower => least,
         Direction::Higher => most,
     };
-    let shown = |by: &String| short(&label(&figure.by, by), LABEL_LETTERS);
+    let shown = |by: &String| short(&name(&figure.by, by), LABEL_LETTERS);
     let letters = downs.iter().map(|by| shown(by).chars().count()).max()?;
     let left = 28.0 + to_width(letters) * LETTER;
     let size = (((WIDTH - 16.0 - left) / to_width(xs.len())).min(140.0), ROW);
@@ -45,7 +58,7 @@ pub(super) fn draw(figure: &Figure, rows: &[RunRow]) -> Option<String> {
     }
     for (across, down, number) in cells {
         let at = (left + to_width(across) * size.0, TOP + to_width(down) * ROW);
-        let share = if most > least { (number - least) / (most - least) } else { 0.0 };
+        let share = strength(number, least, most);
         canvas.cell("heat", at, size, 0.06 + 0.84 * share);
         // Equal bits: medians of the same numbers, not sums that should agree.
         if number.total_cmp(&best).is_eq() {
@@ -59,4 +72,17 @@ pub(super) fn draw(figure: &Figure, rows: &[RunRow]) -> Option<String> {
     let text = format!("{what}; across {}; framed: best", figure.x);
     canvas.text(("n", Anchor::Start), (16.0, bottom + 22.0), &text);
     Some(canvas.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_go_from_least_to_most() {
+        assert!((strength(15.0, 10.0, 20.0) - 0.5).abs() < 1e-12);
+        assert!((strength(100.0, 10.0, 1000.0) - 0.5).abs() < 1e-12);
+        assert!(strength(7.0, 7.0, 7.0).abs() < 1e-12);
+        assert!((strength(90.0, 0.0, 900.0) - 0.1).abs() < 1e-12);
+    }
 }

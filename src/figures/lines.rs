@@ -1,7 +1,7 @@
 //! A metric over a setting, a line for each value of another one.
 
 use super::axis::Axis;
-use super::data::{Spread, label, note, spread, value, values};
+use super::data::{Spread, label, name, note, spread, value, values};
 use super::svg::{Anchor, Canvas, LETTER, WIDTH, class, short};
 use crate::experiment::figure::Figure;
 use crate::number::to_f64;
@@ -70,8 +70,8 @@ pub(super) fn draw(figure: &Figure, rows: &[RunRow]) -> Option<String> {
         }
         let y = TOP + to_width(number) * 18.0;
         canvas.line(&format!("r {stroke}"), (right + 8.0, y + 4.0), (right + 20.0, y + 4.0));
-        let name = short(&curve.name, NAME_LETTERS);
-        canvas.text(("t", Anchor::Start), (right + 26.0, y + 8.0), &name);
+        let shown = short(&curve.name, NAME_LETTERS);
+        canvas.text(("t", Anchor::Start), (right + 26.0, y + 8.0), &shown);
     }
     let log = if axis.is_log() { "; logarithmic" } else { "" };
     let what =
@@ -97,12 +97,6 @@ fn curves(figure: &Figure, rows: &[RunRow], xs: &[String]) -> Vec<Curve> {
     if figure.by.is_empty() {
         return vec![curve(figure.metric.label.to_owned(), None)];
     }
-    let named = |by: &String| {
-        // A bare switch or number says nothing without its key.
-        let is_bare = by.parse::<f64>().is_ok() || by.parse::<bool>().is_ok();
-        let shown = label(&figure.by, by);
-        let name = if is_bare { format!("{}={shown}", figure.by) } else { shown };
-        curve(name, Some(by))
-    };
+    let named = |by: &String| curve(name(&figure.by, by), Some(by));
     values(rows, &figure.by).iter().map(named).collect()
 }
