@@ -42,6 +42,8 @@ impl Terms {
 pub struct Line {
     /// The arm; where two arms of other names are paired, both.
     pub arm: String,
+    /// The arm that it is compared with.
+    pub base_arm: String,
     /// The metric.
     pub metric: &'static Metric,
     /// What pairs of it say.
@@ -109,7 +111,7 @@ pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparis
                 None => options.push((told, vec![name.clone()])),
             }
         }
-        comparison.lines.extend(lines(&name, &pairs, terms));
+        comparison.lines.extend(lines((&name, base_arm), &pairs, terms));
     }
     comparison.notes.extend(options.into_iter().map(|(told, arms)| match arms.len() {
         many if many > 1 && many == all => format!("every arm: {told}"),
@@ -123,29 +125,46 @@ pub fn builds(base: &[RunRow], new: &[RunRow], terms: &Terms) -> Result<Comparis
     Ok(comparison)
 }
 
-/// Compares the arms of one run with one of them; those that were asked something else are left
-/// out.
+/// Compares the arms of one run with one of them. Arms that were asked something else are compared
+/// with the arm that has the baseline's options and was asked what they were; where there is none,
+/// they are left out.
 pub fn arms(rows: &[RunRow], baseline: &str, terms: &Terms) -> Vec<Line> {
-    let passed = || rows.iter().filter(|row| row.outcome == Outcome::Pass);
-    let mut order: Vec<&str> = Vec::new();
-    for row in passed() {
-        if row.arm != baseline && !order.contains(&row.arm.as_str()) {
-            order.push(&row.arm);
+    let mut by_arm: Vec<(&str, Vec<&RunRow>)> = Vec::new();
+    for row in rows.iter().filter(|row| row.outcome == Outcome::Pass) {
+        match by_arm.iter_mut().find(|(arm, _)| *arm == row.arm) {
+            Some((_, runs)) => runs.push(row),
+            None => by_arm.push((&row.arm, vec![row])),
         }
     }
-    let of_arm = |arm: &&str| {
-        let mut pairs = Vec::new();
-        for to in passed().filter(|row| row.arm == *arm) {
-            let from = passed().find(|row| row.arm == baseline && row.seed == to.seed);
-            pairs.extend(from.map(|from| (from, to)));
-        }
-        let alike = pairs.first().is_none_or(|(a, b)| asked_differently(a, b).is_none());
-        if alike { lines(arm, &pairs, terms) } else { Vec::new() }
+    let own = by_arm.iter().find(|(arm, _)| *arm == baseline);
+    let Some(like) = own.and_then(|(_, runs)| runs.first()) else { return Vec::new() };
+    let is_base = |(arm, runs): &&(&str, Vec<&RunRow>)| {
+        *arm == baseline || runs.first().is_some_and(|run| has_options_of(like, run))
     };
-    order.iter().flat_map(of_arm).collect()
+    let bases: Vec<&(&str, Vec<&RunRow>)> = by_arm.iter().filter(is_base).collect();
+    let mut found = Vec::new();
+    for (arm, runs) in &by_arm {
+        let Some(run) = runs.first() else { continue };
+        // The baseline itself stands first where it can be compared with.
+        let alike = |base: &&&(&str, Vec<&RunRow>)| {
+            base.1.first().is_some_and(|from| asked_differently(from, run).is_none())
+        };
+        let own = bases.iter().find(|base| base.0 == baseline).filter(alike);
+        let Some((base_arm, base)) = own.or_else(|| bases.iter().find(alike)) else { continue };
+        if base_arm == arm {
+            continue;
+        }
+        let mut pairs: Vec<(&RunRow, &RunRow)> = Vec::new();
+        for to in runs {
+            let from = base.iter().find(|from| from.seed == to.seed);
+            pairs.extend(from.map(|from| (*from, *to)));
+        }
+        found.extend(lines((arm, base_arm), &pairs, terms));
+    }
+    found
 }
 
-fn lines(arm: &str, pairs: &[(&RunRow, &RunRow)], terms: &Terms) -> Vec<Line> {
+fn lines((arm, base_arm): (&str, &str), pairs: &[(&RunRow, &RunRow)], terms: &Terms) -> Vec<Line> {
     let of_metric = |metric: &&'static Metric| {
         let gate = terms.gate(metric);
         let numbers: Vec<(u64, u64)> =
@@ -153,7 +172,8 @@ fn lines(arm: &str, pairs: &[(&RunRow, &RunRow)], terms: &Terms) -> Vec<Line> {
         let margin = gate.map_or(MARGIN, |gate| gate.share.min(MARGIN));
         let paired = compare_pairs(&numbers, metric.direction, margin)?;
         let beyond_gate = gate.map(|gate| gate.is_beyond(&paired));
-        Some(Line { arm: arm.to_owned(), metric, paired, beyond_gate })
+        let (arm, base_arm) = (arm.to_owned(), base_arm.to_owned());
+        Some(Line { arm, base_arm, metric, paired, beyond_gate })
     };
     terms.metrics.iter().filter_map(of_metric).collect()
 }
@@ -206,11 +226,26 @@ fn paired_arms<'a>(
 /// The first key of workload, device, stop rule or measuring in which two runs differ. A key that
 /// one build does not know has no say, but parameters of workloads and devices are there if given.
 fn asked_differently(base: &RunRow, new: &RunRow) -> Option<String> {
-    let given = |key: &str| key.starts_with("workload.") || key.starts_with("device.");
     differing(base, new).find_map(|(key, from, to)| {
-        let known = OWN_KEYS.iter().any(|own| own.name == key) && from.is_some() && to.is_some();
-        (given(key) || known).then(|| format!("{key} is {} against {}", shown(from), shown(to)))
+        let known = is_given(key) || from.is_some() && to.is_some();
+        let told = || format!("{key} is {} against {}", shown(from), shown(to));
+        (is_asked(key) && known).then(told)
     })
+}
+
+/// Whether a key is there only if somebody set it.
+fn is_given(key: &str) -> bool {
+    key.starts_with("workload.") || key.starts_with("device.")
+}
+
+/// Whether a key is of workload, device, stop rule or measuring.
+fn is_asked(key: &str) -> bool {
+    is_given(key) || OWN_KEYS.iter().any(|own| own.name == key)
+}
+
+/// Whether two runs differ in nothing but what was asked.
+fn has_options_of(base: &RunRow, other: &RunRow) -> bool {
+    differing(base, other).all(|(key, _, _)| is_asked(key))
 }
 
 /// The engine's options in which two runs differ, in one line.
@@ -342,7 +377,7 @@ mod tests {
                 row.ops_per_s.0 += row.ops_per_s.0 >> 1;
             }
         }
-        let other = rows[17].arm.clone();
+        let other = rows[53].arm.clone();
         for row in rows.iter_mut().filter(|row| row.arm == other) {
             row.params.insert("tenant_count".to_owned(), Param::Integer(1));
         }
@@ -350,5 +385,17 @@ mod tests {
         assert_eq!(lines.len(), 16 * 5, "neither the baseline nor the arm of other tenants");
         assert_eq!(lines[0].paired.verdict, Verdict::Worse);
         assert!((lines[0].paired.change.estimate + 1.0 / 3.0).abs() < 1e-6);
+        // With the baseline's options there is something to compare the other tenants with.
+        let mut twin: Vec<RunRow> =
+            rows.iter().filter(|row| row.arm == baseline).cloned().collect();
+        for row in &mut twin {
+            row.arm = "twin".to_owned();
+            row.params.insert("tenant_count".to_owned(), Param::Integer(1));
+        }
+        rows.extend(twin);
+        let lines = arms(&rows, &baseline, &terms(&[]));
+        assert_eq!(lines.len(), 17 * 5);
+        let base = |arm: &str| &lines.iter().find(|line| line.arm == arm).unwrap().base_arm;
+        assert_eq!((base(&other).as_str(), base(&rows[3].arm)), ("twin", &baseline));
     }
 }

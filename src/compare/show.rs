@@ -12,7 +12,7 @@ use crate::stats::{Paired, Verdict};
 
 /// The first line of a comparison in CSV. Changes are shares, but where the scale is `from_zero`.
 pub const CSV_HEADER: &str =
-    "arm,metric,base,new,change,low,high,scale,pairs,verdict,beyond_gate\n";
+    "arm,metric,base_arm,base,new,change,low,high,scale,pairs,verdict,beyond_gate\n";
 
 /// A share for people: `+1.6%`, `-34%`, `x12` from ten times on.
 fn percent(share: f64) -> String {
@@ -134,9 +134,10 @@ pub fn csv_line(line: &Line) -> String {
     let interval = paired.change.interval;
     let end = |value: Option<f64>| value.map(decimals).unwrap_or_default();
     format!(
-        "\"{}\",{},{},{},{},{},{},{},{},{},{}\n",
+        "\"{}\",{},\"{}\",{},{},{},{},{},{},{},{},{}\n",
         line.arm.replace('"', "\"\""),
         line.metric.column(),
+        line.base_arm.replace('"', "\"\""),
         line.metric.cell(paired.base),
         line.metric.cell(paired.new),
         decimals(paired.change.estimate),
@@ -157,6 +158,7 @@ pub fn json_line(line: &Line) -> Value {
         "schema": "forebay.compare/1",
         "arm": line.arm,
         "metric": line.metric.column(),
+        "base_arm": line.base_arm,
         "base": line.metric.cell(paired.base).parse::<f64>().ok(),
         "new": line.metric.cell(paired.new).parse::<f64>().ok(),
         "change": paired.change.estimate,
@@ -178,7 +180,8 @@ mod tests {
     fn line(pairs: &[(u64, u64)]) -> Line {
         let paired = compare(pairs, Direction::Lower, MARGIN).unwrap();
         let metric = metric::find("p999").unwrap();
-        Line { arm: "a \"b\"".to_owned(), metric, paired, beyond_gate: Some(true) }
+        let (arm, base_arm) = ("a \"b\"".to_owned(), "c".to_owned());
+        Line { arm, base_arm, metric, paired, beyond_gate: Some(true) }
     }
 
     #[test]
@@ -202,7 +205,10 @@ mod tests {
         assert!(text.contains("WORSE > gate") || text.contains("inconclusive > gate"), "{text}");
         assert!(text.contains("2 paired seeds") && text.contains("23.4ms"), "{text}");
         let csv = csv_line(&line(&[(100, 200)]));
-        assert_eq!(csv, "\"a \"\"b\"\"\",p999_ns,100,200,1.000000,,,share,1,inconclusive,true\n");
+        assert_eq!(
+            csv,
+            "\"a \"\"b\"\"\",p999_ns,\"c\",100,200,1.000000,,,share,1,inconclusive,true\n"
+        );
         assert_eq!(csv.matches(',').count(), CSV_HEADER.matches(',').count());
         let object = json_line(&line(&[(100, 200)]));
         assert_eq!((&object["base"], &object["low"]), (&json!(100.0), &Value::Null));

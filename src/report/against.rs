@@ -38,6 +38,12 @@ pub fn render(rows: &[RunRow], baseline: &str) -> String {
          follows it the change is inconclusive.",
         clean(baseline)
     )));
+    if lines.iter().any(|line| line.base_arm != baseline) {
+        text.push_str(&wrap(
+            "Arms that were asked something else are held against the arm with the baseline's \
+             options that was asked the same.",
+        ));
+    }
     for note in compare::notes(&lines) {
         text.push_str(&wrap(&note));
     }

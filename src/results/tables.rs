@@ -137,8 +137,11 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
     let seen = |line: &&Line| shown.iter().any(|metric| metric.name == line.metric.name);
     let mut told: Vec<Vec<String>> = Vec::new();
     for line in lines.iter().filter(seen) {
-        if told.last().and_then(|row| row.first()) != Some(&cell(&line.arm)) {
-            told.push(vec![cell(&line.arm)]);
+        let other = Some(&line.base_arm).filter(|base| *base != baseline);
+        let other = other.map(|base| format!(" (`{}`)", cell(base))).unwrap_or_default();
+        let arm = format!("{}{other}", cell(&line.arm));
+        if told.last().and_then(|row| row.first()) != Some(&arm) {
+            told.push(vec![arm]);
         }
         if let Some(row) = told.last_mut() {
             row.push(change(line));

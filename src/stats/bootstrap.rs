@@ -67,8 +67,12 @@ impl Interval {
 /// The interval of the Hodges-Lehmann estimate; `None` of fewer than two numbers, which tell
 /// nothing about their spread.
 pub fn interval(sample: &[f64]) -> Option<Interval> {
-    if sample.len() < 2 {
+    let (first, rest) = sample.split_first()?;
+    if rest.is_empty() {
         return None;
+    }
+    if rest.iter().all(|x| x.total_cmp(first).is_eq()) {
+        return Some(Interval { low: *first, high: *first });
     }
     let resampled = bca(sample)?;
     Some(match student(sample) {
@@ -196,6 +200,19 @@ mod tests {
         let three = interval(&[3.0, 4.0, 5.0]).unwrap();
         assert!(three.low < 1.6 && three.high > 6.4, "{three:?}");
         assert!(interval(&[3.0, 4.0]).unwrap().high > 9.0);
+    }
+
+    #[test]
+    fn skewed_numbers_have_the_corrected_ends() {
+        // By another program, with all 3,125 resamples; without the corrections the lower ends are
+        // 1.5 and -1.0.
+        for (sample, ends) in
+            [([1.0, 2.0, 4.0, 9.0, 30.0], (2.0, 19.5)), ([-3.0, 1.0, 2.0, 4.0, 11.0], (-0.5, 7.5))]
+        {
+            let found = bca(&sample).unwrap();
+            let apart = (found.low - ends.0).abs() + (found.high - ends.1).abs();
+            assert!(apart < 1e-9, "{found:?} {ends:?}");
+        }
     }
 
     #[test]
