@@ -54,11 +54,11 @@ replay seed:
 run file:
     cargo run --release -- run {{file}}
 
-# An experiment's results, run again and accepted: what changed is printed. All of results/ is checked
-# by `just report-check`, and a sample of runs with the rows by `just raw-check NAME`.
+# An experiment's results, run again and accepted; what changes is printed.
 bless name:
-    FOREBAY_COMMIT="$(git describe --always --dirty)" cargo run --release -- run experiments/{{name}}.toml --out target/forebay/bless/{{name}}
-    cargo run --release -- bless target/forebay/bless/{{name}}
+    export FOREBAY_COMMIT="$(git describe --always --dirty)"; \
+        cargo run --release -- run experiments/{{name}}.toml --out target/forebay/bless/{{name}} && \
+        cargo run --release -- bless target/forebay/bless/{{name}}
 
 # Whether committed tables and figures are what their rows make.
 report-check:

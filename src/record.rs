@@ -88,17 +88,6 @@ pub enum Param {
     Text(String),
 }
 
-impl core::fmt::Display for Param {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Switch(switch) => switch.fmt(f),
-            Self::Integer(number) => number.fmt(f),
-            Self::Fraction(number) => number.fmt(f),
-            Self::Text(text) => text.fmt(f),
-        }
-    }
-}
-
 /// Percentiles of a latency, counted from the intended arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencyNs {

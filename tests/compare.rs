@@ -45,6 +45,11 @@ fn base() -> tempfile::TempDir {
     let shown = text(&run.stdout);
     assert!(shown.contains("Against shared on the same seeds"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    let args = ["run", "small.toml", "--out", "base", "--resume", "-q", "--format", "json"];
+    let shown = text(&forebay(folder.path(), &args).stdout);
+    let last: serde_json::Value = serde_json::from_str(shown.lines().last().unwrap()).unwrap();
+    let lines = last["against_baseline"].as_array().unwrap();
+    assert_eq!((lines.len(), &lines[0]["arm"]), (5, &"per-tenant".into()));
     folder
 }
 

@@ -118,6 +118,12 @@ fn blessed_results_hold_until_a_row_or_a_table_changes() {
     let shown = text(&forebay(here, &check).stdout);
     assert!(shown.contains("figures/old.svg is made by nothing"), "{shown}");
     assert!(shown.contains("tables/arms.csv is not there"), "{shown}");
+    // A setting that was edited since.
+    let file = here.join("results/small/experiment.toml");
+    fs::write(&file, SMALL.replace("tenant_count = 20", "tenant_count = 25")).unwrap();
+    let shown = text(&forebay(here, &check).stdout);
+    let line = "  shared: tenant_count 20 -> 25 (+25.0%) in experiment.toml since its rows\n";
+    assert!(shown.contains(line), "{shown}");
     refused(here, &["report", "--check", "results/notes"], 4, &["experiment.toml"]);
     refused(here, &["report", "results/notes"], 2, &["experiment.toml"]);
 }

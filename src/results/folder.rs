@@ -137,6 +137,7 @@ impl Folder {
     /// Where the folder is not what its experiment and rows make: changed cells first, then files.
     pub fn differences(&self) -> Vec<String> {
         let mut told = self.missing();
+        told.extend(self.edited());
         told.extend(self.unlike_provenance());
         let made = self.made();
         let mut files = Vec::new();
@@ -177,6 +178,25 @@ impl Folder {
             if !known || !experiment.seeds.contains(row.seed) {
                 told.push(format!("{} seed {}: no run of the experiment", row.arm, row.seed));
             }
+        }
+        told
+    }
+
+    /// Arms whose rows were run with another value than the experiment's file names. A key that only
+    /// one of them has was unknown to one of two builds, and re-running tells what it does.
+    fn edited(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for arm in &self.experiment.arms {
+            let asked = arm.config.params();
+            let mut rows = self.rows.iter().filter(|row| row.arm == arm.name);
+            let unlike = |row: &RunRow| {
+                let mut pairs = row.params.iter().filter_map(|(k, v)| Some((k, v, asked.get(k)?)));
+                pairs.find(|(_, was, is)| was != is).map(|(key, was, is)| {
+                    let change = cells::change(&was.to_string(), &is.to_string());
+                    format!("{}: {key} {change} in {EXPERIMENT} since its rows", arm.name)
+                })
+            };
+            told.extend(rows.find_map(unlike));
         }
         told
     }
