@@ -8,6 +8,7 @@ use super::print::{self, Planned, Results};
 use super::store::Store;
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, Stop, files, interrupt, pool};
 use crate::cli::{Format, Global, RunArgs};
+use crate::driver::Recording;
 use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
@@ -15,6 +16,7 @@ use crate::output::{OutputError, create_folder};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
+use crate::trace::{TRACE_BYTES_MAX, write_trace};
 
 /// Runs an experiment file.
 ///
@@ -85,9 +87,16 @@ impl<'a> Job<'a> {
         let world = World::from(args.world);
         let command = source.command(&args.grid, &experiment);
         let mut plan = Vec::new();
+        let recording =
+            if args.trace.is_some() { Recording::Everybody } else { Recording::Busiest };
+        let first_seed = experiment.seeds.iter().next();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
-                plan.push(Task::new(&experiment, arm, (seed, world), &command));
+                let mut task = Task::new(&experiment, arm, (seed, world), &command);
+                if Some(seed) == first_seed {
+                    task.recording = recording;
+                }
+                plan.push(task);
             }
         }
         let selected = grid::selected(&plan, (&args.grid, &experiment), |task| task.row.seed)?;
@@ -131,6 +140,14 @@ impl<'a> Job<'a> {
         let failed = |error: OutputError| Stop::with(EXIT_FOUND, one_line(&error));
         store.save().map_err(failed)?;
         let outputs = store.outputs();
+        if let Some(path) = &self.args.trace {
+            let events: Vec<_> = outputs.iter().filter_map(|o| o.events.as_ref()).collect();
+            let cut = write_trace(path, &events, TRACE_BYTES_MAX).map_err(failed)?;
+            if let Some(at_ns) = cut {
+                let at = crate::number::duration(at_ns);
+                super::complain(&format!("{}: truncated at vt={at}", path.display()));
+            }
+        }
         let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();
         let facts = self.facts(Some(&rows))?;
         let page = store.page(self.report(&facts)).map_err(failed)?;
