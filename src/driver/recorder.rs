@@ -328,12 +328,11 @@ impl Recorder {
             let mut ranked: Vec<(u64, &str)> =
                 scores.iter().map(|(name, s)| (score(s), *name)).collect();
             ranked.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-            // Those without any come last, by the bytes that they flushed.
-            let without = ranked.iter().position(|(n, _)| *n == 0 && which != 1);
-            ranked.truncate(without.unwrap_or(ranked.len()));
-            ranked
+            let without = ranked.iter().position(|(n, _)| *n == 0);
+            let without = ranked.split_off(without.unwrap_or(ranked.len()));
+            (ranked, without)
         };
-        let lists = [ranked(0), ranked(1), ranked(2)];
+        let lists = [ranked(0).0, ranked(1).0, ranked(2).0];
         let mut owners: Vec<String> = Vec::new();
         let mut known = std::collections::BTreeSet::new();
         for place in 0..lists.iter().map(Vec::len).max().unwrap_or(0) {
@@ -343,6 +342,10 @@ impl Recorder {
                 }
             }
         }
+        // Those without any of it come last.
+        let others = ranked(1).1.into_iter().filter(|(_, name)| !known.contains(name));
+        let others = others.take(max.saturating_sub(owners.len()));
+        owners.extend(others.map(|(_, name)| name.to_owned()));
         (owners, to_u64(scores.len()))
     }
 
@@ -506,11 +509,14 @@ mod tests {
         let (branch, cause, caused_by) = (BranchId(2), StallCause::Budget, BranchId(3));
         recorder.event(9, &Event::StallBegin { branch, cause, caused_by });
         recorder.event(12, &Event::StallEnd { branch, cause, caused_by, elapsed_ns: 3 });
+        let (branch, elapsed_ns) = (BranchId(70), 1);
+        recorder.event(13, &Event::StallEnd { branch, cause, caused_by, elapsed_ns });
         let run = recorder.finish(1000);
         assert_eq!(run.head.owners.len(), 12);
         assert_eq!(run.head.owners[..3], ["t39", "t2", "t38"]);
-        assert_eq!((run.head.owner_count, run.head.event_count), (40, 41));
-        assert_eq!((run.head.left_out, run.head.cut_ns), (28, None));
+        assert_eq!(run.head.owners[3..5], ["a", "t37"], "who waited, then who flushed less");
+        assert_eq!((run.head.owner_count, run.head.event_count), (41, 42));
+        assert_eq!((run.head.left_out, run.head.cut_ns), (29, None));
         let sum: u64 = run.rows.iter().map(|row| row.flush_ns).sum();
         assert_eq!(sum, 1200, "everybody is in the sums");
         assert!(run.rows.is_sorted_by_key(|row| row.at_ns));

@@ -206,7 +206,7 @@ fn events(row: &RunRow) -> RunEvents {
         }
         for _ in 0..row.stall_ns.total() / 1_000_000_000 * 2 {
             let took_ns = draw.below(900_000_000);
-            push(EventKind::Stall, draw.below(END_NS - took_ns), took_ns, 0);
+            push(EventKind::Stall, draw.below(119_000) * 1_000_000, took_ns, 0);
         }
     }
     for event in run.rows.iter_mut().filter(|event| event.kind == EventKind::Stall) {

@@ -15,8 +15,8 @@ use crate::events::{EventKind, EventRow, RunEvents};
 use crate::number::thousands;
 use crate::record::ByCause;
 
-/// Bytes that the timelines of a page may take together.
-const BYTES_MAX: usize = 46_000;
+/// Bytes that the timelines of a page may take together, where there is room for as many.
+const BYTES_MAX: usize = 60_000;
 
 /// What an arm's timeline is given at least; arms that find less have none.
 const ARM_BYTES_MIN: usize = 1_600;
@@ -110,12 +110,13 @@ pub struct ArmTimeline {
 }
 
 /// Timelines of as many arms as find room: those named first, then the others in their order.
-pub fn timelines(runs: &[RunEvents], firsts: [&str; 2]) -> Vec<ArmTimeline> {
+pub fn timelines(runs: &[RunEvents], firsts: [&str; 2], room: usize) -> Vec<ArmTimeline> {
+    let room = room.min(BYTES_MAX);
     let rank = |run: &&RunEvents| !firsts.contains(&run.head.arm.as_str());
     let mut chosen: Vec<&RunEvents> = runs.iter().filter(|run| run.head.end_ns > 0).collect();
     chosen.sort_by_key(rank);
-    chosen.truncate(BYTES_MAX.div_euclid(ARM_BYTES_MIN));
-    let bytes_max = BYTES_MAX.checked_div(chosen.len()).unwrap_or(0);
+    chosen.truncate(room.div_euclid(ARM_BYTES_MIN));
+    let bytes_max = room.checked_div(chosen.len()).unwrap_or(0);
     chosen.into_iter().filter_map(|run| fitting(run, bytes_max)).collect()
 }
 
@@ -411,10 +412,10 @@ mod tests {
     #[test]
     fn an_arm_takes_the_finest_step_that_fits_and_a_page_as_many_arms_as_find_room() {
         let input = mock::input(1, 10);
-        let all = timelines(&input.events, ["", ""]);
+        let all = timelines(&input.events, ["", ""], 40_000);
         assert_eq!(all.len(), 18);
-        assert!(serde_json::to_string(&all).unwrap().len() <= BYTES_MAX + 200);
-        let alone = timelines(&input.events[..1], ["", ""]);
+        assert!(serde_json::to_string(&all).unwrap().len() <= 40_020);
+        let alone = timelines(&input.events[..1], ["", ""], usize::MAX);
         assert!(alone[0].columns > all[0].columns && alone[0].lanes.len() == 8);
         let mut many = input.events.clone();
         for n in 0..80 {
@@ -422,8 +423,9 @@ mod tests {
             run.head.arm = format!("arm {n}");
             many.push(run);
         }
-        let some = timelines(&many, ["arm 79", &input.events[3].head.arm]);
-        assert!((10..=28).contains(&some.len()), "{}", some.len());
+        assert!(timelines(&many, ["", ""], 1000).is_empty());
+        let some = timelines(&many, ["arm 79", &input.events[3].head.arm], 40_000);
+        assert!((10..=25).contains(&some.len()), "{}", some.len());
         assert_eq!((&*some[0].arm, &*some[1].arm), (&*input.events[3].head.arm, "arm 79"));
     }
 
