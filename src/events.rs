@@ -119,11 +119,12 @@ pub struct EventRow {
     pub stall_ns: u64,
 }
 
-/// Serde hands out references.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_false(on: &bool) -> bool {
     !on
 }

@@ -87,7 +87,7 @@ impl Task {
         let ended = world::run_recorded(row.world, &self.config, row.seed, recording);
         let mut output = RunOutput { row: self.row.clone(), ..RunOutput::default() };
         output.row.trace_hash = format!("{:016x}", ended.trace_hash);
-        output.events = ended.events;
+        output.events = ended.events.map(|events| *events);
         if let Some(events) = &mut output.events {
             events.name(&self.row);
         }

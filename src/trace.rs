@@ -26,7 +26,7 @@ const LANES: usize = 10_000;
 /// Processes of one arm, at most.
 const ARM_PIDS: u64 = 100_000;
 
-/// Writes the trace; gives back the virtual time at which it ends early, where it does.
+/// Writes the trace; gives back the virtual time from which something is missing, where it is.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn write_trace(path: &Path, runs: &[&RunEvents], bytes_max: u64) -> Result<O
     let mut file = OutputFile::create(path)?;
     file.text("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
     let mut written = 0_u64;
-    let mut cut = None;
+    let mut cut = runs.iter().filter_map(|run| run.head.cut_ns).min();
     let mut separator = "";
     let mut line = |file: &mut OutputFile, value: &Value| {
         let text = value.to_string();
@@ -54,7 +54,7 @@ pub fn write_trace(path: &Path, runs: &[&RunEvents], bytes_max: u64) -> Result<O
     }
     for (at_ns, value) in &events {
         if !line(&mut file, value)? {
-            cut = Some(*at_ns);
+            cut = Some(cut.map_or(*at_ns, |cut| cut.min(*at_ns)));
             break;
         }
     }
@@ -212,7 +212,9 @@ mod tests {
 
     /// Virtual nanoseconds: the three decimals are exact.
     fn ns(value: &Value) -> u64 {
-        (value.as_f64().unwrap() * 1000.0).round() as u64
+        let text = value.to_string();
+        let (micros, rest) = text.split_once('.').unwrap();
+        format!("{micros}{rest:0<3}").parse().unwrap()
     }
 
     #[test]
@@ -236,12 +238,12 @@ mod tests {
                 continue;
             }
             assert!(names.contains_key(&pid), "{event}");
-            let track = (pid, event["tid"].as_u64().unwrap());
+            let thread = (pid, event["tid"].as_u64().unwrap());
             let at = ns(&event["ts"]);
-            assert!(last.insert(track, at).unwrap_or(0) <= at, "{event}");
+            assert!(last.insert(thread, at).unwrap_or(0) <= at, "{event}");
             if event["ph"] == "X" {
                 spans += 1;
-                let end = ends.insert(track, at + ns(&event["dur"])).unwrap_or(0);
+                let end = ends.insert(thread, at + ns(&event["dur"])).unwrap_or(0);
                 assert!(end <= at, "{event} begins before {end}");
             }
         }
@@ -266,6 +268,11 @@ mod tests {
         let said = trace["otherData"]["warning"].as_str().unwrap();
         assert_eq!(said, format!("truncated at vt={}", crate::number::duration(cut)));
         assert!(cut > 0 && cut < input.events[0].head.end_ns);
+        let mut run = input.events[0].clone();
+        run.head.cut_ns = Some(7_000_000);
+        let (trace, cut, _) = read(&[&run], TRACE_BYTES_MAX);
+        assert_eq!(cut, Some(7_000_000), "its events were too many already");
+        assert_eq!(trace["otherData"]["warning"], "truncated at vt=7.00ms");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Ended {
     /// Hash over everything that happened; 0 on a real disk.
     pub trace_hash: u64,
     /// What happened, where that was recorded and the run began.
-    pub events: Option<RunEvents>,
+    pub events: Option<Box<RunEvents>>,
 }
 
 /// A run that has no result.
@@ -164,7 +164,7 @@ fn run_sim(plan: &Plan, seed: u64, (recording, watcher): (Recording, Option<Watc
     let tally = Arc::new(Tally::recording(recording));
     let told = (Arc::clone(&tally), watcher);
     let end = sim.run(async move { drive(env, Path::new("/db"), &plan, told).await });
-    let (trace_hash, events) = (sim.trace_hash(), tally.take_events(sim.env().now()));
+    let (trace_hash, events) = (sim.trace_hash(), tally.take_events(sim.env().now()).map(Box::new));
     match ended(end, "the run") {
         Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash, events },
         Err(failed) => Ended { trace_hash, events, ..failed },
@@ -201,7 +201,7 @@ fn run_os(plan: &Plan, recording: Recording) -> Ended {
         fill(env, &dir, plan).await?;
         drive(env, &dir, plan, told).await
     });
-    let events = tally.take_events(env.now());
+    let events = tally.take_events(env.now()).map(Box::new);
     match result {
         Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0, events },
         Err(stop) => Ended { events, ..Ended::stopped(&stop, "the run") },
@@ -264,7 +264,7 @@ mod tests {
         for layout in ["per-tenant", "shared"] {
             let config = small(&[("layout", layout), ("memtable_stop_count", "1")]);
             let plain = run(World::Sim, &config, 1);
-            let told = run_recorded(World::Sim, &config, 1, Recording::Everybody);
+            let told = run_recorded(World::Sim, &config, 1, Recording::Everybody(100_000));
             assert_eq!(plain.trace_hash, told.trace_hash);
             let (measured, events) = (told.measured.unwrap(), told.events.unwrap());
             assert_eq!(measured.intervals, plain.measured.unwrap().intervals);

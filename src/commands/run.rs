@@ -18,6 +18,12 @@ use crate::report::{Provenance, ReportInput};
 use crate::scale::{self, ScaleFact};
 use crate::trace::{TRACE_BYTES_MAX, write_trace};
 
+/// Events of all runs together that a trace may have: what fits in its bytes, and in memory.
+const TRACE_EVENTS_MAX: usize = 600_000;
+
+/// Events that each arm of a trace may have, whatever their number.
+const ARM_EVENTS_MIN: usize = 12_000;
+
 /// Runs an experiment file.
 ///
 /// # Errors
@@ -87,8 +93,11 @@ impl<'a> Job<'a> {
         let world = World::from(args.world);
         let command = source.command(&args.grid, &experiment);
         let mut plan = Vec::new();
-        let recording =
-            if args.trace.is_some() { Recording::Everybody } else { Recording::Busiest };
+        let share = TRACE_EVENTS_MAX.checked_div(experiment.arms.len()).unwrap_or(0);
+        let recording = match args.trace {
+            Some(_) => Recording::Everybody(share.max(ARM_EVENTS_MIN)),
+            None => Recording::Busiest,
+        };
         let first_seed = experiment.seeds.iter().next();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
@@ -145,7 +154,10 @@ impl<'a> Job<'a> {
             let cut = write_trace(path, &events, TRACE_BYTES_MAX).map_err(failed)?;
             if let Some(at_ns) = cut {
                 let at = crate::number::duration(at_ns);
-                super::complain(&format!("{}: truncated at vt={at}", path.display()));
+                let path = path.display();
+                super::complain(&format!(
+                    "{path}: truncated at vt={at}; fewer arms have more room"
+                ));
             }
         }
         let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();

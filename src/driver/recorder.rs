@@ -26,8 +26,8 @@ pub enum Recording {
     None,
     /// The busiest tenants and trees, as many as a page shows and some more.
     Busiest,
-    /// Everybody, for a viewer of traces.
-    Everybody,
+    /// Everybody, for a viewer of traces, up to so many events.
+    Everybody(usize),
 }
 
 impl Recording {
@@ -36,7 +36,7 @@ impl Recording {
         match self {
             Self::None => (0, 0, 0),
             Self::Busiest => (1 << 18, 12, 12_000),
-            Self::Everybody => (1 << 20, usize::MAX, 400_000),
+            Self::Everybody(events_max) => (1 << 20, usize::MAX, events_max),
         }
     }
 }

@@ -210,7 +210,8 @@ fn events(row: &RunRow) -> RunEvents {
         }
     }
     for event in run.rows.iter_mut().filter(|event| event.kind == EventKind::Stall) {
-        ["memtables", "l0", "budget"][draw.below(3) as usize].clone_into(&mut event.cause);
+        let causes = ["memtables", "l0", "budget"];
+        causes[usize::try_from(draw.below(3)).unwrap()].clone_into(&mut event.cause);
         "t001".clone_into(&mut event.caused_by);
     }
     run.rows.push(EventRow {

@@ -9,6 +9,8 @@
 //! in letters of base64 that hold five bits each, the lowest first; 32 is added where more follow.
 //! Levels are one letter each, 0 to 63 of the highest.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::events::{EventKind, EventRow, RunEvents};
@@ -122,26 +124,38 @@ pub fn timelines(runs: &[RunEvents], firsts: [&str; 2], room: usize) -> Vec<ArmT
 
 /// The finest that fits, if any does.
 fn fitting(run: &RunEvents, bytes_max: usize) -> Option<ArmTimeline> {
+    let owners = by_owner(run);
     STEPS.iter().find_map(|step| {
-        let timeline = timeline(run, *step);
+        let timeline = timeline((run, &owners), *step);
         let bytes = serde_json::to_string(&timeline).map_or(usize::MAX, |text| text.len());
         (bytes <= bytes_max).then_some(timeline)
     })
 }
 
-fn timeline(run: &RunEvents, (columns, points, lanes_max): (u64, u64, usize)) -> ArmTimeline {
+/// Events by owner; those of nobody are the sums.
+type Owners<'a> = BTreeMap<&'a str, Vec<&'a EventRow>>;
+
+fn by_owner(run: &RunEvents) -> Owners<'_> {
+    let mut owners = Owners::new();
+    for row in &run.rows {
+        let owner = if row.kind == EventKind::All { "" } else { row.owner.as_str() };
+        owners.entry(owner).or_default().push(row);
+    }
+    owners
+}
+
+fn timeline(
+    (run, rows): (&RunEvents, &Owners<'_>),
+    (columns, points, lanes_max): (u64, u64, usize),
+) -> ArmTimeline {
     let scale = Scale { end_ns: run.head.end_ns, columns };
     let owners = run.head.owners.get(..lanes_max).unwrap_or(&run.head.owners);
     let lane = |owner: &String| {
-        let of_owner: Vec<&EventRow> = run
-            .rows
-            .iter()
-            .filter(|row| row.owner == *owner && row.kind != EventKind::All)
-            .collect();
-        lane(owner, &of_owner, (scale, points))
+        let of_owner = rows.get(owner.as_str()).map_or(&[][..], Vec::as_slice);
+        lane(owner, of_owner, (scale, points))
     };
     let all = |of: fn(&EventRow) -> u64| {
-        let rows = run.rows.iter().filter(|row| row.kind == EventKind::All);
+        let rows = rows.get("").into_iter().flatten().filter(|row| row.kind == EventKind::All);
         let under_way = rows.map(|row| {
             let mean = u128::from(of(row)) * 1000;
             let mean = mean.checked_div(u128::from(row.took_ns)).unwrap_or(0);
@@ -385,11 +399,15 @@ mod tests {
         run
     }
 
+    fn timeline_of(run: &RunEvents, step: (u64, u64, usize)) -> ArmTimeline {
+        timeline((run, &by_owner(run)), step)
+    }
+
     #[test]
     fn spans_come_back_stacked_where_they_overlap_and_joined_where_they_meet() {
         let times = [(0, 10), (5, 100), (7, 1), (12, 2000), (14, 3), (3000, 0), (4095, 1)];
         let rows = times.map(|(at, took)| row(EventKind::Flush, at, took, 1));
-        let timeline = timeline(&run(rows.to_vec()), (4096, 10, 1));
+        let timeline = timeline_of(&run(rows.to_vec()), (4096, 10, 1));
         let rows: Vec<_> = timeline.lanes[0].rows.iter().map(unpack).collect();
         assert_eq!(rows.len(), 3);
         assert_eq!(rows[0], [(0, 10), (12, 2012), (3000, 3001), (4095, 4096)]);
@@ -403,7 +421,7 @@ mod tests {
     fn a_memtable_holds_its_bytes_until_the_next_value_and_shows_its_peaks() {
         let values = [(0, 10), (1500, 63), (1500, 0), (3000, 21)];
         let rows = values.map(|(at, bytes)| row(EventKind::Memtable, at, 0, bytes));
-        let timeline = timeline(&run(rows.to_vec()), (4096, 8, 1));
+        let timeline = timeline_of(&run(rows.to_vec()), (4096, 8, 1));
         let memtable = &timeline.lanes[0].memtable;
         let levels: Vec<_> = memtable.points.bytes().map(number).collect();
         assert_eq!((memtable.max, levels), (63, vec![10, 10, 63, 0, 0, 21, 21, 21]));
@@ -437,7 +455,7 @@ mod tests {
         (fault.owner, fault.note) = ("db".to_owned(), "x".repeat(100));
         let mut run = run(vec![wait, fault]);
         (run.head.owner_count, run.head.cut_ns) = (9000, Some(1_000_000));
-        let timeline = timeline(&run, (64, 8, 4));
+        let timeline = timeline_of(&run, (64, 8, 4));
         assert_eq!(timeline.lanes[0].rows[0].kind, "wal");
         assert_eq!(unpack(&timeline.lanes[0].rows[0]), [(1, 2)]);
         let mark = &timeline.marks[0];
