@@ -132,6 +132,11 @@ fn ranges(folder: &Path, fragment: &str, script: &str) -> Vec<(f64, f64)> {
     ranges
 }
 
+/// Goes back to the whole run where the arm of the address is shown.
+const WHEN_NAMED: &str = "
+setTimeout(() => { if (document.getElementById('arm').value === options[3].value) key('0'); }, 100);
+";
+
 const PLAY: &str = "
 const panel = document.getElementById('over-time');
 const key = (key) => panel.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
@@ -147,6 +152,7 @@ const drag = (at, names, from, to) => {
 const POINTER = ['pointerdown', 'pointermove', 'pointerup'];
 const MOUSE = ['mousedown', 'mousemove', 'mouseup'];
 const canvas = document.querySelector('#timeline-chart canvas');
+const options = document.getElementById('arm').options;
 const plot = document.querySelector('#charts .u-over');
 ";
 
@@ -181,6 +187,8 @@ fn the_page_renders_and_zoom_moves_every_panel() {
     let back =
         "drag(canvas, POINTER, 0.5, 0.75); canvas.dispatchEvent(new MouseEvent('dblclick'));";
     assert_eq!(play(back), (0.0, end));
+    let named = "location.hash = '#zoom=1,2&arm=' + encodeURIComponent(options[3].value);";
+    assert_eq!(play(&format!("{named} {WHEN_NAMED}")), (0.0, end));
     let other = "key('+'); document.querySelectorAll('#headline tr.pick')[2].click();";
     assert_eq!(play(other), play("key('+');"), "another arm is shown at the same range");
 }

@@ -7,6 +7,7 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const place = Object.fromEntries([...LETTERS].map((letter, n) => [letter, n]));
+  const plainText = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
   const number = (letter) => place[letter];
   // Names in attributes are as the page has them: without control characters.
   const tidy = (name) => name.replace(/[\0-\x1f\x7f-\x9f]/g, "\ufffd");
@@ -85,6 +86,9 @@
   };
   const whole = () => zoom(0, end);
   const fromAddress = () => {
+    const arm = /[#&]arm=([^&]*)/.exec(location.hash);
+    const named = arm && D.arms.find((known) => known.arm === plainText(arm[1]));
+    if (named) choose(named.arm);
     const asked = /[#&]zoom=([0-9.]+),([0-9.]+)/.exec(location.hash);
     if (asked && +asked[2] > +asked[1]) zoom(+asked[1], +asked[2]);
   };

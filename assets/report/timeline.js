@@ -162,9 +162,10 @@ const makeTimeline = (host, readout, tools) => {
     host.dataset.zoom = range.map((t) => t.toFixed(3)).join(",");
   };
 
-  const label = (text, y, left) => {
+  const label = (name, y, left) => {
     pen.fillStyle = css("muted");
     pen.textAlign = "right";
+    const text = pen.measureText(name).width > left - 10 ? name.replace(/^(tree [0-9]+ of [0-9]+) tenants$/, "$1") : name;
     let shown = text;
     while (shown.length > 3 && pen.measureText(shown).width > left - (shown === text ? 10 : 22)) shown = shown.slice(0, -1);
     pen.fillText(shown === text ? text : shown + "\u2026", left - 6, y);
