@@ -63,7 +63,7 @@ fn ran(folder: &Path) -> Vec<RunEvents> {
 }
 
 /// A page made of the run's files, with evil names, and this script at its end.
-fn page(folder: &Path, script: &str) -> PathBuf {
+fn page(folder: &Path, script: &str, with_samples: bool) -> PathBuf {
     let out = folder.join("out");
     let mut input = ReportInput {
         title: EVIL.to_owned(),
@@ -75,6 +75,9 @@ fn page(folder: &Path, script: &str) -> PathBuf {
         events: read_events(&out.join("events.jsonl")).unwrap(),
         ..ReportInput::default()
     };
+    if !with_samples {
+        input.series.clear();
+    }
     let evil = |name: &mut String| name.insert_str(0, EVIL);
     for row in &mut input.rows {
         evil(&mut row.arm);
@@ -115,7 +118,7 @@ fn dom(folder: &Path, url: &str, flags: &[&str]) -> (String, Vec<String>) {
 
 /// Loads the page with a script; gives back the range of each panel.
 fn ranges(folder: &Path, fragment: &str, script: &str) -> Vec<(f64, f64)> {
-    let page = page(folder, script);
+    let page = page(folder, script, true);
     let url = format!("file://{}{fragment}", page.display());
     let (dom, console) = dom(folder, &url, &[]);
     assert_eq!(console, Vec::<String>::new(), "the console is silent");
@@ -195,17 +198,22 @@ fn the_page_renders_and_zoom_moves_every_panel() {
 
 #[test]
 #[ignore = "needs Chromium, which .ci/run installs"]
-fn without_scripts_there_is_a_table_and_in_the_dark_the_page_is_dark() {
+fn a_page_is_whole_without_samples_without_scripts_and_in_the_dark() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     ran(folder);
+    let url = format!("file://{}#zoom=3,5", page(folder, "", false).display());
+    let (bare, console) = dom(folder, &url, &[]);
+    assert_eq!(console, Vec::<String>::new());
+    assert_eq!(bare.matches("data-zoom=\"").count(), 1, "a timeline needs no samples");
+    assert!(bare.contains("data-zoom=\"3.000,5.000\"") && bare.contains("left no samples"));
     // A document that a script parses is one without scripting: its `noscript` has elements.
     let told = "
         const text = document.documentElement.outerHTML;
         const plain = new DOMParser().parseFromString(text, 'text/html');
         document.title = plain.querySelectorAll('noscript tr').length + ' rows, '
           + getComputedStyle(document.body).backgroundColor;";
-    let url = format!("file://{}", page(folder, told).display());
+    let url = format!("file://{}", page(folder, told, true).display());
     let title = |flags: &[&str]| {
         let (page, _) = dom(folder, &url, flags);
         page.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0.to_owned()

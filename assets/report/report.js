@@ -50,10 +50,15 @@
   const redraw = [];
   const panel = el("over-time");
 
+  // A run that failed may have a timeline and no samples.
+  const nothing = { step: 1, points: "" };
+  const bare = D.timelines.filter((timeline) => !D.arms.some((arm) => arm.arm === timeline.arm))
+    .map((timeline) => ({ arm: timeline.arm, seed: timeline.seed, ops: nothing, stall: nothing, p99: nothing, memtable: nothing, imm: nothing, l0: nothing }));
+  const arms = D.arms.concat(bare);
   const points = Math.max(0, ...D.arms.map((arm) => arm.ops.points.length / 2));
   const xs = Array.from({ length: points + 1 }, (_, n) => n * D.bucket_ms / 1000);
-  const base = D.arms.find((arm) => arm.arm === D.baseline);
-  let chosen = D.arms.find((arm) => arm.arm === D.first) || D.arms[0];
+  const base = arms.find((arm) => arm.arm === D.baseline);
+  let chosen = arms.find((arm) => arm.arm === D.first) || arms[0];
   // Left of the plots there is room for a tenant's name.
   const room = () => innerWidth < 700 ? 56 : 104;
   const PAPER = 690;
@@ -73,7 +78,7 @@
   let syncing = false;
   let timeline = null;
   let shown = null;
-  const end = xs[xs.length - 1];
+  const end = Math.max(xs[xs.length - 1], ...bare.map((arm) => D.timelines.find((timeline) => timeline.arm === arm.arm).end_ns / 1e9));
   const zoom = (from, to) => {
     const span = Math.min(end, Math.max(to - from, end / 2000));
     const min = Math.max(0, Math.min(from, end - span));
@@ -87,7 +92,7 @@
   const whole = () => zoom(0, end);
   const fromAddress = () => {
     const arm = /[#&]arm=([^&]*)/.exec(location.hash);
-    const named = arm && D.arms.find((known) => known.arm === plainText(arm[1]));
+    const named = arm && arms.find((known) => known.arm === plainText(arm[1]));
     if (named) choose(named.arm);
     const asked = /[#&]zoom=([0-9.]+),([0-9.]+)/.exec(location.hash);
     if (asked && +asked[2] > +asked[1]) zoom(+asked[1], +asked[2]);
@@ -133,6 +138,7 @@
     if (timeline) timeline.draw();
   };
   const bounds = () => {
+    if (!charts.length) return { left: room(), width: Math.max(100, el("timeline-chart").clientWidth - room() - 20) };
     const { left, width } = charts[0].bbox, ratio = devicePixelRatio || 1;
     return { left: left / ratio, width: width / ratio };
   };
@@ -143,12 +149,12 @@
       row.classList.toggle("picked", !!chosen && tidy(row.dataset.arm) === tidy(chosen.arm));
   };
   const choose = (name) => {
-    const arm = D.arms.find((arm) => arm.arm === name);
+    const arm = arms.find((arm) => arm.arm === name);
     if (!arm) return;
     chosen = arm;
     el("arm").value = name;
-    el("seed-note").textContent = "The run of seed " + arm.seed + "; points of " + D.bucket_ms / 1000
-      + " s: rates are means, the rest peaks.";
+    el("seed-note").textContent = "The run of seed " + arm.seed + (arm.ops === nothing ? " left no samples."
+      : "; points of " + D.bucket_ms / 1000 + " s: rates are means, the rest peaks.");
     for (const chart of charts) {
       const label = chart.root.querySelectorAll(".u-legend .u-label")[1];
       if (label) label.textContent = name;
@@ -159,14 +165,14 @@
     highlight();
   };
 
-  if (D.arms.length) {
+  if (arms.length) {
     panel.hidden = false;
-    for (const arm of D.arms) {
+    for (const arm of arms) {
       const option = make("option", arm.arm + (arm === base ? " (baseline)" : ""));
       option.value = arm.arm;
       el("arm").append(option);
     }
-    METRICS.forEach(timeChart);
+    if (D.arms.length) METRICS.forEach(timeChart);
     if (D.timelines.length) {
       el("timeline").hidden = false;
       timeline = makeTimeline(el("timeline-chart"), el("timeline-note"), { css, number, digits, bounds, zoom, end });
@@ -176,14 +182,14 @@
     el("arm").addEventListener("change", (event) => choose(event.target.value));
     el("reset").addEventListener("click", whole);
     for (const row of document.querySelectorAll("#headline tr[data-arm]")) {
-      const arm = D.arms.find((arm) => tidy(arm.arm) === tidy(row.dataset.arm));
+      const arm = arms.find((arm) => tidy(arm.arm) === tidy(row.dataset.arm));
       if (!arm) continue;
       row.classList.add("pick");
       row.title = "show in the charts";
       row.addEventListener("click", () => choose(arm.arm));
     }
     panel.addEventListener("keydown", (event) => {
-      if (event.target !== panel || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
       let [min, max] = shown;
       const span = max - min;
       if (event.key === "0") { min = 0; max = end; }
@@ -275,7 +281,7 @@
       if (!run.querySelector(".columns")) run.append(columnsOf(+run.dataset.n));
     });
 
-  if (D.arms.length) {
+  if (arms.length) {
     choose(chosen.arm);
     fromAddress();
   } else highlight();

@@ -111,7 +111,7 @@ const makeTimeline = (host, readout, tools) => {
   const draw = () => {
     const ratio = devicePixelRatio || 1;
     const { left, width } = bounds();
-    const total = Math.max(280, host.clientWidth);
+    const total = Math.max(280, Math.min(host.clientWidth, left + width + 24));
     const bottom = data ? data.bottom : 30;
     const height = bottom + AXIS;
     canvas.width = Math.round(total * ratio);

@@ -227,6 +227,10 @@ impl<E: Env> Driver<E> {
         let now = self.env.now();
         let mut state = self.state();
         if state.stage == Stage::Warmup {
+            // A run may fail before it is warm.
+            if self.tally.is_recording() {
+                self.tally.trees(now, &self.db.tree_facts());
+            }
             return now;
         }
         let metrics = self.db.metrics();

@@ -40,6 +40,8 @@ struct Inner {
     /// Tenants by branch, in the workload's order.
     tenants: BTreeMap<BranchId, usize>,
     recorder: Option<Recorder>,
+    /// What was recorded until it was told to stop.
+    events: Option<RunEvents>,
 }
 
 /// A listener that adds up events.
@@ -68,9 +70,19 @@ impl Tally {
         tally
     }
 
-    /// The events up to now, which it forgets; `None` where it keeps none.
+    /// Keeps no event from here on: a run is over before its database is closed.
+    pub fn stop_recording(&self, now: Nanos) {
+        let recorder = self.inner().recorder.take();
+        if let Some(recorder) = recorder {
+            let events = recorder.finish(now);
+            self.inner().events = Some(events);
+        }
+    }
+
+    /// The events until recording was stopped, which is no later than now; it forgets them.
     pub fn take_events(&self, now: Nanos) -> Option<RunEvents> {
-        self.inner().recorder.take().map(|recorder| recorder.finish(now))
+        self.stop_recording(now);
+        self.inner().events.take()
     }
 
     /// Says which tenants events speak of.
@@ -92,6 +104,11 @@ impl Tally {
         if let Some(recorder) = &mut inner.recorder {
             recorder.reset(now);
         }
+    }
+
+    /// Whether it keeps events.
+    pub(super) fn is_recording(&self) -> bool {
+        self.inner().recorder.is_some()
     }
 
     /// What memtables hold.
