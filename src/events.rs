@@ -12,7 +12,7 @@
 //! | `run_id`, `arm`, `seed`, `world` | as in `runs.jsonl` |
 //! | `end_ns` | when the run ended, since measuring began, as every time here |
 //! | `owners` | names of those whose events follow, the busiest first |
-//! | `owner_count` | tenants and trees that had an event |
+//! | `owner_count` | tenants and trees that had an event or a memtable |
 //! | `event_count` | events of the run |
 //! | `left_out` | of them, those that do not follow: of others, or after `cut_ns` |
 //! | `cut_ns` | from here on events were too many and are left out; absent where all are there |
@@ -147,7 +147,7 @@ pub struct EventsHead {
     pub end_ns: u64,
     /// Those whose events follow, the busiest first.
     pub owners: Vec<String>,
-    /// Tenants and trees that had an event.
+    /// Tenants and trees that had an event or a memtable.
     pub owner_count: u64,
     /// Events of the run.
     pub event_count: u64,

@@ -20,7 +20,7 @@ use crate::record::{Outcome, Param, RunRow};
 use crate::report::chart::{Charts, MANY_ARMS};
 use crate::report::summary::{ArmSummary, Delta, delta, summaries, write_amplification};
 use crate::report::timeline::timelines;
-use crate::report::{Provenance, ReportInput, detail, table};
+use crate::report::{Provenance, ReportInput, detail, heat, table};
 
 /// Runs that did not pass and are listed one by one.
 const FAILURES_MAX: usize = 50;
@@ -51,7 +51,7 @@ struct Page<'a> {
     columns: Vec<&'static str>,
     arms: Vec<Arm>,
     causes: [&'static str; 5],
-    heat: Option<Heat>,
+    heat: Option<heat::Heat>,
     failures: Vec<Failure<'a>>,
     params: Vec<(String, String)>,
     tenths: Vec<(String, Vec<String>)>,
@@ -98,15 +98,6 @@ struct Failure<'a> {
     rule: &'a str,
     replay: &'a str,
 }
-
-#[derive(Serialize)]
-struct Heat {
-    columns: Vec<String>,
-    rows: Vec<(String, Vec<HeatCell>)>,
-}
-
-/// Text, range over seeds, shade in percent, and whether no cell is better.
-type HeatCell = (String, String, u64, bool);
 
 /// A column of the headline table.
 struct Column {
@@ -194,7 +185,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         columns: COLUMNS.iter().map(|column| column.name).collect(),
         arms: arms(&input.rows, &summaries, baseline),
         causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
-        heat: heat(&input.rows, &summaries),
+        heat: heat::heat(&input.rows, &summaries),
         failures: failed().take(FAILURES_MAX).map(failure).collect(),
         params: params(&input.rows),
         tenths: tenths(input),
@@ -370,53 +361,6 @@ fn percent(share: f64) -> String {
     } else {
         format!("{percent:+.0} %")
     }
-}
-
-/// p99.9 as a grid, where the arms' names are one: everything before the last `/` against the rest.
-fn heat(all: &[RunRow], summaries: &[ArmSummary]) -> Option<Heat> {
-    let mut columns: Vec<String> = Vec::new();
-    let mut rows: Vec<String> = Vec::new();
-    for arm in summaries {
-        let (row, column) = arm.arm.rsplit_once('/')?;
-        if !rows.iter().any(|known| known == row) {
-            rows.push(row.to_owned());
-        }
-        if !columns.iter().any(|known| known == column) {
-            columns.push(column.to_owned());
-        }
-    }
-    if rows.len() < 2 || columns.len() < 2 || columns.len() > 12 {
-        return None;
-    }
-    let passed = || summaries.iter().filter(|arm| arm.passed > 0);
-    let values = || passed().map(|arm| arm.write_latency_ns.p999);
-    let (best, worst) = (values().min()?, values().max()?);
-    let scale = |ns: u64| libm::log2(to_f64(ns.max(1)));
-    let cell = |row: &String, column: &String| {
-        let name = format!("{row}/{column}");
-        passed().find(|arm| arm.arm == name).map_or_else(Default::default, |arm| {
-            let ns = arm.write_latency_ns.p999;
-            let share = (scale(ns) - scale(best)) / (scale(worst) - scale(best)).max(1e-9);
-            let darkness = crate::number::from_f64(share * 80.0).unwrap_or(0);
-            // What reads the same is a tie.
-            let (text, is_best) = (duration(ns), duration(ns) == duration(best));
-            (text, seeds_range(all, &name), darkness, is_best)
-        })
-    };
-    let rows = rows
-        .iter()
-        .map(|row| (row.clone(), columns.iter().map(|column| cell(row, column)).collect()))
-        .collect();
-    Some(Heat { columns, rows })
-}
-
-/// Lowest and highest write p99.9 over the seeds of an arm, where they read differently.
-fn seeds_range(rows: &[RunRow], arm: &str) -> String {
-    let passed = rows.iter().filter(|row| row.arm == arm && row.outcome == Outcome::Pass);
-    let values = passed.map(|row| row.write_latency_ns.p999);
-    let (low, high) = (values.clone().min(), values.max());
-    let (low, high) = (duration(low.unwrap_or(0)), duration(high.unwrap_or(0)));
-    if low == high { String::new() } else { format!("[{low}, {high}]") }
 }
 
 /// Settings with their values over all arms, one line a setting.

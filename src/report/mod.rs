@@ -3,6 +3,7 @@
 pub mod chart;
 mod detail;
 mod forks;
+mod heat;
 pub mod html;
 #[cfg(test)]
 pub(crate) mod mock;

@@ -3,6 +3,9 @@
 //! Listening draws nothing and waits for nothing, so a recorded run is the same run. What is kept
 //! is bounded: beyond a number of items nothing more is taken, and how much was left out is said.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use forebay_engine::events::Event;
@@ -15,8 +18,12 @@ use crate::record::ByCause;
 /// Intervals of the sums over everybody.
 const INTERVALS: u64 = 400;
 
-/// Samples of a memtable that are kept, beside those when it was sealed.
+/// Samples of a memtable that are kept at most, beside those when it was sealed. All samples
+/// together take a quarter of the room at most.
 const SAMPLES_MAX: usize = 300;
+
+/// How often samples may be halved; then there is nothing left to let go of.
+const THINNED_MAX: u32 = 40;
 
 /// How much is kept of a run's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub enum Recording {
 }
 
 impl Recording {
-    /// Items in memory, owners and events in the result.
+    /// Events in memory, and as many sizes of memtables; owners and events in the result.
     fn limits(self) -> (usize, usize, usize) {
         match self {
             Self::None => (0, 0, 0),
@@ -72,7 +79,8 @@ struct Point {
     tree: TreeId,
     at: Nanos,
     bytes: u64,
-    is_sample: bool,
+    /// Number of the sample, counted from 1; 0 where the memtable was sealed.
+    sample: u64,
 }
 
 /// A write's stall where it is one.
@@ -87,6 +95,9 @@ pub(super) struct Recorder {
     instants: Vec<Instant>,
     points: Vec<Point>,
     memtables: BTreeMap<TreeId, u64>,
+    samples: u64,
+    /// How often the samples were halved.
+    thinned: u32,
     open: BTreeMap<(Owner, EventKind), Vec<(Nanos, Reason)>>,
     /// Events that found no room.
     refused: u64,
@@ -115,14 +126,15 @@ impl Recorder {
         self.instants.clear();
         self.points.clear();
         self.memtables.clear();
+        (self.samples, self.thinned) = (0, 0);
         (self.refused, self.refused_from) = (0, None);
     }
 
-    fn has_room(&mut self, now: Nanos, is_event: bool) -> bool {
+    fn has_room(&mut self, now: Nanos) -> bool {
         let (items_max, _, _) = self.recording.limits();
-        let has_room = self.spans.len() + self.instants.len() + self.points.len() < items_max;
+        let has_room = self.spans.len() + self.instants.len() < items_max;
         if !has_room {
-            self.refused = self.refused.saturating_add(u64::from(is_event));
+            self.refused = self.refused.saturating_add(1);
             self.refused_from.get_or_insert(now);
         }
         has_room
@@ -130,15 +142,25 @@ impl Recorder {
 
     /// What memtables hold at a sample.
     pub(super) fn trees(&mut self, now: Nanos, trees: &[TreeFacts]) {
-        for facts in trees {
-            self.memtable(now, (facts.tree, facts.memtable_bytes), true);
+        self.samples = self.samples.saturating_add(1);
+        if self.samples.is_multiple_of(1 << self.thinned) {
+            for facts in trees {
+                self.memtable(now, (facts.tree, facts.memtable_bytes), self.samples);
+            }
         }
     }
 
-    fn memtable(&mut self, at: Nanos, (tree, bytes): (TreeId, u64), is_sample: bool) {
+    /// Where there are too many, every second sample is let go of, and not taken from here on.
+    fn memtable(&mut self, at: Nanos, (tree, bytes): (TreeId, u64), sample: u64) {
+        let (points_max, _, _) = self.recording.limits();
+        if self.points.len() >= points_max && self.thinned < THINNED_MAX {
+            self.thinned += 1;
+            let every = 1 << self.thinned;
+            self.points.retain(|point| point.sample.is_multiple_of(every));
+        }
         let last = self.memtables.insert(tree, bytes).unwrap_or(0);
-        if last != bytes && self.has_room(at, false) {
-            self.points.push(Point { tree, at, bytes, is_sample });
+        if last != bytes && self.points.len() < points_max {
+            self.points.push(Point { tree, at, bytes, sample });
         }
     }
 
@@ -160,13 +182,13 @@ impl Recorder {
             let same = open.iter().position(|known| *known == (begin, stall)).unwrap_or(0);
             begin = open.remove(same).0;
         }
-        if self.has_room(end, true) {
+        if self.has_room(end) {
             self.spans.push(Span { kind, owner, begin, end, bytes, stall, is_open: false });
         }
     }
 
     fn instant(&mut self, (owner, kind): (Owner, EventKind), at: Nanos, note: String) {
-        if self.has_room(at, true) {
+        if self.has_room(at) {
             self.instants.push(Instant { kind, owner, at, note });
         }
     }
@@ -187,8 +209,8 @@ impl Recorder {
     pub(super) fn event(&mut self, now: Nanos, event: &Event) {
         match event {
             Event::Sealed { tree, bytes } => {
-                self.memtable(now, (*tree, *bytes), false);
-                self.memtable(now, (*tree, 0), false);
+                self.memtable(now, (*tree, *bytes), 0);
+                self.memtable(now, (*tree, 0), 0);
             }
             Event::FlushBegin { tree, .. } => {
                 self.begin(Owner::Tree(*tree), EventKind::Flush, (now, None));
@@ -249,7 +271,7 @@ impl Recorder {
     pub(super) fn finish(mut self, now: Nanos) -> RunEvents {
         for ((owner, kind), begins) in core::mem::take(&mut self.open) {
             for (begin, stall) in begins {
-                if self.has_room(now, true) {
+                if self.has_room(now) {
                     let open =
                         Span { kind, owner, begin, end: now, bytes: 0, stall, is_open: true };
                     self.spans.push(open);
@@ -263,7 +285,12 @@ impl Recorder {
         let is_shown =
             |owner: &Owner| names.get(owner).is_some_and(|name| places.contains_key(name.as_str()));
         let mut rows = self.sums(now);
-        rows.extend(self.gauges().filter(|(o, _)| is_shown(o)).map(|(_, row)| row));
+        let share = (events_max >> 2).checked_div(owners.len()).unwrap_or(0);
+        rows.extend(
+            self.gauges(share.clamp(1, SAMPLES_MAX))
+                .filter(|(o, _)| is_shown(o))
+                .map(|(_, row)| row),
+        );
         let gauge_count = rows.len();
         rows.extend(self.spans.iter().filter(|s| is_shown(&s.owner)).map(|s| self.span(s)));
         rows.extend(self.instants.iter().filter(|i| is_shown(&i.owner)).map(|i| self.mark(i)));
@@ -308,7 +335,8 @@ impl Recorder {
 
     /// Owners in turn by faults, by bytes flushed and by time waited; and how many there are.
     fn busiest(&self, names: &BTreeMap<Owner, String>, max: usize) -> (Vec<String>, u64) {
-        let mut scores: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
+        let mut scores: BTreeMap<&str, [u64; 3]> =
+            names.values().map(|name| (name.as_str(), [0; 3])).collect();
         let none = String::new();
         let of = |owner: &Owner| names.get(owner).unwrap_or(&none).as_str();
         for instant in &self.instants {
@@ -386,15 +414,15 @@ impl Recorder {
     }
 
     /// Memtables when they were sealed, and some samples between.
-    fn gauges(&self) -> impl Iterator<Item = (Owner, EventRow)> {
+    fn gauges(&self, samples_max: usize) -> impl Iterator<Item = (Owner, EventRow)> {
         let mut samples: BTreeMap<TreeId, usize> = BTreeMap::new();
-        for point in self.points.iter().filter(|point| point.is_sample) {
+        for point in self.points.iter().filter(|point| point.sample > 0) {
             *samples.entry(point.tree).or_default() += 1;
         }
         let mut seen: BTreeMap<TreeId, usize> = BTreeMap::new();
         self.points.iter().filter_map(move |point| {
-            if point.is_sample {
-                let every = samples.get(&point.tree).map_or(1, |n| n.div_ceil(SAMPLES_MAX).max(1));
+            if point.sample > 0 {
+                let every = samples.get(&point.tree).map_or(1, |n| n.div_ceil(samples_max).max(1));
                 let seen = seen.entry(point.tree).or_default();
                 *seen += 1;
                 if !seen.is_multiple_of(every) {
@@ -441,110 +469,5 @@ impl Recorder {
             note: instant.note.clone(),
             ..EventRow::default()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn recorder(recording: Recording) -> Recorder {
-        let mut recorder = Recorder::new(recording);
-        for n in 0..40 {
-            recorder.know(BranchId(n), Some(TreeId(100 + n)), &format!("t{n}"));
-        }
-        recorder.know(BranchId(70), Some(TreeId(7)), "a");
-        recorder.know(BranchId(71), Some(TreeId(7)), "b");
-        recorder
-    }
-
-    fn flush(recorder: &mut Recorder, tree: u64, (begin, end): (Nanos, Nanos), bytes: u64) {
-        let (tree, table) =
-            (TreeId(tree), Some((forebay_engine::types::TableId::default(), bytes)));
-        recorder.event(begin, &Event::FlushBegin { tree, bytes });
-        recorder.event(end, &Event::FlushEnd { tree, table, elapsed_ns: end - begin });
-    }
-
-    #[test]
-    fn times_count_from_when_measuring_began_and_what_is_under_way_is_kept() {
-        let mut recorder = recorder(Recording::Busiest);
-        flush(&mut recorder, 100, (10, 20), 5);
-        let tree = TreeId(7);
-        recorder.event(90, &Event::FlushBegin { tree, bytes: 1 });
-        recorder.reset(100);
-        recorder.event(110, &Event::FlushEnd { tree, table: None, elapsed_ns: 20 });
-        let (branch, cause, caused_by) = (BranchId(71), StallCause::L0, BranchId(3));
-        recorder.event(150, &Event::StallBegin { branch, cause, caused_by });
-        recorder.event(160, &Event::Sealed { tree, bytes: 9 });
-        recorder.event(170, &Event::JobFailed { tree, error: "EIO".to_owned() });
-        let run = recorder.finish(200);
-        assert_eq!((run.head.end_ns, run.head.event_count, run.head.left_out), (100, 3, 0));
-        assert_eq!(run.head.owners, ["tree 7 of 2 tenants", "b"]);
-        let rows: Vec<_> = run.rows.iter().filter(|row| row.kind != EventKind::All).collect();
-        let times: Vec<_> = rows.iter().map(|r| (r.kind, r.at_ns, r.took_ns, r.bytes)).collect();
-        assert_eq!(
-            times,
-            [
-                (EventKind::Flush, 0, 10, 0),
-                (EventKind::Stall, 50, 50, 0),
-                (EventKind::Memtable, 60, 0, 9),
-                (EventKind::Memtable, 60, 0, 0),
-                (EventKind::Fault, 70, 0, 0),
-            ]
-        );
-        assert!(rows[1].is_open && rows[1].cause == "l0" && rows[1].caused_by == "t3");
-        assert_eq!(rows[4].note, "job failed: EIO");
-        let sums = run.rows.iter().filter(|row| row.kind == EventKind::All);
-        let sums =
-            sums.fold((0, 0, 0), |s, r| (s.0 + r.flush_ns, s.1 + r.stall_ns, s.2 + r.took_ns));
-        assert_eq!(sums, (10, 50, 100));
-    }
-
-    #[test]
-    fn only_the_busiest_are_told_in_full_and_the_rest_is_counted() {
-        let mut recorder = recorder(Recording::Busiest);
-        for n in 0..40 {
-            flush(&mut recorder, 100 + n, (n * 10, n * 10 + 30), 1000 + n);
-        }
-        let (branch, cause, caused_by) = (BranchId(2), StallCause::Budget, BranchId(3));
-        recorder.event(9, &Event::StallBegin { branch, cause, caused_by });
-        recorder.event(12, &Event::StallEnd { branch, cause, caused_by, elapsed_ns: 3 });
-        let (branch, elapsed_ns) = (BranchId(70), 1);
-        recorder.event(13, &Event::StallEnd { branch, cause, caused_by, elapsed_ns });
-        let run = recorder.finish(1000);
-        assert_eq!(run.head.owners.len(), 12);
-        assert_eq!(run.head.owners[..3], ["t39", "t2", "t38"]);
-        assert_eq!(run.head.owners[3..5], ["a", "t37"], "who waited, then who flushed less");
-        assert_eq!((run.head.owner_count, run.head.event_count), (41, 42));
-        assert_eq!((run.head.left_out, run.head.cut_ns), (29, None));
-        let sum: u64 = run.rows.iter().map(|row| row.flush_ns).sum();
-        assert_eq!(sum, 1200, "everybody is in the sums");
-        assert!(run.rows.is_sorted_by_key(|row| row.at_ns));
-    }
-
-    #[test]
-    fn what_finds_no_room_is_counted_and_said() {
-        let mut recorder = recorder(Recording::Busiest);
-        for n in 0..13_000 {
-            flush(&mut recorder, 100, (n * 10, n * 10 + 9), 1);
-        }
-        let run = recorder.finish(130_000);
-        assert_eq!(run.rows.len(), 12_000);
-        let flushes = run.rows.iter().filter(|row| row.kind == EventKind::Flush).count();
-        assert_eq!(run.head.left_out, 13_000 - to_u64(flushes));
-        let cut = run.head.cut_ns.unwrap();
-        assert!(run.rows.iter().all(|row| row.at_ns <= cut) && cut > 100_000, "{cut}");
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut recorder = recorder(Recording::Busiest);
-        for n in 0..(1_u64 << 18) + 5 {
-            flush(&mut recorder, 100, (n, n + 1), 1);
-        }
-        assert_eq!(recorder.spans.len(), 1 << 18);
-        let run = recorder.finish(1 << 20);
-        assert_eq!(run.head.event_count, (1 << 18) + 5);
-        assert!(run.head.cut_ns.is_some());
     }
 }
