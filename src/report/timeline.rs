@@ -1,7 +1,7 @@
 //! The timeline of the page: what memtables, flushes, compactions and stalls did, tenant by tenant.
 //!
 //! Made of the events of one run of each arm and cut to columns, so that a page of any number of
-//! events and arms stays small: an arm takes the finest of [`STEPS`] that fits its share. A span is
+//! events and arms stays small: an arm takes the finest of its steps that fits its share. A span is
 //! at least a column wide, and spans that meet in a column are one. Flushes and compactions beside
 //! each other are stacked before that.
 //!
@@ -445,6 +445,26 @@ mod tests {
         let some = timelines(&many, ["arm 79", &input.events[3].head.arm], 40_000);
         assert!((10..=25).contains(&some.len()), "{}", some.len());
         assert_eq!((&*some[0].arm, &*some[1].arm), (&*input.events[3].head.arm, "arm 79"));
+    }
+
+    #[test]
+    fn numbers_from_outside_are_cut_to_the_picture() {
+        let most = u64::MAX;
+        let mut rows = vec![EventRow { took_ns: 1, flush_ns: most, ..EventRow::default() }];
+        for kind in [EventKind::Memtable, EventKind::Flush, EventKind::Stall, EventKind::Fault] {
+            rows.push(row(kind, most, most, most));
+            rows.push(row(kind, 0, most, 0));
+        }
+        for end_ns in [1, 4096, most] {
+            let mut run = run(rows.clone());
+            (run.head.end_ns, run.head.owner_count) = (end_ns, most);
+            let timeline = timeline_of(&run, (64, 8, 4));
+            let lane = &timeline.lanes[0];
+            assert_eq!(lane.memtable.points.len(), 8);
+            let spans = lane.rows.iter().flat_map(unpack);
+            assert!(spans.clone().count() >= 1 && spans.clone().all(|(_, end)| end <= 64));
+            assert!(timeline.marks.iter().all(|mark| mark.at < 64));
+        }
     }
 
     #[test]
