@@ -179,6 +179,9 @@ pub struct RunArgs {
     /// Compare with the stored rows beside the file, or in DIR, and write nothing
     #[arg(long)]
     pub check_raw: bool,
+    /// A timeline of each arm's first seed for Perfetto, of all tenants; up to 100 MB
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// Where the engine runs.

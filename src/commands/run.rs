@@ -8,6 +8,7 @@ use super::print::{self, Planned, Results};
 use super::store::Store;
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, Stop, files, interrupt, pool};
 use crate::cli::{Format, Global, RunArgs};
+use crate::driver::Recording;
 use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
@@ -17,6 +18,13 @@ use crate::report::{self, ReportInput};
 use crate::results::{self, Provenance, cells, provenance};
 use crate::scale::{self, ScaleFact};
 use crate::text::append;
+use crate::trace::{TRACE_BYTES_MAX, write_trace};
+
+/// Events of all runs together that a trace may have: what fits in its bytes, and in memory.
+const TRACE_EVENTS_MAX: usize = 600_000;
+
+/// Events that each arm of a trace may have, whatever their number.
+const ARM_EVENTS_MIN: usize = 12_000;
 
 /// Runs an experiment file.
 ///
@@ -100,9 +108,19 @@ impl<'a> Job<'a> {
         let world = World::from(args.world);
         let command = source.command(&args.grid, &experiment);
         let mut plan = Vec::new();
+        let share = TRACE_EVENTS_MAX.checked_div(experiment.arms.len()).unwrap_or(0);
+        let recording = match args.trace {
+            Some(_) => Recording::Everybody(share.max(ARM_EVENTS_MIN)),
+            None => Recording::Busiest,
+        };
+        let first_seed = experiment.seeds.iter().next();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
-                plan.push(Task::new(&experiment, arm, (seed, world), &command));
+                let mut task = Task::new(&experiment, arm, (seed, world), &command);
+                if Some(seed) == first_seed {
+                    task.recording = recording;
+                }
+                plan.push(task);
             }
         }
         let selected = grid::selected(&plan, (&args.grid, &experiment), |task| task.row.seed)?;
@@ -131,6 +149,17 @@ impl<'a> Job<'a> {
         store.save().map_err(failed)?;
         self.keep_origin(&store).map_err(failed)?;
         let outputs = store.outputs();
+        if let Some(path) = &self.args.trace {
+            let events: Vec<_> = outputs.iter().filter_map(|o| o.events.as_ref()).collect();
+            let cut = write_trace(path, &events, TRACE_BYTES_MAX).map_err(failed)?;
+            if let Some(at_ns) = cut {
+                let at = crate::number::duration(at_ns);
+                let path = path.display();
+                super::complain(&format!(
+                    "{path}: truncated at vt={at}; fewer arms have more room"
+                ));
+            }
+        }
         let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();
         let facts = facts(&self.experiment, &rows)?;
         let page = store.page(self.report(&facts)).map_err(failed)?;
