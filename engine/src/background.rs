@@ -199,8 +199,7 @@ async fn ticker<E: Env>(shared: &Arc<Shared<E>>) {
             // Cleared before the look: a write that comes after it raises the signal again.
             shared.sync_due.swap(false, core::sync::atomic::Ordering::AcqRel);
         }
-        let unsynced =
-            shared.visible_seq() > shared.synced.load(core::sync::atomic::Ordering::Acquire);
+        let unsynced = !shared.is_log_durable();
         match next_sync {
             Some(at) if at <= now => {
                 // A failure makes the database read-only, but on a full disk.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -43,7 +43,8 @@ struct Owner<E: Env> {
     lock: Mutex<Option<Arc<E::Lock>>>,
     tasks: Mutex<Vec<E::Task>>,
     closed: Signal,
-    is_closed: AtomicBool,
+    /// How the first close ended.
+    outcome: OnceLock<Result<()>>,
 }
 
 impl<E: Env> Owner<E> {
@@ -113,7 +114,7 @@ impl<E: Env> Db<E> {
             lock: Mutex::new(Some(lock)),
             tasks: Mutex::new(tasks),
             closed: Signal::new(),
-            is_closed: AtomicBool::new(false),
+            outcome: OnceLock::new(),
         };
         Ok(Self { owner: Arc::new(owner) })
     }
@@ -138,11 +139,13 @@ impl<E: Env> Db<E> {
     }
 
     /// Stops taking writes, makes every acknowledged write durable, and waits for the background to
-    /// end. A second call does nothing. Memtables stay in the WAL.
+    /// end. A second call waits for the first and says what it said. Memtables stay in the WAL.
     ///
     /// # Errors
     ///
-    /// The world's, from the last sync. The database is closed all the same.
+    /// The world's, from the last sync; `ReadOnly` where writes that were acknowledged unsynced could
+    /// not be made durable. The database is closed all the same, and a process that ends leaves them
+    /// to the operating system.
     pub async fn close(&self) -> Result<()> {
         let shared = self.shared();
         if shared.options.flush_on_close {
@@ -154,8 +157,8 @@ impl<E: Env> Db<E> {
         if !first {
             loop {
                 let listener = self.owner.closed.listen();
-                if self.owner.is_closed.load(Ordering::Acquire) {
-                    return Ok(());
+                if let Some(outcome) = self.owner.outcome.get() {
+                    return outcome.clone();
                 }
                 listener.await;
             }
@@ -174,13 +177,15 @@ impl<E: Env> Db<E> {
             drop(shared.env.remove(&segment_path(&shared.dir, spare.segment())).await);
         }
         drop(self.owner.lock.lock().take());
-        self.owner.is_closed.store(true, Ordering::Release);
-        self.owner.closed.raise();
-        match synced {
-            // Its writers were told when it became read-only.
-            Ok(_) | Err(Error::ReadOnly(_)) => Ok(()),
+        let outcome = match synced {
+            Err(Error::ReadOnly(_)) if shared.is_log_durable() => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(error),
-        }
+        };
+        // Only the first close comes here.
+        let outcome = self.owner.outcome.get_or_init(|| outcome).clone();
+        self.owner.closed.raise();
+        outcome
     }
 
     /// Creates tenants, all in one durable edit: all of them exist afterwards, or none.

@@ -66,6 +66,8 @@ pub(crate) async fn reclaim_log<E: Env>(shared: &Shared<E>) {
     if floor <= shared.log.oldest() {
         return;
     }
+    // Writers that wait for the log wait for this.
+    let _at_work = shared.waiting.work();
     let edit = Edit::WalFloor { segment: floor };
     if shared.manifest.commit(vec![edit], None).await.is_err() {
         // The segments stay until the next flush tries again.

@@ -162,6 +162,11 @@ impl<E: Env> Shared<E> {
         }
     }
 
+    /// Whether every write that was acknowledged survives a power loss.
+    pub(crate) fn is_log_durable(&self) -> bool {
+        self.visible_seq() <= self.synced.load(Ordering::Acquire)
+    }
+
     /// From now on the database takes no writes; who waits gets the error.
     pub(crate) fn set_read_only(&self, cause: &Error) {
         self.read_only.lock().get_or_insert_with(|| Arc::new(cause.clone()));

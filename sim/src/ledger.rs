@@ -218,7 +218,12 @@ impl Ledger {
     pub(crate) fn balance(&mut self, told: &[(Nanos, String)]) -> Vec<Failure> {
         self.open.retain(|failure| {
             let mut later = told.iter().filter(|(at, _)| *at >= failure.at);
-            !later.any(|(_, text)| text.contains(&failure.path))
+            // A writer whose segment fails, and then the one that was to take its place, is told of
+            // the first of them.
+            let is_log = FileKind::of(&failure.path) == FileKind::Wal;
+            let tells =
+                |text: &str| text.contains(&failure.path) || is_log && text.contains(".wal");
+            !later.any(|(_, text)| tells(text))
         });
         self.open.clone()
     }
@@ -294,12 +299,15 @@ mod tests {
 
     #[test]
     fn what_was_told_before_it_happened_was_not_told() {
-        let text = |at| vec![(at, "sync_data /db/1.wal failed".to_owned())];
+        let text = |at, name: &str| vec![(at, format!("sync_data /db/{name} failed"))];
         let left =
-            |told: &[(Nanos, String)]| ledger(Fault::EioSync, "/db/1.wal", None).balance(told);
-        assert_eq!(left(&text(4)).len(), 1);
-        assert_eq!(left(&text(5)), []);
-        assert_eq!(left(&[(9, "sync_data /db/2.wal failed".to_owned())]).len(), 1);
+            |path, told: &[(Nanos, String)]| ledger(Fault::EioSync, path, None).balance(told).len();
+        assert_eq!(left("/db/1.sst", &text(4, "1.sst")), 1);
+        assert_eq!(left("/db/1.sst", &text(5, "1.sst")), 0);
+        assert_eq!(left("/db/1.sst", &text(9, "2.sst")), 1);
+        assert_eq!(left("/db/2.wal", &text(4, "1.wal")), 1);
+        assert_eq!(left("/db/2.wal", &text(5, "1.wal")), 0);
+        assert_eq!(left("/db/2.wal", &text(5, "1.sst")), 1);
     }
 
     #[test]

@@ -264,6 +264,12 @@ impl SimWorld {
         self.world.faults.borrow_mut().set_plan(plan);
     }
 
+    /// When the last stall that began is over. A call that waits in one goes on waiting after
+    /// [`set_faults`](Self::set_faults).
+    pub fn stalled_until(&self) -> Nanos {
+        self.world.faults.borrow().stalled_until()
+    }
+
     /// Holds tasks that could go on back now and then, or not, in fuzz mode.
     pub fn hold_tasks(&self, holds: bool) {
         self.world.holds.set(holds);

@@ -125,7 +125,8 @@ pub(crate) fn check<E: Env>(shared: &Shared<E>) -> Structure {
     let dropped = shared.dropped.lock().clone();
     let see = |tree: &Arc<Tree>, place| Seen { tree: Arc::clone(tree), view: tree.view(), place };
     let mut seen: Vec<Seen> = audit.trees.values().map(|t| see(t, Where::Live)).collect();
-    seen.extend(audit.beside.values().map(|t| see(t, Where::Beside)));
+    let beside = audit.beside.values().filter(|t| dropped.iter().all(|d| d.id != t.id));
+    seen.extend(beside.map(|t| see(t, Where::Beside)));
     seen.extend(dropped.iter().map(|t| see(t, Where::Dropped)));
     let is_settled = !shared.jobs.flushes_run();
     let out = Structure { trees: to_u64(seen.len()), is_settled, ..Structure::default() };

@@ -43,7 +43,8 @@ pub(crate) fn victims<E: Env>(shared: &Shared<E>, at_roll: bool) -> Vec<Arc<Tree
     let over = relog::plan(shared);
     if !shared.options.wal_seal_serial {
         let all = || shared.pressure.without_relogged(shared.pressure.pinning(shared.log.oldest()));
-        return if at_roll { all() } else { Vec::new() };
+        // Re-logging chooses again once a segment is done with, and who is not chosen is flushed.
+        return if at_roll || shared.options.relog { all() } else { Vec::new() };
     }
     let Some(over) = over else { return Vec::new() };
     let pinning = shared.pressure.pinning(over);

@@ -129,6 +129,17 @@ async fn make(env: SimEnv, incoming: &Incoming) -> Result<SeqNo, Error> {
         ..Options::default()
     };
     let db = Db::open(env, Path::new(&incoming.dir), options).await?;
+    let filled = fill(&db, incoming).await;
+    // Nothing of it goes on beside the database that is to be judged.
+    let closed = db.close().await;
+    let last = filled?;
+    closed?;
+    debug_assert!(last >= incoming.above + to_u64(incoming.entries.len()), "numbers ascend");
+    Ok(last)
+}
+
+/// Writes the entries behind as many numbers as are to lie below theirs.
+async fn fill(db: &Db<SimEnv>, incoming: &Incoming) -> Result<SeqNo, Error> {
     let [filler, tenant] = ["filler", "t"];
     let made = db.create_tenants(&[filler, tenant]).await?;
     let [filler_handle, tenant_handle] = made.as_slice() else { return Err(Error::Dropped) };
@@ -149,7 +160,5 @@ async fn make(env: SimEnv, incoming: &Incoming) -> Result<SeqNo, Error> {
     if to_usize(incoming.tag).is_multiple_of(2) {
         tenant_handle.flush().await?;
     }
-    db.close().await?;
-    debug_assert!(last >= incoming.above + to_u64(incoming.entries.len()), "numbers ascend");
     Ok(last)
 }

@@ -222,6 +222,7 @@ impl Env for SimEnv {
         world.emfile("create", path)?;
         let created = world.disk.borrow_mut().create(path);
         let info = created.map_err(|why| world.refused("create", path, None, why))?;
+        world.faults.borrow_mut().created(path);
         let file = self.handle(info.ino, path);
         world.leave("create", path, fails).await?;
         Ok(file)

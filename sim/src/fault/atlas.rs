@@ -127,6 +127,12 @@ impl Atlas {
         }
     }
 
+    /// A file is new. One of its name may have been there: a process that died gave the same number
+    /// to the table of another tree.
+    pub fn created(&mut self, path: &str) {
+        self.owners.remove(path);
+    }
+
     /// These bytes of a file, first and behind the last, are a table of this tree.
     pub fn own(&mut self, path: &str, extent: (u64, u64), tree: u64) {
         self.owners.entry(path.to_owned()).or_default().push((extent, tree));
@@ -225,6 +231,15 @@ mod tests {
         }
         let excused = [6, 7, 8, 9].map(|tree| atlas.excuses("/db/000004.sst", Some(tree)));
         assert_eq!(excused, [false, false, true, false]);
+    }
+
+    #[test]
+    fn a_file_that_is_made_anew_is_nobodys() {
+        let mut atlas = hit("/db/000004.sst");
+        atlas.own("/db/000004.sst", (0, 9), 7);
+        assert!(!atlas.excuses("/db/000004.sst", Some(8)));
+        atlas.created("/db/000004.sst");
+        assert!(atlas.excuses("/db/000004.sst", Some(8)));
     }
 
     #[test]

@@ -311,6 +311,7 @@ pub struct Faults {
     atlas: Atlas,
     read_only: bool,
     pub(crate) stalls: Stalls,
+    stalled_until: Nanos,
     counts: BTreeMap<&'static str, u64>,
     log: Vec<FaultEvent>,
 }
@@ -326,9 +327,15 @@ impl Faults {
     pub fn set_plan(&mut self, plan: FaultPlan) {
         if plan == FaultPlan::default() {
             self.read_only = false;
+            self.stalled_until = self.stalled_until();
             self.stalls = Stalls::default();
         }
         self.plan = plan;
+    }
+
+    /// When the last stall that began is over: a call in it goes on waiting when faults are over.
+    pub(crate) fn stalled_until(&self) -> Nanos {
+        self.stalled_until.max(self.stalls.end())
     }
 
     /// Whether the filesystem takes no changes.
@@ -349,6 +356,11 @@ impl Faults {
     /// A file has another name: its damage goes with it.
     pub fn renamed(&mut self, from: &str, to: &str) {
         self.atlas.renamed(from, to);
+    }
+
+    /// A file is new, whatever had its name before.
+    pub(crate) fn created(&mut self, path: &str) {
+        self.atlas.created(path);
     }
 
     /// These bytes of a file, first and behind the last, are a table of this tree.

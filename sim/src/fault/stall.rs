@@ -28,4 +28,27 @@ impl Stalls {
         let tree = call.tree.and_then(|tree| self.trees.get(&tree)).copied().unwrap_or(0);
         file.max(tree).max(if call.is_sync { self.syncs } else { 0 })
     }
+
+    /// When the last of them ends.
+    pub(crate) fn end(&self) -> Nanos {
+        self.files.values().chain(self.trees.values()).copied().fold(self.syncs, Nanos::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_that_of_the_longest_stall_of_any_kind() {
+        let mut stalls = Stalls::default();
+        assert_eq!(stalls.end(), 0);
+        stalls.syncs = 3;
+        assert_eq!(stalls.end(), 3);
+        stalls.files.insert("/db/000001.wal".to_owned(), 7);
+        stalls.files.insert("/db/000002.wal".to_owned(), 5);
+        assert_eq!(stalls.end(), 7);
+        stalls.trees.insert(4, 9);
+        assert_eq!(stalls.end(), 9);
+    }
 }

@@ -135,11 +135,7 @@ impl Run {
     pub(super) fn closed(&mut self, acked: u64, closed: Result<(), Error>) -> Checked {
         match closed {
             Ok(()) => {
-                let mut board = self.board.lock();
-                // A database that is read-only closes without making anything durable.
-                if !board.reopen {
-                    board.model.promised(acked);
-                }
+                self.board.lock().model.promised(acked);
                 Ok(())
             }
             Err(error) => {

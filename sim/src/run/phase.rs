@@ -347,7 +347,7 @@ impl Run {
     }
 
     /// Tells the atlas whose the tables are that flushes made.
-    fn own_tables(&self) {
+    pub(super) fn own_tables(&self) {
         for (table, bytes, tree) in core::mem::take(&mut self.board.lock().tables) {
             let extent = (table.offset, table.offset.saturating_add(bytes));
             self.sim.own_table(&format!("{DIR}/{:06}.sst", table.file), extent, tree);
@@ -365,11 +365,13 @@ impl Run {
         let env = self.sim.env();
         let was_full = core::mem::take(&mut self.board.lock().may_be_full);
         let probed = {
-            let deadline = self.sim.now().saturating_add(DEADLINE_NS);
+            // Who is to notice that there is space may itself be in a call that has not come back.
+            let healed = self.sim.now().max(self.sim.stalled_until());
+            let deadline = healed.saturating_add(DEADLINE_NS);
             self.drive(deadline, async move {
                 if was_full {
                     // Within this time writes are taken again, without anybody asking for it.
-                    env.sleep_until(env.now().saturating_add(FULL_DISK_NOTICED_NS)).await;
+                    env.sleep_until(healed.saturating_add(FULL_DISK_NOTICED_NS)).await;
                 }
                 for tenant in tenants {
                     client.write(&[Write { tenant, key: 0, bytes: Some(40) }], true).await;

@@ -59,6 +59,8 @@ impl Run {
         self.heal();
         self.watch_process_end();
         self.sim.kill_all();
+        // The next process may give their numbers to others.
+        self.own_tables();
         self.db = None;
         let mut board = self.board.lock();
         let handles = core::mem::take(&mut board.handles);
@@ -267,6 +269,7 @@ impl Run {
     /// Reads everything and explains it.
     fn judge_all(&mut self, loss: Loss) -> Checked<(State, Explained)> {
         let Some(db) = self.db.clone() else { return Ok((State::default(), no_state())) };
+        self.own_tables();
         let keys: BTreeMap<usize, BTreeSet<u32>> = {
             let board = self.board.lock();
             let model = &board.model;

@@ -474,6 +474,11 @@ impl State {
                 if self.families.get(&tree.family).is_some_and(BTreeSet::is_empty) {
                     self.families.remove(&tree.family);
                 }
+                // A flush that ends before its memory is given back finds it among the owners.
+                let view = tree.view();
+                if view.memtable.is_some() || !view.immutables.is_empty() {
+                    self.beside.insert(tree.id, Arc::clone(&tree));
+                }
                 applied.dropped_trees.push(tree);
             }
         }
