@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{EXIT_FOUND, EXIT_NOTHING, Stop, print, run, say};
 use crate::cli::{Format, Global};
+use crate::events::read_events;
 use crate::histogram::HistRow;
 use crate::output::{OutputError, write_file};
 use crate::record::Outcome;
@@ -114,6 +115,9 @@ fn page_of(folder: &Folder) -> Result<ReportInput, String> {
         .lines()
         .map(|line| serde_json::from_str::<HistRow>(line).map_err(|error| error.to_string()))
         .collect::<Result<Vec<_>, _>>()?;
+    let recorded = folder.path.join("events.jsonl");
+    let events =
+        if recorded.is_file() { read_events(&recorded).map_err(said)? } else { Vec::new() };
     let input = ReportInput {
         title: folder.experiment.title.clone(),
         question: folder.experiment.question.clone(),
@@ -121,6 +125,7 @@ fn page_of(folder: &Folder) -> Result<ReportInput, String> {
         baseline_arm: folder.experiment.baseline.clone(),
         rows: folder.rows.clone(),
         series,
+        events,
         provenance: Provenance {
             commit: made.commit,
             version: made.version,
