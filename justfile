@@ -54,6 +54,20 @@ replay seed:
 run file:
     cargo run --release -- run {{file}}
 
+# An experiment's results, run again and accepted; what changes is printed.
+bless name:
+    export FOREBAY_COMMIT="$(git describe --always --dirty)"; \
+        cargo run --release -- run experiments/{{name}}.toml --out target/forebay/bless/{{name}} && \
+        cargo run --release -- bless target/forebay/bless/{{name}}
+
+# Whether committed tables and figures are what their rows make.
+report-check:
+    cargo run --release -- report --check results/
+
+# Whether runs of the first seeds still have the committed rows.
+raw-check name seeds="0..1":
+    cargo run --release -- run results/{{name}}/experiment.toml --only-seeds {{seeds}} --check-raw
+
 # One bench, or all.
 bench name="":
     cargo bench {{ if name == "" { "" } else { "--bench " + name } }}

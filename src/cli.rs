@@ -7,7 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, branches, detach, fuzz, inspect, keep, model, repair, replay, shell, sweep, verify,
+    self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, man, model, repair, replay,
+    report, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -100,6 +101,12 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// Run one failure, or one seed, again
     Replay(replay::ReplayArgs),
+    /// Compare runs on the same seeds: by how much each metric differs, and whether that is chance
+    Compare(compare::CompareArgs),
+    /// Tables, figures and a page of the rows of a folder, or whether they still are what they make
+    Report(report::ReportArgs),
+    /// Make a finished run committed results
+    Bless(bless::BlessArgs),
     /// Make a failure file a regression test
     Keep(keep::KeepArgs),
     /// Run lines on stdin against a database on disk, one JSON object each
@@ -124,6 +131,8 @@ pub enum Command {
         #[arg(value_enum)]
         what: ListKind,
     },
+    /// Print the manual page, or write one of each command
+    Man(man::ManArgs),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -170,6 +179,9 @@ pub struct RunArgs {
     /// Compare with the stored rows beside the file, or in DIR, and write nothing
     #[arg(long)]
     pub check_raw: bool,
+    /// A timeline of each arm's first seed for Perfetto, of all tenants; up to 100 MB
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// Where the engine runs.
@@ -244,6 +256,9 @@ pub fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::fuzz(global, args),
         Command::Sweep(args) => sweep::sweep(global, args),
         Command::Replay(args) => replay::replay(global, args),
+        Command::Compare(args) => compare::compare(global, args),
+        Command::Report(args) => report::report(global, args),
+        Command::Bless(args) => bless::bless(global, args),
         Command::Keep(args) => keep::keep(args),
         Command::Shell(args) => ended(shell::run(args)),
         Command::Inspect(args) => ended(inspect::run(args, global.format == Format::Json)),
@@ -254,6 +269,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, (global.format == Format::Json, global.quiet)),
         Command::Repair(args) => repair::run(args, global.format == Format::Json),
         Command::List { what } => commands::list::list(global, *what),
+        Command::Man(args) => man::man(args),
         Command::Completions { shell } => commands::completions::completions(*shell),
     };
     match result {

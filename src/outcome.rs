@@ -7,7 +7,8 @@ use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{ChurnTally, ForkTally, Interval, Measured, TenantTally};
+use crate::driver::{ChurnTally, ForkTally, Interval, Measured, Recording, TenantTally};
+use crate::events::RunEvents;
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
 use crate::number::{Thousandths, rank};
@@ -31,6 +32,8 @@ pub struct RunOutput {
     pub series: Vec<SeriesRow>,
     /// Its distributions.
     pub histograms: Vec<HistRow>,
+    /// What happened, where that was recorded.
+    pub events: Option<RunEvents>,
     /// Why it did not pass, for people.
     pub failure: Option<String>,
 }
@@ -44,6 +47,8 @@ pub struct Task {
     pub row: RunRow,
     /// Its configuration.
     pub config: crate::config::Config,
+    /// What is kept of its events; nothing where nobody asks.
+    pub recording: Recording,
 }
 
 impl Task {
@@ -73,14 +78,19 @@ impl Task {
             params: arm.config.params(),
             ..RunRow::default()
         };
-        Self { arm: arm.name.clone(), row, config: arm.config.clone() }
+        Self { arm: arm.name.clone(), row, config: arm.config.clone(), recording: Recording::None }
     }
 
     /// Runs it.
     pub fn run(&self) -> RunOutput {
-        let ended = world::run(self.row.world, &self.config, self.row.seed);
+        let (row, recording) = (&self.row, self.recording);
+        let ended = world::run_recorded(row.world, &self.config, row.seed, recording);
         let mut output = RunOutput { row: self.row.clone(), ..RunOutput::default() };
         output.row.trace_hash = format!("{:016x}", ended.trace_hash);
+        output.events = ended.events.map(|events| *events);
+        if let Some(events) = &mut output.events {
+            events.name(&self.row);
+        }
         match ended.measured {
             Ok(measured) => self.store(&measured, &mut output),
             Err(failed) => {

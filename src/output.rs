@@ -87,8 +87,17 @@ impl OutputFile {
     ///
     /// The disk refused it; the file will not appear.
     pub fn text(&mut self, text: &str) -> Result<()> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    ///
+    /// The disk refused them; the file will not appear.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(writer) = self.writer.as_mut() else { return Ok(()) };
-        writer.write_all(text.as_bytes()).map_err(io_error("write", &self.path))
+        writer.write_all(bytes).map_err(io_error("write", &self.path))
     }
 
     /// Makes the file durable and gives it its name, replacing an older one.

@@ -151,7 +151,7 @@ fn push_field(line: &mut String, field: &str) {
     line.push('"');
 }
 
-fn split_fields(line: &str) -> core::result::Result<Vec<String>, String> {
+pub(crate) fn split_fields(line: &str) -> core::result::Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut field = String::new();
     let mut quoted = false;

@@ -18,7 +18,8 @@ use forebay_sim::disk::device::DeviceSpec;
 use forebay_sim::{RunEnd, Sim, SimConfig};
 use forebay_workloads::Workload;
 
-use crate::driver::{Measured, Plan, Stop, Tally, load, measure};
+use crate::driver::{Measured, Plan, Recording, Stop, Tally, load, measure};
+use crate::events::RunEvents;
 use crate::record::{Outcome, World};
 
 /// Lanes of an open loop on a real disk, where a call keeps its thread until it is done.
@@ -31,6 +32,8 @@ pub struct Ended {
     pub measured: Result<Box<Measured>, Failed>,
     /// Hash over everything that happened; 0 on a real disk.
     pub trace_hash: u64,
+    /// What happened, where that was recorded and the run began.
+    pub events: Option<Box<RunEvents>>,
 }
 
 /// A run that has no result.
@@ -47,13 +50,13 @@ pub struct Failed {
 impl Ended {
     fn failed(outcome: Outcome, detail: impl core::fmt::Display) -> Self {
         let failed = Failed { outcome, rule: None, detail: detail.to_string() };
-        Self { measured: Err(failed), trace_hash: 0 }
+        Self { measured: Err(failed), trace_hash: 0, events: None }
     }
 
     fn broken(rule: Rule, outcome: Outcome, lines: &[String]) -> Self {
         let detail = format!("{rule} {}: {}", rule.verdict(), lines.join("\n"));
         let failed = Failed { outcome, rule: Some(rule), detail };
-        Self { measured: Err(failed), trace_hash: 0 }
+        Self { measured: Err(failed), trace_hash: 0, events: None }
     }
 
     fn stopped(stop: &Stop, what: &str) -> Self {
@@ -80,10 +83,20 @@ impl Listener for Both {
 
 /// Runs one configuration with one seed.
 pub fn run(world: World, config: &crate::config::Config, seed: u64) -> Ended {
+    run_recorded(world, config, seed, Recording::None)
+}
+
+/// Runs one configuration with one seed and keeps its events; it is the same run.
+pub fn run_recorded(
+    world: World,
+    config: &crate::config::Config,
+    seed: u64,
+    recording: Recording,
+) -> Ended {
     let default_lanes = if world == World::Os { OS_LANES } else { 1 };
     match (plan(config, seed, default_lanes), world) {
-        (Ok(plan), World::Sim) => run_sim(&plan, seed, None),
-        (Ok(plan), World::Os) => run_os(&plan),
+        (Ok(plan), World::Sim) => run_sim(&plan, seed, (recording, None)),
+        (Ok(plan), World::Os) => run_os(&plan, recording),
         (Err(failed), _) => failed,
     }
 }
@@ -91,7 +104,7 @@ pub fn run(world: World, config: &crate::config::Config, seed: u64) -> Ended {
 /// Runs one configuration with one seed in the simulation, watched.
 pub fn simulate(config: &crate::config::Config, seed: u64, watcher: Option<Watcher>) -> Ended {
     match plan(config, seed, 1) {
-        Ok(plan) => run_sim(&plan, seed, watcher),
+        Ok(plan) => run_sim(&plan, seed, (Recording::None, watcher)),
         Err(failed) => failed,
     }
 }
@@ -115,9 +128,8 @@ async fn drive<E: Env>(
     env: E,
     dir: &Path,
     plan: &Plan,
-    watcher: Option<Watcher>,
+    (tally, watcher): (Arc<Tally>, Option<Watcher>),
 ) -> Result<Measured, Stop> {
-    let tally = Arc::new(Tally::default());
     let told = Arc::<Tally>::clone(&tally);
     let listener: Watcher = match watcher {
         Some(watcher) => Arc::new(Both(told, watcher)),
@@ -125,14 +137,15 @@ async fn drive<E: Env>(
     };
     let options = plan.config.options.clone();
     let db = Db::open_with_listener(env.clone(), dir, options, Some(listener)).await?;
-    let measured = measure(env, db.clone(), plan, tally).await;
+    let measured = measure(env.clone(), db.clone(), plan, Arc::clone(&tally)).await;
+    tally.stop_recording(env.now());
     let closed = db.close().await;
     let measured = measured?;
     closed?;
     Ok(measured)
 }
 
-fn run_sim(plan: &Plan, seed: u64, watcher: Option<Watcher>) -> Ended {
+fn run_sim(plan: &Plan, seed: u64, (recording, watcher): (Recording, Option<Watcher>)) -> Ended {
     let fast =
         SimConfig { costs: CpuCosts::free(), ..SimConfig::experiment(seed, DeviceSpec::NONE) };
     let loading = Sim::new(&fast);
@@ -149,10 +162,13 @@ fn run_sim(plan: &Plan, seed: u64, watcher: Option<Watcher>) -> Ended {
     let sim = Sim::new(&SimConfig { costs, cores, ..SimConfig::experiment(seed, device) });
     *sim.disk_mut() = disk;
     let (env, plan) = (sim.env(), plan.clone());
-    let end = sim.run(async move { drive(env, Path::new("/db"), &plan, watcher).await });
+    let tally = Arc::new(Tally::recording(recording));
+    let told = (Arc::clone(&tally), watcher);
+    let end = sim.run(async move { drive(env, Path::new("/db"), &plan, told).await });
+    let (trace_hash, events) = (sim.trace_hash(), tally.take_events(sim.env().now()).map(Box::new));
     match ended(end, "the run") {
-        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: sim.trace_hash() },
-        Err(failed) => Ended { trace_hash: sim.trace_hash(), ..failed },
+        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash, events },
+        Err(failed) => Ended { trace_hash, events, ..failed },
     }
 }
 
@@ -173,20 +189,23 @@ fn ended<T>(end: RunEnd<Result<T, Stop>>, what: &str) -> Result<T, Ended> {
     }
 }
 
-fn run_os(plan: &Plan) -> Ended {
+fn run_os(plan: &Plan, recording: Recording) -> Ended {
     let folder = match tempfile::Builder::new().prefix("forebay-").tempdir() {
         Ok(folder) => folder,
         Err(error) => return Ended::failed(Outcome::Fail, error),
     };
     let env = OsEnv;
     let dir = folder.path().join("db");
+    let tally = Arc::new(Tally::recording(recording));
+    let told = (Arc::clone(&tally), None);
     let result = env.block_on(async {
         fill(env, &dir, plan).await?;
-        drive(env, &dir, plan, None).await
+        drive(env, &dir, plan, told).await
     });
+    let events = tally.take_events(env.now()).map(Box::new);
     match result {
-        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0 },
-        Err(stop) => Ended::stopped(&stop, "the run"),
+        Ok(measured) => Ended { measured: Ok(Box::new(measured)), trace_hash: 0, events },
+        Err(stop) => Ended { events, ..Ended::stopped(&stop, "the run") },
     }
 }
 
@@ -194,6 +213,7 @@ fn run_os(plan: &Plan) -> Ended {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::events::EventKind;
 
     fn small(settings: &[(&str, &str)]) -> Config {
         let mut config = Config::default();
@@ -237,6 +257,27 @@ mod tests {
             assert!(a.after.user_bytes - a.before.user_bytes >= budget - (budget >> 3));
             assert!(a.after.memtable_bytes_max_seen <= budget, "{layout}");
             assert_eq!(a.tenants.iter().map(|t| t.ops).sum::<u64>(), a.ops);
+        }
+    }
+
+    #[test]
+    fn a_recorded_run_is_the_same_run_and_tells_every_flush_and_stall() {
+        for layout in ["per-tenant", "shared"] {
+            let config = small(&[("layout", layout), ("memtable_stop_count", "1")]);
+            let plain = run(World::Sim, &config, 1);
+            let told = run_recorded(World::Sim, &config, 1, Recording::Everybody(100_000));
+            assert_eq!(plain.trace_hash, told.trace_hash);
+            let (measured, events) = (told.measured.unwrap(), told.events.unwrap());
+            assert_eq!(measured.intervals, plain.measured.unwrap().intervals);
+            assert_eq!(events.head.left_out, 0);
+            let of = |kind| events.rows.iter().filter(move |row| row.kind == kind);
+            let tables = of(EventKind::Flush).filter(|row| row.bytes > 0).count();
+            assert_eq!(tables, measured.table_bytes.len(), "{layout}");
+            let stalled: u64 = of(EventKind::Stall).map(|row| row.took_ns).sum();
+            let told: u64 = measured.tenants.iter().map(|tenant| tenant.stall_ns).sum();
+            assert!(stalled.abs_diff(told) <= told >> 4, "{layout}: {stalled} for {told}");
+            assert!(of(EventKind::Memtable).count() > 10);
+            assert!(events.head.end_ns >= measured.elapsed_ns);
         }
     }
 

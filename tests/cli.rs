@@ -75,6 +75,7 @@ fn the_same_experiment_twice_gives_the_same_bytes_on_any_number_of_threads() {
     assert_eq!(rows.lines().count(), 4);
     assert!(rows == read("b/runs.jsonl"), "rows differ");
     assert!(read("a/series.csv") == read("b/series.csv"), "samples differ");
+    assert!(read("a/events.jsonl") == read("b/events.jsonl"), "events differ");
     let histograms = read("a/hist.jsonl");
     assert!(histograms == read("b/hist.jsonl") && histograms.lines().count() >= 8);
 }
@@ -99,6 +100,9 @@ fn a_wedge_breaks_l1_and_says_who_holds_what_and_ends_without_what_makes_it() {
     assert!(shown.lines().all(fits), "{shown}");
     let rows = fs::read_to_string(here.join("a/runs.jsonl")).unwrap();
     assert!(rows.contains("\"outcome\":\"fail\",\"rule\":\"L1\""), "{rows}");
+    let events = fs::read_to_string(here.join("a/events.jsonl")).unwrap();
+    let held = events.lines().filter(|line| line.contains("\"cause\":\"budget\""));
+    assert!(held.clone().count() >= 10 && held.clone().all(|l| l.contains("\"is_open\":true")));
     let sound = ["-s", "flush_policy=above-mean-oldest", "-s", "memtable_history_bytes=0"];
     let output = forebay(here, &[run.as_slice(), &sound].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -111,12 +115,14 @@ fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found()
     let read = |path: &str| fs::read_to_string(here.join(path)).unwrap();
     forebay(here, &["run", "small.toml", "--out", "a"]);
     let (rows, series) = (read("a/runs.jsonl"), read("a/series.csv"));
+    let events = read("a/events.jsonl");
     let kept = format!("{}\n", rows.lines().next().unwrap());
     fs::write(here.join("a/runs.jsonl"), kept).unwrap();
     let resumed = forebay(here, &["run", "small.toml", "--out", "a", "--resume", "-v", "-j", "1"]);
     assert_eq!(text(&resumed.stderr).matches("pass ").count(), 3, "{}", text(&resumed.stderr));
     assert!(rows == read("a/runs.jsonl"), "rows differ after --resume");
     assert!(series == read("a/series.csv"), "samples differ after --resume");
+    assert!(events == read("a/events.jsonl"), "events differ after --resume");
 
     let check = ["run", "small.toml", "--out", "a", "--only-seeds", "1..2", "--check-raw", "-q"];
     let same = forebay(here, &check);
@@ -200,4 +206,11 @@ fn lists_and_completions_are_there() {
     }
     let script = text(&forebay(folder.path(), &["completions", "bash"]).stdout);
     assert!(script.contains("forebay") && script.contains("--only-seeds"));
+    let page = text(&forebay(folder.path(), &["man"]).stdout);
+    assert!(page.contains(".TH forebay 1") && page.contains("forebay\\-compare"), "{page}");
+    let output = forebay(folder.path(), &["man", "--out", "man"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let run = fs::read_to_string(folder.path().join("man/forebay-run.1")).unwrap();
+    assert!(run.contains(".TH forebay-run 1") && run.contains("check\\-raw"), "{run}");
+    assert!(folder.path().join("man/forebay.1").is_file());
 }

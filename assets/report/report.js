@@ -1,10 +1,16 @@
 "use strict";
 (() => {
+  // What goes wrong is in the page, where a test finds it.
+  addEventListener("error", (event) => { document.documentElement.dataset.error = event.message; });
   const D = JSON.parse(document.getElementById("data").textContent);
   const el = (id) => document.getElementById(id);
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const place = Object.fromEntries([...LETTERS].map((letter, n) => [letter, n]));
+  const plainText = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+  const number = (letter) => place[letter];
+  // Names in attributes are as the page has them: without control characters.
+  const tidy = (name) => name.replace(/[\0-\x1f\x7f-\x9f]/g, "\ufffd");
   const make = (tag, text) => {
     const node = document.createElement(tag);
     if (text !== undefined) node.textContent = text;
@@ -26,13 +32,14 @@
     return out;
   };
 
+  const thousands = D.arms.some((arm) => Math.max(0, ...unpack(arm.ops, 1, 0)) >= 2000);
   const METRICS = [
-    { key: "ops", title: "throughput, kop/s", factor: 1e-3, height: 190, fill: true },
+    { key: "ops", title: thousands ? "throughput, kop/s" : "throughput, op/s", factor: thousands ? 1e-3 : 1, height: 190, fill: true },
     { key: "stall", title: "stall, seconds a second over all writers", factor: 1e-3, height: 130, fill: true, tone: "bad" },
-    { key: "p99", title: "write p99, ms", factor: 1e-3, height: 130 },
-    { key: "memtable", title: "memtables, MiB", factor: 1 / 1048576, height: 150, fill: true },
-    { key: "imm", title: "immutable memtables", factor: 1, whole: true, height: 130 },
-    { key: "l0", title: "tables in level 0", factor: 1, whole: true, height: 130 },
+    { key: "p99", title: "write p99, ms", factor: 1e-3, height: 130, host: "more-charts" },
+    { key: "memtable", title: "memtables, MiB", factor: 1 / 1048576, height: 130, fill: true, host: "more-charts" },
+    { key: "imm", title: "immutable memtables", factor: 1, whole: true, height: 130, host: "more-charts" },
+    { key: "l0", title: "tables in level 0", factor: 1, whole: true, height: 130, host: "more-charts" },
   ];
   const stepped = uPlot.paths.stepped({ align: 1 });
   const font = "11px system-ui, sans-serif";
@@ -43,11 +50,20 @@
   const redraw = [];
   const panel = el("over-time");
 
+  // A run that failed may have a timeline and no samples.
+  const nothing = { step: 1, points: "" };
+  const bare = D.timelines.filter((timeline) => !D.arms.some((arm) => arm.arm === timeline.arm))
+    .map((timeline) => ({ arm: timeline.arm, seed: timeline.seed, ops: nothing, stall: nothing, p99: nothing, memtable: nothing, imm: nothing, l0: nothing }));
+  const arms = D.arms.concat(bare);
   const points = Math.max(0, ...D.arms.map((arm) => arm.ops.points.length / 2));
   const xs = Array.from({ length: points + 1 }, (_, n) => n * D.bucket_ms / 1000);
-  const base = D.arms.find((arm) => arm.arm === D.baseline);
-  let chosen = D.arms.find((arm) => arm.arm === D.first) || D.arms[0];
-  const width = () => Math.max(280, el("charts").clientWidth);
+  const base = arms.find((arm) => arm.arm === D.baseline);
+  let chosen = arms.find((arm) => arm.arm === D.first) || arms[0];
+  // Left of the plots there is room for a tenant's name.
+  const room = () => innerWidth < 700 ? 56 : 104;
+  const PAPER = 690;
+  const onPaper = () => document.documentElement.classList.contains("paper");
+  const width = (box) => Math.max(240, onPaper() ? (box.parentNode.id === "charts" ? PAPER : PAPER / 2 - 20) : box.clientWidth);
 
   const rowsOf = (metric) => {
     const rows = [xs, unpack(chosen[metric.key], metric.factor, xs.length),
@@ -58,19 +74,35 @@
     return rows;
   };
 
+  // One range for every panel; each says in `data-zoom` what it drew.
   let syncing = false;
-  const zoom = (min, max) => {
+  let timeline = null;
+  let shown = null;
+  const end = Math.max(xs[xs.length - 1], ...bare.map((arm) => D.timelines.find((timeline) => timeline.arm === arm.arm).end_ns / 1e9));
+  const zoom = (from, to) => {
+    const span = Math.min(end, Math.max(to - from, end / 2000));
+    const min = Math.max(0, Math.min(from, end - span));
+    const max = min + span;
+    shown = [min, max];
     syncing = true;
     for (const chart of charts) chart.setScale("x", { min, max });
     syncing = false;
+    if (timeline) timeline.zoom(min, max);
   };
-  const whole = () => zoom(0, xs[xs.length - 1]);
+  const whole = () => zoom(0, end);
+  const fromAddress = () => {
+    const arm = /[#&]arm=([^&]*)/.exec(location.hash);
+    const named = arm && arms.find((known) => known.arm === plainText(arm[1]));
+    if (named) choose(named.arm);
+    const asked = /[#&]zoom=([0-9.]+),([0-9.]+)/.exec(location.hash);
+    if (asked && +asked[2] > +asked[1]) zoom(+asked[1], +asked[2]);
+  };
 
   const timeChart = (metric) => {
     const box = make("div");
     box.className = "chart";
     box.append(make("h3", metric.title));
-    el("charts").append(box);
+    el(metric.host || "charts").append(box);
     const tone = metric.tone || "accent";
     const value = (_, v) => digits(v);
     const series = [
@@ -81,16 +113,19 @@
     if (metric.key === "memtable")
       series.push({ label: "budget", stroke: () => css("bad"), width: 1, dash: [2, 4], points: { show: false }, value });
     const chart = new uPlot({
-      width: width(), height: metric.height, series, padding: [null, 20, null, null],
+      width: width(box), height: metric.height, series, padding: [null, 20, null, null],
       cursor: { y: false, sync: { key: "time" }, drag: { x: true, y: false } },
       legend: { live: true },
       scales: { x: { time: false }, y: { range: (_, min, max) => [0, max > 0 ? max * 1.06 : 1] } },
       axes: [axis({ values: (_, ticks) => ticks.map((t) => +t.toFixed(3) + " s"), size: 26 }),
-        axis({ size: 52, space: 26, incrs: metric.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] : undefined, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
-      hooks: { setScale: [(chart, key) => {
-        if (key !== "x" || syncing) return;
-        zoom(chart.scales.x.min, chart.scales.x.max);
-      }] },
+        axis({ size: metric.host ? 52 : room(), space: 26, incrs: metric.whole ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] : undefined, values: (_, ticks) => ticks.map((v) => +v.toFixed(4) + "") })],
+      hooks: {
+        setScale: [(chart, key) => {
+          if (key !== "x" || syncing) return;
+          zoom(chart.scales.x.min, chart.scales.x.max);
+        }],
+        draw: [(chart) => { box.dataset.zoom = chart.scales.x.min.toFixed(3) + "," + chart.scales.x.max.toFixed(3); }],
+      },
     }, rowsOf(metric), box);
     chart.over.addEventListener("dblclick", whole);
     charts.push(chart);
@@ -98,52 +133,64 @@
     return chart;
   };
 
-  const resize = () => charts.forEach((chart, n) => chart.setSize({ width: width(), height: METRICS[n].height }));
+  const resize = () => {
+    charts.forEach((chart, n) => chart.setSize({ width: width(chart.root.parentNode), height: METRICS[n].height }));
+    if (timeline) timeline.draw();
+  };
+  const bounds = () => {
+    if (!charts.length) return { left: room(), width: Math.max(100, el("timeline-chart").clientWidth - room() - 20) };
+    const { left, width } = charts[0].bbox, ratio = devicePixelRatio || 1;
+    return { left: left / ratio, width: width / ratio };
+  };
   const curveCharts = [];
   const highlight = () => {
     for (const draw of curveCharts) draw();
     for (const row of document.querySelectorAll("#headline tr[data-arm]"))
-      row.classList.toggle("picked", !!chosen && row.dataset.arm === chosen.arm);
+      row.classList.toggle("picked", !!chosen && tidy(row.dataset.arm) === tidy(chosen.arm));
   };
   const choose = (name) => {
-    const arm = D.arms.find((arm) => arm.arm === name);
+    const arm = arms.find((arm) => arm.arm === name);
     if (!arm) return;
     chosen = arm;
     el("arm").value = name;
-    el("seed-note").textContent = "The run of seed " + arm.seed + "; points of " + D.bucket_ms / 1000
-      + " s: rates are means, the rest peaks.";
-    const { min, max } = charts[0].scales.x;
+    el("seed-note").textContent = "The run of seed " + arm.seed + (arm.ops === nothing ? " left no samples."
+      : "; points of " + D.bucket_ms / 1000 + " s: rates are means, the rest peaks.");
     for (const chart of charts) {
       const label = chart.root.querySelectorAll(".u-legend .u-label")[1];
       if (label) label.textContent = name;
     }
     for (const draw of redraw) draw();
-    zoom(min === null || min === undefined ? 0 : min, max || xs[xs.length - 1]);
+    zoom(...shown);
+    if (timeline) timeline.show(D.timelines.find((timeline) => timeline.arm === name));
     highlight();
   };
 
-  if (D.arms.length) {
+  if (arms.length) {
     panel.hidden = false;
-    for (const arm of D.arms) {
+    for (const arm of arms) {
       const option = make("option", arm.arm + (arm === base ? " (baseline)" : ""));
       option.value = arm.arm;
       el("arm").append(option);
     }
-    METRICS.forEach(timeChart);
+    if (D.arms.length) METRICS.forEach(timeChart);
+    if (D.timelines.length) {
+      el("timeline").hidden = false;
+      timeline = makeTimeline(el("timeline-chart"), el("timeline-note"), { css, number, digits, bounds, zoom, end });
+    }
     resize();
     whole();
     el("arm").addEventListener("change", (event) => choose(event.target.value));
     el("reset").addEventListener("click", whole);
     for (const row of document.querySelectorAll("#headline tr[data-arm]")) {
-      if (!D.arms.some((arm) => arm.arm === row.dataset.arm)) continue;
+      const arm = arms.find((arm) => tidy(arm.arm) === tidy(row.dataset.arm));
+      if (!arm) continue;
       row.classList.add("pick");
       row.title = "show in the charts";
-      row.addEventListener("click", () => choose(row.dataset.arm));
+      row.addEventListener("click", () => choose(arm.arm));
     }
     panel.addEventListener("keydown", (event) => {
-      if (event.target !== panel || event.ctrlKey || event.metaKey || event.altKey) return;
-      const end = xs[xs.length - 1];
-      let { min, max } = charts[0].scales.x;
+      if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
+      let [min, max] = shown;
       const span = max - min;
       if (event.key === "0") { min = 0; max = end; }
       else if (event.key === "+" || event.key === "=") { min += span / 4; max -= span / 4; }
@@ -152,8 +199,9 @@
       else if (event.key === "ArrowRight") { const by = Math.min(span / 4, end - max); min += by; max += by; }
       else return;
       event.preventDefault();
-      zoom(Math.max(0, min), Math.min(end, max));
+      zoom(min, max);
     });
+    addEventListener("hashchange", fromAddress);
   }
 
   // x: decades of rarity, 0 is every operation, 1 is p90, 3 is p99.9.
@@ -172,7 +220,7 @@
     let order = [];
     let chart = null;
     let focused = null;
-    const size = () => Math.max(280, Math.min(box.clientWidth || 520, 680));
+    const size = () => onPaper() ? PAPER / 2 - 20 : Math.max(280, Math.min(box.clientWidth || 520, 680));
     const note = make("p", "");
     note.className = "sub";
     const legend = (name, at) => {
@@ -233,7 +281,10 @@
       if (!run.querySelector(".columns")) run.append(columnsOf(+run.dataset.n));
     });
 
-  if (D.arms.length) choose(chosen.arm); else highlight();
+  if (arms.length) {
+    choose(chosen.arm);
+    fromAddress();
+  } else highlight();
   let timer = 0;
   addEventListener("resize", () => {
     clearTimeout(timer);
@@ -244,6 +295,16 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const chart of charts) chart.redraw();
+    if (timeline) timeline.draw();
     highlight();
   });
+  // Paper is white and narrow, whatever the screen is.
+  const paper = (on) => {
+    document.documentElement.classList.toggle("paper", on);
+    resize();
+    highlight();
+  };
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
+  document.documentElement.dataset.ready = "yes";
 })();

@@ -1,22 +1,32 @@
 //! Files that the user names on the command line, outside every world.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a person's files; the engine never sees them"
-)]
+#![expect(clippy::disallowed_methods, reason = "a person's files; the engine never sees them")]
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Stop;
+use super::{EXIT_NOTHING, Stop};
+use crate::output::OutputError;
 use crate::record::RunRow;
+use crate::results::raw;
 
 /// The text of an experiment file.
 pub(super) fn text(path: &Path) -> Result<String, Stop> {
-    fs::read_to_string(path)
-        .map_err(|error| Stop::usage(format!("cannot read {}: {error}", path.display())))
+    raw::text(path).map_err(Stop::usage)
+}
+
+/// Removes a file; one that is not there is removed.
+pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OutputError::Io { op: "remove", path: path.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// sha256 of this program; empty where it cannot be read.
+pub(super) fn this_program() -> String {
+    std::env::current_exe().ok().and_then(|path| raw::sha256(&path).ok()).unwrap_or_default()
 }
 
 /// The first of these files that is there.
@@ -26,17 +36,28 @@ pub(super) fn first_there(paths: &[PathBuf]) -> Option<&PathBuf> {
 
 /// The rows of `runs.jsonl`, packed or not.
 pub(super) fn rows(path: &Path) -> Result<Vec<RunRow>, Stop> {
-    let refused =
-        |detail: &dyn core::fmt::Display| Stop::usage(format!("{}: {detail}", path.display()));
-    let file = fs::File::open(path).map_err(|error| refused(&error))?;
-    let mut text = String::new();
-    let packed = path.extension().is_some_and(|extension| extension == "gz");
-    let read = if packed {
-        flate2::read::GzDecoder::new(file).read_to_string(&mut text)
-    } else {
-        std::io::BufReader::new(file).read_to_string(&mut text)
+    raw::rows(path).map_err(Stop::usage)
+}
+
+/// The rows of a folder or a file that is to be compared; rows of another schema are not
+/// comparable.
+pub(super) fn compared(path: &Path) -> Result<Vec<RunRow>, Stop> {
+    let found = if path.is_dir() { raw::place(path, "runs.jsonl") } else { Some(path.to_owned()) };
+    let Some(found) = found else {
+        let places = "raw/runs.jsonl.gz, raw/runs.jsonl, runs.jsonl, runs.wall.jsonl";
+        return Err(Stop::usage(format!("no rows in {}; looked for {places}", path.display())));
     };
-    read.map_err(|error| refused(&error))?;
-    let lines = text.lines().filter(|line| !line.is_empty());
-    lines.map(|line| RunRow::from_line(line).map_err(|error| refused(&error))).collect()
+    let rows = raw::rows(&found).map_err(|error| match &error {
+        OutputError::Line { detail, .. } if detail.starts_with("schema is") => {
+            Stop::with(EXIT_NOTHING, error)
+        }
+        OutputError::Line { .. }
+        | OutputError::Io { .. }
+        | OutputError::Histogram { .. }
+        | OutputError::Template(_) => Stop::usage(error),
+    })?;
+    if rows.is_empty() {
+        return Err(Stop::with(EXIT_NOTHING, format!("{} holds no rows", found.display())));
+    }
+    Ok(rows)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{EXIT_INCOMPLETE, EXIT_NOTHING, Stop, files};
 use crate::cli::GridArgs;
 use crate::experiment::{Experiment, ExperimentFile, Overrides};
+use crate::results;
 use crate::text::append;
 
 /// Where an experiment's text comes from, and how its command is called.
@@ -25,7 +26,14 @@ impl Source {
     /// A file that `forebay VERB` was given.
     pub(super) fn of_file(verb: &str, file: &Path) -> Result<Self, Stop> {
         let shown = if file.is_absolute() { file.file_name().map(Path::new) } else { Some(file) };
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // A folder of results is called after its experiment, and the file in it is not.
+        let is_kept = file.file_name().is_some_and(|name| name == results::EXPERIMENT);
+        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let name = match absolute.parent().and_then(Path::file_name).filter(|_| is_kept) {
+            Some(folder) => folder,
+            None => file.file_stem().unwrap_or_default(),
+        };
+        let name = name.to_string_lossy().into_owned();
         Ok(Self {
             label: file.display().to_string(),
             text: files::text(file)?,

@@ -1,6 +1,8 @@
 //! What each command does. stdout carries results, stderr everything else.
 
+pub mod bless;
 pub mod branches;
+pub mod compare;
 pub mod completions;
 pub mod demo;
 pub mod detach;
@@ -12,11 +14,13 @@ pub mod inspect;
 mod interrupt;
 pub mod keep;
 pub mod list;
+pub mod man;
 pub mod model;
 mod pool;
 mod print;
 pub mod repair;
 pub mod replay;
+pub mod report;
 pub mod run;
 pub mod shell;
 mod store;
@@ -34,8 +38,10 @@ pub const EXIT_FOUND: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// The same seed gave two trace hashes.
 pub const EXIT_NONDETERMINISM: u8 = 3;
-/// The selection holds no run.
+/// The selection holds no run, or what is to be compared is not comparable.
 pub const EXIT_NOTHING: u8 = 4;
+/// A metric regressed beyond its gate, and its interval is clear of 0.
+pub const EXIT_REGRESSION: u8 = 5;
 /// Interrupted, to be resumed.
 pub const EXIT_INCOMPLETE: u8 = 6;
 

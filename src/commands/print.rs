@@ -6,9 +6,12 @@ use serde::Serialize;
 
 use super::{Stop, say};
 use crate::cli::Format;
+use crate::compare::{self, Terms};
 use crate::experiment::{Experiment, Origin, Resolved};
+use crate::metric;
 use crate::outcome::{RunOutput, Task};
 use crate::record::{LatencyNs, Outcome, RunRow, World};
+use crate::report::against;
 use crate::report::summary::{ArmSummary, summaries, write_amplification};
 use crate::report::table;
 use crate::scale::{self, ScaleFact};
@@ -204,6 +207,9 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     let mut text = heading(results.experiment, results.world.name(), results.planned);
     text.push_str(&block(&scale_lines(results.facts)));
     text.push_str(&table::render(rows));
+    if let Some(baseline) = results.experiment.baseline_arm() {
+        text.push_str(&against::render(rows, &baseline.name));
+    }
     for output in results.outputs {
         if let Some(failure) = &output.failure {
             let row = &output.row;
@@ -247,10 +253,19 @@ fn summary(results: &Results<'_>, rows: &[RunRow]) -> serde_json::Value {
         "best": name(of_passed().min_by(|a, b| a.rank(b))),
         "worst": name(of_passed().max_by(|a, b| a.rank(b))),
         "verdict": table::verdict(&arms),
+        "against_baseline": against_baseline(results, rows),
         "scale": results.facts,
         "out": results.folder.display().to_string(),
         "report": results.page.display().to_string(),
     })
+}
+
+/// The usual metrics of each arm against the baseline, where several seeds can be paired.
+fn against_baseline(results: &Results<'_>, rows: &[RunRow]) -> Vec<serde_json::Value> {
+    let Some(baseline) = results.experiment.baseline_arm() else { return Vec::new() };
+    let terms = Terms { metrics: metric::usual(), gates: Vec::new() };
+    let lines = compare::arms(rows, &baseline.name, &terms);
+    lines.iter().filter(|line| line.paired.pairs > 1).map(compare::json_line).collect()
 }
 
 fn csv(rows: &[RunRow]) -> String {

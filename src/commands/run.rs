@@ -8,13 +8,23 @@ use super::print::{self, Planned, Results};
 use super::store::Store;
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, Stop, files, interrupt, pool};
 use crate::cli::{Format, Global, RunArgs};
+use crate::driver::Recording;
 use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
-use crate::output::{OutputError, create_folder};
+use crate::output::{OutputError, create_folder, write_file};
 use crate::record::{Outcome, RunRow, World};
-use crate::report::{Provenance, ReportInput};
+use crate::report::{self, ReportInput};
+use crate::results::{self, Provenance, cells, provenance};
 use crate::scale::{self, ScaleFact};
+use crate::text::append;
+use crate::trace::{TRACE_BYTES_MAX, write_trace};
+
+/// Events of all runs together that a trace may have: what fits in its bytes, and in memory.
+const TRACE_EVENTS_MAX: usize = 600_000;
+
+/// Events that each arm of a trace may have, whatever their number.
+const ARM_EVENTS_MIN: usize = 12_000;
 
 /// Runs an experiment file.
 ///
@@ -48,7 +58,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
         return print::config(global.format, &job.experiment, &source.label);
     }
     if args.grid.dry_run {
-        let facts = job.facts(None)?;
+        let facts = facts(&job.experiment, &[])?;
         let lines = print::scale_lines(&facts);
         let planned: Vec<Planned<'_>> = job.selected.iter().map(Planned::of_task).collect();
         return print::plan(global.format, &job.experiment, &planned, &lines);
@@ -79,36 +89,43 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
     job.finish(store.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The scale block, with the write amplification of the arm that others are compared with.
+pub(super) fn facts(experiment: &Experiment, rows: &[RunRow]) -> Result<Vec<ScaleFact>, Stop> {
+    let (Some(full), Some(arm)) = (&experiment.full, experiment.baseline_arm()) else {
+        return Ok(Vec::new());
+    };
+    let row = rows.iter().find(|row| row.arm == arm.name && row.outcome == Outcome::Pass);
+    let amplification = row.map(|row| {
+        let written = row.written_bytes.flush.saturating_add(row.written_bytes.compaction);
+        Thousandths::ratio(u128::from(written), u128::from(row.user_bytes)).to_f64()
+    });
+    scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
+}
+
 impl<'a> Job<'a> {
     fn new(global: &'a Global, args: &'a RunArgs, source: &'a Source) -> Result<Self, Stop> {
         let experiment = source.experiment(&args.grid)?;
         let world = World::from(args.world);
         let command = source.command(&args.grid, &experiment);
         let mut plan = Vec::new();
+        let share = TRACE_EVENTS_MAX.checked_div(experiment.arms.len()).unwrap_or(0);
+        let recording = match args.trace {
+            Some(_) => Recording::Everybody(share.max(ARM_EVENTS_MIN)),
+            None => Recording::Busiest,
+        };
+        let first_seed = experiment.seeds.iter().next();
         for seed in experiment.seeds.iter() {
             for arm in &experiment.arms {
-                plan.push(Task::new(&experiment, arm, (seed, world), &command));
+                let mut task = Task::new(&experiment, arm, (seed, world), &command);
+                if Some(seed) == first_seed {
+                    task.recording = recording;
+                }
+                plan.push(task);
             }
         }
         let selected = grid::selected(&plan, (&args.grid, &experiment), |task| task.row.seed)?;
         let folder = source.results(&args.grid);
         Ok(Self { global, args, source, experiment, world, plan, selected, folder })
-    }
-
-    /// The scale block, with the write amplification of the arm that others are compared with.
-    fn facts(&self, rows: Option<&[RunRow]>) -> Result<Vec<ScaleFact>, Stop> {
-        let (Some(full), Some(arm)) = (&self.experiment.full, self.experiment.baseline_arm())
-        else {
-            return Ok(Vec::new());
-        };
-        let row = rows.and_then(|rows| {
-            rows.iter().find(|row| row.arm == arm.name && row.outcome == Outcome::Pass)
-        });
-        let amplification = row.map(|row| {
-            let written = row.written_bytes.flush.saturating_add(row.written_bytes.compaction);
-            Thousandths::ratio(u128::from(written), u128::from(row.user_bytes)).to_f64()
-        });
-        scale::facts(full, &arm.config, amplification).map_err(Stop::usage)
     }
 
     /// Runs tasks, handing on each output as it comes.
@@ -130,9 +147,21 @@ impl<'a> Job<'a> {
     fn finish(&self, mut store: Store) -> Result<(), Stop> {
         let failed = |error: OutputError| Stop::with(EXIT_FOUND, one_line(&error));
         store.save().map_err(failed)?;
+        self.keep_origin(&store).map_err(failed)?;
         let outputs = store.outputs();
+        if let Some(path) = &self.args.trace {
+            let events: Vec<_> = outputs.iter().filter_map(|o| o.events.as_ref()).collect();
+            let cut = write_trace(path, &events, TRACE_BYTES_MAX).map_err(failed)?;
+            if let Some(at_ns) = cut {
+                let at = crate::number::duration(at_ns);
+                let path = path.display();
+                super::complain(&format!(
+                    "{path}: truncated at vt={at}; fewer arms have more room"
+                ));
+            }
+        }
         let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();
-        let facts = self.facts(Some(&rows))?;
+        let facts = facts(&self.experiment, &rows)?;
         let page = store.page(self.report(&facts)).map_err(failed)?;
         let results = Results {
             experiment: &self.experiment,
@@ -151,13 +180,42 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// Writes what the rows come from: the experiment, and who ran it.
+    fn keep_origin(&self, store: &Store) -> Result<(), OutputError> {
+        let outputs = store.outputs();
+        let passed = outputs.iter().filter(|output| output.row.outcome == Outcome::Pass).count();
+        let mut command = self.source.command(&self.args.grid, &self.experiment);
+        if let Some(seeds) = self.args.grid.seeds {
+            append(&mut command, format_args!(" --seeds {seeds}"));
+        }
+        let made = Provenance {
+            schema: provenance::SCHEMA.to_owned(),
+            experiment: self.experiment.name.clone(),
+            command,
+            config_hash: self.experiment.config_hash(),
+            baseline: self.experiment.baseline.clone(),
+            seeds: self.experiment.seeds.to_string(),
+            arms: self.experiment.arms.len(),
+            runs: outputs.len(),
+            passed,
+            world: self.world,
+            commit: option_env!("FOREBAY_COMMIT").unwrap_or_default().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            binary_sha256: files::this_program(),
+            host: if self.world == World::Os { provenance::this_host() } else { String::new() },
+            ..Provenance::default()
+        };
+        write_file(&self.folder.join(results::EXPERIMENT), &self.source.text)?;
+        made.write(&self.folder)
+    }
+
     fn report(&self, facts: &[ScaleFact]) -> ReportInput {
         ReportInput {
             title: self.experiment.title.clone(),
             question: self.experiment.question.clone(),
             scale_lines: if facts.is_empty() { Vec::new() } else { print::scale_lines(facts) },
             baseline_arm: self.experiment.baseline.clone(),
-            provenance: Provenance {
+            provenance: report::Provenance {
                 commit: option_env!("FOREBAY_COMMIT").unwrap_or_default().to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 toolchain: concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), " or newer")
@@ -194,7 +252,7 @@ impl<'a> Job<'a> {
         for task in &self.selected {
             let run_id = &task.row.run_id;
             let new = fresh.iter().find(|output| output.row.run_id == *run_id);
-            let old = stored.iter().find(|row| row.run_id == *run_id);
+            let old = stored_row(&stored, &task.row);
             let told = differences(old, new.map(|output| &output.row));
             differing += usize::from(!told.is_empty());
             for line in told {
@@ -212,15 +270,31 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The fields in which two rows differ: `write_latency_ns.p99 25 -> 31`.
+/// The stored row of a run: of its configuration or, where that has changed, of its arm.
+fn stored_row<'r>(stored: &'r [RunRow], run: &RunRow) -> Option<&'r RunRow> {
+    let by_arm = |row: &&RunRow| (&row.arm, row.seed, row.world) == (&run.arm, run.seed, run.world);
+    let same = stored.iter().find(|row| row.run_id == run.run_id);
+    same.or_else(|| stored.iter().find(by_arm))
+}
+
+/// A replay line behind the file's name, which differs where the file was copied.
+fn behind_file(replay: &str) -> Option<&str> {
+    replay.splitn(4, ' ').nth(3)
+}
+
+/// The fields in which two rows differ: `write_latency_ns.p99 25 -> 31 (+24%)`.
 fn differences(old: Option<&RunRow>, new: Option<&RunRow>) -> Vec<String> {
     let (Some(old), Some(new)) = (old, new) else {
-        return vec!["no stored row of this configuration".to_owned()];
+        return vec!["no stored row".to_owned()];
     };
+    let mut new = new.clone();
+    if behind_file(&old.replay) == behind_file(&new.replay) {
+        new.replay.clone_from(&old.replay);
+    }
     let mut lines = Vec::new();
-    if old != new {
+    if *old != new {
         let value = |row: &RunRow| serde_json::to_value(row).unwrap_or_default();
-        compare("", &value(old), &value(new), &mut lines);
+        compare("", &value(old), &value(&new), &mut lines);
     }
     lines.truncate(20);
     lines
@@ -241,7 +315,7 @@ fn compare(path: &str, old: &serde_json::Value, new: &serde_json::Value, out: &m
         (serde_json::Value::Array(_), serde_json::Value::Array(_)) => {
             out.push(format!("{path} differ"));
         }
-        _ => out.push(format!("{path} {old} -> {new}")),
+        _ => out.push(format!("{path} {}", cells::change(&old.to_string(), &new.to_string()))),
     }
 }
 

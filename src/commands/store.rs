@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::events::{read_events, write_events};
 use crate::histogram::{read_histograms, write_histograms};
 use crate::outcome::RunOutput;
 use crate::output::{OutputError, write_file};
@@ -36,6 +37,10 @@ impl Store {
         })
     }
 
+    fn events_path(&self) -> PathBuf {
+        self.folder.join("events.jsonl")
+    }
+
     /// Takes over the runs of the plan that the folder holds.
     pub(super) fn resume(&mut self) -> Result<(), OutputError> {
         let runs = self.runs_path();
@@ -56,6 +61,14 @@ impl Store {
         for row in read_histograms(&self.folder.join("hist.jsonl"))? {
             if let Some(output) = self.done.get_mut(&row.run_id) {
                 output.histograms.push(row);
+            }
+        }
+        let events = self.events_path();
+        if events.exists() {
+            for run in read_events(&events)? {
+                if let Some(output) = self.done.get_mut(&run.head.run_id) {
+                    output.events = Some(run);
+                }
             }
         }
         Ok(())
@@ -91,6 +104,7 @@ impl Store {
         // Rows last: a row that is there has its samples.
         write_series(&self.folder.join("series.csv"), &series)?;
         write_histograms(&self.folder.join("hist.jsonl"), &histograms)?;
+        write_events(&self.events_path(), outputs.iter().filter_map(|o| o.events.as_ref()))?;
         write_runs(&self.runs_path(), &rows)?;
         self.unsaved = 0;
         Ok(())
@@ -102,6 +116,7 @@ impl Store {
             input.rows.push(output.row.clone());
             input.series.extend(output.series.iter().cloned());
             input.histograms.extend(output.histograms.iter().cloned());
+            input.events.extend(output.events.iter().cloned());
         }
         let path = self.folder.join("report.html");
         write_file(&path, &html::render(&input)?)?;

@@ -95,6 +95,18 @@ pub struct Config {
     pub fork_write_percent: u64,
 }
 
+/// The text that [`Config::set`] takes.
+impl core::fmt::Display for Param {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Switch(switch) => switch.fmt(f),
+            Self::Integer(number) => number.fmt(f),
+            Self::Fraction(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mut config = Self {

@@ -14,6 +14,7 @@ mod gauges;
 mod lane;
 mod load;
 mod measure;
+mod recorder;
 mod state;
 mod tally;
 mod wedge;
@@ -40,6 +41,7 @@ pub use forks::ForkTally;
 pub use gauges::{Gauges, tree_name};
 pub use load::load;
 pub use measure::{Interval, Measured, TenantTally};
+pub use recorder::Recording;
 pub use tally::Tally;
 pub use wedge::Stop;
 
@@ -101,7 +103,7 @@ pub async fn measure<E: Env>(
     let find = |name: &str| db.tenant(name).ok_or_else(|| Error::UnknownTenant(name.to_owned()));
     let profiles = plan.workload.tenants();
     let tenants = profiles.iter().map(|p| find(&p.name)).collect::<Result<Vec<_>, _>>()?;
-    tally.know(&tenants);
+    tally.know(&tenants, profiles);
     let state = State::new(plan, env.now());
     let driver = Arc::new(Driver {
         env: env.clone(),

@@ -219,7 +219,7 @@ impl<E: Env> Driver<E> {
         state.base = (self.db.metrics(), self.env.now());
         state.sample_base = state.base.0.clone();
         state.watch = Watch::new(state.budget_bytes, state.base.1, self.db.memtable_bytes());
-        self.tally.reset();
+        self.tally.reset(state.base.1);
     }
 
     /// Takes a sample where the run is measured; gives back the time it is for.
@@ -227,10 +227,15 @@ impl<E: Env> Driver<E> {
         let now = self.env.now();
         let mut state = self.state();
         if state.stage == Stage::Warmup {
+            // A run may fail before it is warm.
+            if self.tally.is_recording() {
+                self.tally.trees(now, &self.db.tree_facts());
+            }
             return now;
         }
         let metrics = self.db.metrics();
         let (trees, wal_bytes) = (self.db.tree_facts(), metrics.wal_retained_bytes);
+        self.tally.trees(now, &trees);
         state.watch.trees(now, now.saturating_sub(IDLE_NS), (&trees, wal_bytes));
         let tables = self.db.table_bytes();
         state.watch.tables(tables);

@@ -7,7 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use forebay_engine::Tenant;
 use forebay_engine::env::Env;
 use forebay_engine::events::{Event, Listener};
+use forebay_engine::policy::view::TreeFacts;
 use forebay_engine::types::{BranchId, Nanos};
+use forebay_workloads::TenantProfile;
+
+use super::recorder::{Recorder, Recording};
+use crate::events::RunEvents;
 
 /// Sums of events since the last reset.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,9 @@ struct Inner {
     sums: Sums,
     /// Tenants by branch, in the workload's order.
     tenants: BTreeMap<BranchId, usize>,
+    recorder: Option<Recorder>,
+    /// What was recorded until it was told to stop.
+    events: Option<RunEvents>,
 }
 
 /// A listener that adds up events.
@@ -53,17 +61,61 @@ impl Tally {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A tally that keeps events too.
+    pub fn recording(recording: Recording) -> Self {
+        let tally = Self::default();
+        if recording != Recording::None {
+            tally.inner().recorder = Some(Recorder::new(recording));
+        }
+        tally
+    }
+
+    /// Keeps no event from here on: a run is over before its database is closed.
+    pub fn stop_recording(&self, now: Nanos) {
+        let recorder = self.inner().recorder.take();
+        if let Some(recorder) = recorder {
+            let events = recorder.finish(now);
+            self.inner().events = Some(events);
+        }
+    }
+
+    /// The events until recording was stopped, which is no later than now; it forgets them.
+    pub fn take_events(&self, now: Nanos) -> Option<RunEvents> {
+        self.stop_recording(now);
+        self.inner().events.take()
+    }
+
     /// Says which tenants events speak of.
-    pub(super) fn know<E: Env>(&self, tenants: &[Tenant<E>]) {
+    pub(super) fn know<E: Env>(&self, tenants: &[Tenant<E>], profiles: &[TenantProfile]) {
         let mut inner = self.inner();
+        if let Some(recorder) = &mut inner.recorder {
+            for (tenant, profile) in tenants.iter().zip(profiles) {
+                recorder.know(tenant.branch_id(), tenant.tree_id(), &profile.name);
+            }
+        }
         inner.tenants = tenants.iter().map(Tenant::branch_id).zip(0..).collect();
         inner.sums = Sums::of(tenants.len());
     }
 
     /// Begins again at zero.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self, now: Nanos) {
         let mut inner = self.inner();
         inner.sums = Sums::of(inner.sums.stall_ns.len());
+        if let Some(recorder) = &mut inner.recorder {
+            recorder.reset(now);
+        }
+    }
+
+    /// Whether it keeps events.
+    pub(super) fn is_recording(&self) -> bool {
+        self.inner().recorder.is_some()
+    }
+
+    /// What memtables hold.
+    pub(super) fn trees(&self, now: Nanos, trees: &[TreeFacts]) {
+        if let Some(recorder) = &mut self.inner().recorder {
+            recorder.trees(now, trees);
+        }
     }
 
     pub(super) fn sums(&self) -> Sums {
@@ -72,7 +124,10 @@ impl Tally {
 }
 
 impl Listener for Tally {
-    fn event(&self, _: Nanos, event: &Event) {
+    fn event(&self, now: Nanos, event: &Event) {
+        if let Some(recorder) = &mut self.inner().recorder {
+            recorder.event(now, event);
+        }
         if let Event::FlushEnd { table: Some((_, bytes)), .. } = event {
             self.inner().sums.table_bytes.push(*bytes);
         } else if let Event::StallEnd { branch, caused_by, elapsed_ns, .. } = event {

@@ -9,7 +9,7 @@ use forebay_engine::options::KEYS;
 use forebay_engine::policy::PolicyKind;
 use toml::de::{DeTable, DeValue};
 
-use super::{ExperimentError, Seeds};
+use super::{ExperimentError, Figure, Seeds};
 use crate::config::{Config, DEVICE_KEYS};
 
 type Spanned<T> = toml::Spanned<T>;
@@ -59,6 +59,8 @@ pub struct ExperimentFile {
     pub quick: Vec<Setting>,
     /// The machine that the question is about, where the run is a smaller one.
     pub full: Vec<Setting>,
+    /// The figures of its results.
+    pub figures: Vec<Figure>,
 }
 
 /// Checks that any bytes as an experiment file give a value that holds together or an error in one
@@ -93,9 +95,9 @@ struct Reader<'a> {
     text: &'a str,
 }
 
-const TOP_KEYS: [&str; 13] = [
+const TOP_KEYS: [&str; 14] = [
     "title", "question", "baseline", "seeds", "options", "workload", "device", "stop", "measure",
-    "arms", "arm", "quick", "full",
+    "arms", "arm", "quick", "full", "figure",
 ];
 const WORKLOAD_KEYS: [&str; 6] =
     ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "params"];
@@ -157,6 +159,7 @@ impl Reader<'_> {
             "arm" => self.named(file, value)?,
             "quick" => self.section(value, "quick", any_key, &mut file.quick)?,
             "full" => self.section(value, "full", any_key, &mut file.full)?,
+            "figure" => self.figures(file, value)?,
             other => {
                 let allowed = TOP_KEYS.join(", ");
                 return Err(self.error(at, format!("unknown key {other:?}; allowed: {allowed}")));
@@ -179,6 +182,27 @@ impl Reader<'_> {
                 }
                 name => self.settings(name, value, &mut file.axes)?,
             }
+        }
+        Ok(())
+    }
+
+    fn figures(&self, file: &mut ExperimentFile, value: &Spanned<DeValue<'_>>) -> Result<()> {
+        let Some(list) = value.get_ref().as_array() else {
+            return Err(self.wrong(value, "figure", "a list of tables"));
+        };
+        for entry in list {
+            let mut values = BTreeMap::new();
+            for (key, value) in in_order(self.table("figure", entry)?) {
+                values.insert(key.get_ref().to_string(), self.scalar(key.get_ref(), value)?);
+            }
+            let number = file.figures.len() + 1;
+            let figure = Figure::of_values(&values, number);
+            let figure = figure.map_err(|detail| self.error(entry.span().start, detail))?;
+            if file.figures.iter().any(|other| other.name == figure.name) {
+                let detail = format!("two figures are called {:?}", figure.name);
+                return Err(self.error(entry.span().start, detail));
+            }
+            file.figures.push(figure);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! `[quick]` table between the last two). [`Experiment::resolve`] puts them together and keeps of
 //! each where it came from.
 
+pub mod figure;
 mod file;
 mod grid;
 mod seeds;
@@ -13,6 +14,7 @@ mod tests;
 
 use core::fmt;
 
+pub use figure::Figure;
 pub use file::{Assignment, ExperimentFile, Setting, check};
 pub use grid::Arm;
 pub use seeds::Seeds;
@@ -82,6 +84,8 @@ pub struct Experiment {
     pub seeds: Seeds,
     /// The arms in the order in which they are shown.
     pub arms: Vec<Arm>,
+    /// The figures of its results, where the file names some.
+    pub figures: Vec<Figure>,
     /// Every key that is set, and every default, with where it comes from.
     pub resolved: Vec<Resolved>,
     /// The machine that the question is about, with its number of times the run's; `None` where the
@@ -126,6 +130,7 @@ impl Experiment {
             question: file.question.clone(),
             baseline,
             seeds,
+            figures: file.figures.clone(),
             full: layers.full(file, arms.first())?,
             full_values: layers.full_values(file),
             resolved: layers.resolved(),

@@ -15,6 +15,7 @@ use crate::number::to_f64;
 use crate::output::{OutputError, Result};
 use crate::record::{Outcome, Param, RunRow};
 use crate::report::ReportInput;
+use crate::report::timeline::ArmTimeline;
 use crate::series::SeriesRow;
 
 /// Most points of one line.
@@ -22,7 +23,7 @@ pub const POINTS_MAX: usize = 300;
 
 /// Letters that all packed lines of a page may take: for few arms, and for many, whose tables need
 /// the room.
-const LETTERS_MAX: [usize; 2] = [66_000, 44_000];
+const LETTERS_MAX: [usize; 2] = [60_000, 34_000];
 
 /// Arms with a line in the charts; the table shows all.
 const ARMS_MAX: usize = 64;
@@ -93,6 +94,8 @@ pub struct Charts {
     pub arms: Vec<ArmLines>,
     /// Curves by percentile.
     pub curves: Vec<Curve>,
+    /// What happened, tenant by tenant; the page adds as many as it has room for.
+    pub timelines: Vec<ArmTimeline>,
 }
 
 impl Charts {
@@ -134,6 +137,7 @@ impl Charts {
             points_per_decade,
             arms: drawn.iter().map(|(row, samples)| lines(row, samples, bucket_ms)).collect(),
             curves: curves(input, points_per_decade)?,
+            timelines: Vec::new(),
         })
     }
 }
@@ -343,13 +347,13 @@ mod tests {
         let mut input = mock::input(1, 1200);
         input.series[700].imm = 77;
         let charts = Charts::new(&input, "", "").unwrap();
-        assert_eq!(charts.bucket_ms, 400);
+        assert_eq!(charts.bucket_ms, 500);
         let ops = unpack(&charts.arms[0].ops);
-        assert_eq!(ops.len(), 300);
-        let drawn: u64 = ops.iter().map(|per_s| per_s * 400).sum::<u64>().div_euclid(1000);
+        assert_eq!(ops.len(), 240);
+        let drawn: u64 = ops.iter().map(|per_s| per_s * 500).sum::<u64>().div_euclid(1000);
         let told: u64 = input.series[..1200].iter().map(|sample| sample.ops).sum();
         assert!(drawn.abs_diff(told) < told >> 9, "{drawn} for {told}");
-        assert_eq!(unpack(&charts.arms[0].imm)[175], 77);
+        assert_eq!(unpack(&charts.arms[0].imm)[140], 77);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::output::{OutputError, Result};
 use crate::record::{Outcome, Param, RunRow};
 use crate::report::chart::{Charts, MANY_ARMS};
 use crate::report::summary::{ArmSummary, Delta, delta, summaries, write_amplification};
-use crate::report::{Provenance, ReportInput, detail, table};
+use crate::report::timeline::timelines;
+use crate::report::{Provenance, ReportInput, detail, heat, table};
 
 /// Runs that did not pass and are listed one by one.
 const FAILURES_MAX: usize = 50;
@@ -29,6 +30,7 @@ const PAGE_BYTES_MAX: usize = 248_000;
 
 const TEMPLATE: &str = include_str!("../../assets/report/report.html");
 const SCRIPT: &str = include_str!("../../assets/report/report.js");
+const TIMELINE_SCRIPT: &str = include_str!("../../assets/report/timeline.js");
 const STYLE: &str = include_str!("../../assets/report/report.css");
 const UPLOT_SCRIPT: &str = include_str!("../../assets/uplot/uPlot.iife.min.js");
 const UPLOT_STYLE: &str = include_str!("../../assets/uplot/uPlot.min.css");
@@ -49,7 +51,7 @@ struct Page<'a> {
     columns: Vec<&'static str>,
     arms: Vec<Arm>,
     causes: [&'static str; 5],
-    heat: Option<Heat>,
+    heat: Option<heat::Heat>,
     failures: Vec<Failure<'a>>,
     params: Vec<(String, String)>,
     tenths: Vec<(String, Vec<String>)>,
@@ -59,6 +61,7 @@ struct Page<'a> {
     data: String,
     style: &'static str,
     script: &'static str,
+    timeline_script: &'static str,
     uplot_style: &'static str,
     uplot_script: &'static str,
 }
@@ -95,15 +98,6 @@ struct Failure<'a> {
     rule: &'a str,
     replay: &'a str,
 }
-
-#[derive(Serialize)]
-struct Heat {
-    columns: Vec<String>,
-    rows: Vec<(String, Vec<HeatCell>)>,
-}
-
-/// Text, shade in percent, and whether no cell is better.
-type HeatCell = (String, u64, bool);
 
 /// A column of the headline table.
 struct Column {
@@ -166,8 +160,12 @@ pub fn render(input: &ReportInput) -> Result<String> {
         .find(|arm| arm.arm == input.baseline_arm)
         .or_else(|| summaries.first())
         .map_or("", |arm| arm.arm.as_str());
-    let charts = Charts::new(input, baseline, first_drawn(&summaries, baseline))?;
-    let data = serde_json::to_string(&charts).map_err(|error| refused(&error))?;
+    let first = first_drawn(&summaries, baseline);
+    let mut charts = Charts::new(input, baseline, first)?;
+    let in_script = |charts: &Charts| match serde_json::to_string(charts) {
+        Ok(json) => Ok(in_script(&json)),
+        Err(error) => Err(refused(&error)),
+    };
     let mut seeds: Vec<u64> = input.rows.iter().map(|row| row.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
@@ -187,15 +185,16 @@ pub fn render(input: &ReportInput) -> Result<String> {
         columns: COLUMNS.iter().map(|column| column.name).collect(),
         arms: arms(&input.rows, &summaries, baseline),
         causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
-        heat: heat(&summaries),
+        heat: heat::heat(&input.rows, &summaries),
         failures: failed().take(FAILURES_MAX).map(failure).collect(),
         params: params(&input.rows),
         tenths: tenths(input),
         classes: detail::classes(&input.rows, &summaries),
         all_columns: String::new(),
-        data: data.replace('<', "\\u003c"),
+        data: in_script(&charts)?,
         style: STYLE,
         script: SCRIPT,
+        timeline_script: TIMELINE_SCRIPT,
         uplot_style: UPLOT_STYLE,
         uplot_script: UPLOT_SCRIPT,
     };
@@ -207,10 +206,39 @@ pub fn render(input: &ReportInput) -> Result<String> {
         let text = environment.render_named_str("report.html", TEMPLATE, Serde(page));
         text.map_err(|error| refused(&error))
     };
-    let room = PAGE_BYTES_MAX.saturating_sub(whole(&page)?.len());
-    page.all_columns =
-        detail::fitting(&environment, &input.rows, room).map_err(|error| refused(&error))?;
-    whole(&page)
+    let room = |page: &Page<'_>| Ok(PAGE_BYTES_MAX.saturating_sub(whole(page)?.len()));
+    let columns = |bytes_max: usize| {
+        let section = detail::fitting(&environment, &input.rows, bytes_max);
+        section.map_err(|error| refused(&error))
+    };
+    // Timelines take what the smallest section of all columns leaves, and that section the rest.
+    let least = columns(0)?.len();
+    charts.timelines =
+        timelines(&input.events, [first, baseline], room(&page)?.saturating_sub(least));
+    page.data = in_script(&charts)?;
+    page.all_columns = columns(room(&page)?)?;
+    Ok(printable(whole(&page)?))
+}
+
+/// JSON that neither ends its script element nor holds a letter that some reader takes for a line's
+/// end or for nothing.
+fn in_script(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        let is_plain = !matches!(letter, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        if is_plain && !letter.is_control() {
+            text.push(letter);
+        } else {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        }
+    }
+    text
+}
+
+/// Control characters have no meaning in HTML, and browsers disagree on what to do with them.
+fn printable(page: String) -> String {
+    let is_bad = |letter: char| letter.is_control() && letter != '\n';
+    if page.contains(is_bad) { page.replace(is_bad, "\u{fffd}") } else { page }
 }
 
 /// The arm that the charts begin with: the best, or the worst where the best is the baseline.
@@ -335,42 +363,6 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// p99.9 as a grid, where the arms' names are one: everything before the last `/` against the rest.
-fn heat(summaries: &[ArmSummary]) -> Option<Heat> {
-    let mut columns: Vec<String> = Vec::new();
-    let mut rows: Vec<String> = Vec::new();
-    for arm in summaries {
-        let (row, column) = arm.arm.rsplit_once('/')?;
-        if !rows.iter().any(|known| known == row) {
-            rows.push(row.to_owned());
-        }
-        if !columns.iter().any(|known| known == column) {
-            columns.push(column.to_owned());
-        }
-    }
-    if rows.len() < 2 || columns.len() < 2 || columns.len() > 12 {
-        return None;
-    }
-    let passed = || summaries.iter().filter(|arm| arm.passed > 0);
-    let values = || passed().map(|arm| arm.write_latency_ns.p999);
-    let (best, worst) = (values().min()?, values().max()?);
-    let scale = |ns: u64| libm::log2(to_f64(ns.max(1)));
-    let cell = |row: &String, column: &String| {
-        let name = format!("{row}/{column}");
-        passed().find(|arm| arm.arm == name).map_or((String::new(), 0, false), |arm| {
-            let ns = arm.write_latency_ns.p999;
-            let share = (scale(ns) - scale(best)) / (scale(worst) - scale(best)).max(1e-9);
-            let darkness = crate::number::from_f64(share * 80.0).unwrap_or(0);
-            (duration(ns), darkness, ns == best)
-        })
-    };
-    let rows = rows
-        .iter()
-        .map(|row| (row.clone(), columns.iter().map(|column| cell(row, column)).collect()))
-        .collect();
-    Some(Heat { columns, rows })
-}
-
 /// Settings with their values over all arms, one line a setting.
 fn params(rows: &[RunRow]) -> Vec<(String, String)> {
     const VALUES_MAX: usize = 12;
@@ -474,7 +466,7 @@ mod tests {
 
     #[test]
     fn names_are_text_whatever_they_hold() {
-        const EVIL: &str = "</script><b>&\"'{{ 7 * 7 }}";
+        const EVIL: &str = "</script><b><img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}\u{2028}\u{2029}\0\r\u{1b}\u{85}";
         let mut input = mock::input(1, 10);
         input.title = EVIL.to_owned();
         input.question = EVIL.to_owned();
@@ -494,9 +486,23 @@ mod tests {
         }
         input.rows[0].outcome = Outcome::Pass;
         input.rows[0].arm = EVIL.to_owned();
+        for run in &mut input.events {
+            run.head.arm = EVIL.to_owned();
+            run.head.owners[0] = EVIL.to_owned();
+            for event in &mut run.rows {
+                (event.owner, event.note) = (EVIL.to_owned(), EVIL.to_owned());
+            }
+        }
         let page = render(&input).unwrap();
-        assert!(!page.contains("</script><b>") && !page.contains("<b>"));
-        assert!(page.contains("\\u003c/script>"), "the charts' data holds it as text");
+        assert!(!page.contains("</script><b>") && !page.contains("<b>") && !page.contains("<img"));
+        assert!(!page.contains(|letter: char| letter.is_control() && letter != '\n'));
+        let data = page.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+        assert!(!data.contains(['<', '>', '&', '\u{2028}', '\u{2029}', '\u{7f}']));
+        let value: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(value["baseline"], EVIL, "the name itself comes through");
+        let lane = value["timelines"][0]["lanes"][0]["name"].as_str().unwrap();
+        assert!(lane.len() > 20 && EVIL.starts_with(lane.trim_end_matches('.')), "{lane}");
+        assert!(page.contains("\\u003c/script\\u003e"), "the charts' data holds it as text");
         assert!(page.contains("&lt;b&gt;"), "the page shows it as text");
         let scripts = page.matches("<script").count();
         assert_eq!((scripts, page.matches("</script>").count()), (3, 3));
@@ -518,7 +524,7 @@ mod tests {
         let page = render(&mock::input(1, 10)).unwrap();
         let ours = page.replace(UPLOT_SCRIPT, "");
         assert!(page.contains("default-src 'none'"));
-        for word in ["http://", "https://", "src=\"", "@import", "url("] {
+        for word in ["http://", "https://", "src=\"", "@import", "url(", "fetch(", "XMLHttp"] {
             assert!(!ours.contains(word), "{word}");
         }
     }

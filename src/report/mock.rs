@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use crate::events::{EventKind, EventRow, RunEvents};
 use crate::histogram::HistRow;
 use crate::number::Thousandths;
 use crate::record::{
@@ -176,6 +177,65 @@ fn histogram(row: &RunRow, op: &str) -> HistRow {
     HistRow::encode(&row.run_id, "", op, &histogram).unwrap()
 }
 
+/// What happened to ten tenants: memtables that fill and are flushed, up to three beside each other.
+fn events(row: &RunRow) -> RunEvents {
+    const END_NS: u64 = 120_000_000_000;
+    let mut draw = Draw(row.ops + 7);
+    let mut run = RunEvents::default();
+    run.head.end_ns = END_NS;
+    for n in 0..10 {
+        let owner = format!("t{n:03}");
+        run.head.owners.push(owner.clone());
+        let mut push = |kind, at_ns: u64, took_ns: u64, bytes| {
+            let owner = owner.clone();
+            let event = EventRow { kind, owner, at_ns, took_ns, bytes, ..EventRow::default() };
+            run.rows.push(event);
+        };
+        let (mut at_ns, period) = (draw.below(3_000_000_000), 1_200_000_000 + 400_000_000 * n);
+        while at_ns < END_NS {
+            let bytes = 200_000 + draw.below(50_000);
+            for part in 1..=4 {
+                push(EventKind::Memtable, at_ns - at_ns % 4 * (4 - part), 0, bytes * part / 4);
+            }
+            push(EventKind::Memtable, at_ns, 0, 0);
+            push(EventKind::Flush, at_ns, period / 2 + draw.below(period * 2), bytes);
+            if draw.below(4) == 0 {
+                push(EventKind::Compaction, at_ns + period / 2, period * 3, bytes * 5);
+            }
+            at_ns += period;
+        }
+        for _ in 0..row.stall_ns.total() / 1_000_000_000 * 2 {
+            let took_ns = draw.below(900_000_000);
+            push(EventKind::Stall, draw.below(119_000) * 1_000_000, took_ns, 0);
+        }
+    }
+    for event in run.rows.iter_mut().filter(|event| event.kind == EventKind::Stall) {
+        let causes = ["memtables", "l0", "budget"];
+        causes[usize::try_from(draw.below(3)).unwrap()].clone_into(&mut event.cause);
+        "t001".clone_into(&mut event.caused_by);
+    }
+    run.rows.push(EventRow {
+        kind: EventKind::Fault,
+        owner: "t002".to_owned(),
+        at_ns: 96_000_000_000,
+        note: "job failed: EIO".to_owned(),
+        ..EventRow::default()
+    });
+    run.rows.extend((0..400).map(|n| EventRow {
+        at_ns: END_NS / 400 * n,
+        took_ns: END_NS / 400,
+        flush_ns: draw.below(2_000_000_000),
+        compaction_ns: draw.below(900_000_000),
+        stall_ns: if draw.below(9) == 0 { draw.below(4_000_000_000) } else { 0 },
+        ..EventRow::default()
+    }));
+    run.rows.sort_by_key(|event| (event.at_ns, event.kind));
+    (run.head.owner_count, run.head.event_count) = (1000, 90_000);
+    run.head.left_out = 90_000 - run.rows.len() as u64;
+    run.name(row);
+    run
+}
+
 /// A report over 18 arms, with `samples_count` samples of each run's first seed.
 pub(crate) fn input(seeds: u64, samples_count: u64) -> ReportInput {
     let rows = rows(seeds);
@@ -183,6 +243,7 @@ pub(crate) fn input(seeds: u64, samples_count: u64) -> ReportInput {
     let series = firsts.iter().flat_map(|row| samples(row, samples_count)).collect();
     let histograms =
         firsts.iter().flat_map(|row| ["write", "read"].map(|op| histogram(row, op))).collect();
+    let events = firsts.iter().map(|row| events(row)).collect();
     ReportInput {
         title: "flush-policy".to_owned(),
         question:
@@ -198,6 +259,7 @@ pub(crate) fn input(seeds: u64, samples_count: u64) -> ReportInput {
         rows,
         series,
         histograms,
+        events,
         provenance: Provenance {
             commit: "4f1c2ab".to_owned(),
             version: "0.1.0".to_owned(),

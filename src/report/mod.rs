@@ -1,17 +1,21 @@
 //! What people look at: a table in the terminal and one page of HTML, both made of rows alone.
 
+pub mod against;
 pub mod chart;
 mod detail;
 mod forks;
+mod heat;
 pub mod html;
 #[cfg(test)]
 pub(crate) mod mock;
 pub mod model;
 pub mod summary;
 pub mod table;
+pub mod timeline;
 
 use serde::Serialize;
 
+use crate::events::RunEvents;
 use crate::histogram::HistRow;
 use crate::record::RunRow;
 use crate::series::SeriesRow;
@@ -50,6 +54,8 @@ pub struct ReportInput {
     pub series: Vec<SeriesRow>,
     /// Latency distributions; those of a tenant are passed over.
     pub histograms: Vec<HistRow>,
+    /// What happened in one run of each arm.
+    pub events: Vec<RunEvents>,
     /// Where the numbers come from.
     pub provenance: Provenance,
 }

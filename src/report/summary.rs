@@ -145,16 +145,10 @@ pub fn summaries(rows: &[RunRow]) -> Vec<ArmSummary> {
 
 /// The scenario of a run with the parameters that it was given.
 fn workload(row: &RunRow) -> String {
-    let text = |param: &Param| match param {
-        Param::Switch(switch) => switch.to_string(),
-        Param::Integer(number) => number.to_string(),
-        Param::Fraction(number) => number.to_f64().to_string(),
-        Param::Text(text) => text.clone(),
-    };
-    let mut workload = row.params.get("workload").map(text).unwrap_or_default();
+    let mut workload = row.params.get("workload").map(Param::to_string).unwrap_or_default();
     for (name, value) in &row.params {
         if let Some(name) = name.strip_prefix("workload.") {
-            workload.push_str(&format!(" {name}={}", text(value)));
+            workload.push_str(&format!(" {name}={value}"));
         }
     }
     workload

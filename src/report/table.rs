@@ -303,7 +303,7 @@ fn more(arms: &[ArmSummary]) -> String {
     table(&header, rows.collect())
 }
 
-fn table(header: &[&str], mut rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(header: &[&str], mut rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
@@ -392,7 +392,7 @@ fn spread(arm: &ArmSummary, text: String, middle: u64, (low, high): (u64, u64)) 
 }
 
 /// Text as a terminal may show it: no control characters, whatever an experiment calls its arms.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
@@ -421,7 +421,7 @@ pub(super) fn split_name(name: &str, width: usize) -> String {
 }
 
 /// Wraps a sentence to [`WIDTH`] columns, at spaces and inside words that are longer than a line.
-pub(super) fn wrap(text: &str) -> String {
+pub(crate) fn wrap(text: &str) -> String {
     let width = usize::from(WIDTH);
     let mut wrapped = String::new();
     let mut used = 0;
