@@ -143,9 +143,9 @@ impl<E: Env> Db<E> {
     ///
     /// # Errors
     ///
-    /// The world's, from the last sync; `ReadOnly` where writes that were acknowledged unsynced could
-    /// not be made durable. The database is closed all the same, and a process that ends leaves them
-    /// to the operating system.
+    /// The world's, from the last sync; `ReadOnly` where writes that were acknowledged unsynced
+    /// could not be made durable. The database is closed all the same, and whether they survive is
+    /// the operating system's.
     pub async fn close(&self) -> Result<()> {
         let shared = self.shared();
         if shared.options.flush_on_close {
