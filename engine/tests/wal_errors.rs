@@ -166,7 +166,11 @@ async fn read_only(op: &'static str, effect: Effect) {
     assert!(put(&b, 2, false).await.is_err(), "until it is opened again");
     let killed = after_kill(&env, Layout::PerTenant).await;
     assert_eq!(killed[0], [0, 1, 2, 3], "{op} {effect:?}");
-    db.close().await.unwrap();
+    // What was acknowledged unsynced cannot be made durable any more, and whoever closes is told.
+    for _ in 0..2 {
+        let error = db.close().await.unwrap_err();
+        assert_eq!(error.kind(), "read-only", "{error}");
+    }
 }
 
 #[test]
