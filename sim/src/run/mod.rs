@@ -25,7 +25,6 @@ use forebay_engine::{Db, Error, Options};
 use crate::bugs::Bug;
 use crate::check::liveness::{DEADLINE_NS, l1_progress, l2_running, story};
 use crate::check::model::{Model, seconds};
-use crate::check::reads::c7_errors;
 use crate::check::value::tenant_name;
 use crate::check::{Checked, Rule, RuleCounts, Violation, broken};
 use crate::client::{Board, Handle, Shared};
@@ -454,7 +453,12 @@ impl Run {
         let mut board = self.board.lock();
         let made = match made {
             Ok(made) => made,
-            Err(error) => return c7_errors(&mut board.counts, "create", &error, 0),
+            Err(error) => {
+                // A sync of the open before may tell its error only now.
+                incs.iter().for_each(|inc| board.model.end_create(*inc, None));
+                drop(board);
+                return self.judge_error("create", None, &error, 0);
+            }
         };
         for (tenant, (inc, made)) in incs.into_iter().zip(made).enumerate() {
             board.model.end_create(inc, Some(made.branch_id().0));
