@@ -455,7 +455,9 @@ impl Run {
             Ok(made) => made,
             Err(error) => {
                 // A sync of the open before may tell its error only now.
-                incs.iter().for_each(|inc| board.model.end_create(*inc, None));
+                for inc in &incs {
+                    board.model.end_create(*inc, None);
+                }
                 drop(board);
                 return self.judge_error("create", None, &error, 0);
             }
