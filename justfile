@@ -68,6 +68,10 @@ report-check:
 raw-check name seeds="0..1":
     cargo run --release -- run results/{{name}}/experiment.toml --only-seeds {{seeds}} --check-raw
 
+# The report page in headless Chromium, which must be installed (Debian: apt-get install chromium).
+page-test:
+    cargo test -p forebay --test page -- --ignored
+
 # One bench, or all.
 bench name="":
     cargo bench {{ if name == "" { "" } else { "--bench " + name } }}

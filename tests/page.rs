@@ -160,7 +160,7 @@ const plot = document.querySelector('#charts .u-over');
 ";
 
 #[test]
-#[ignore = "needs Chromium, which .ci/run installs"]
+#[ignore = "needs Chromium: just page-test"]
 fn the_page_renders_and_zoom_moves_every_panel() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -197,7 +197,7 @@ fn the_page_renders_and_zoom_moves_every_panel() {
 }
 
 #[test]
-#[ignore = "needs Chromium, which .ci/run installs"]
+#[ignore = "needs Chromium: just page-test"]
 fn a_page_is_whole_without_samples_without_scripts_and_in_the_dark() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
