@@ -33,7 +33,7 @@ use crate::verify::{self, VerifyReport};
 use crate::version::edit::Edit;
 use crate::version::tree::{Branch, Tree};
 use crate::waiting::Watch;
-use crate::wal::segment_path;
+use crate::write::segments::remove_segment;
 use crate::write::{WriteOptions, admission, queue};
 
 /// The part of a database that user handles hold: its drop tells the background to end.
@@ -173,17 +173,11 @@ impl<E: Env> Db<E> {
         shared.manifest.close().await;
         let spare = shared.spare.lock().take();
         if let Some(spare) = spare {
-            // Left behind it does no harm: the next open removes it.
-            drop(shared.env.remove(&segment_path(&shared.dir, spare.segment())).await);
+            remove_segment(shared, spare.segment()).await;
         }
         drop(self.owner.lock.lock().take());
-        let outcome = match synced {
-            Err(Error::ReadOnly(_)) if shared.is_log_durable() => Ok(()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
         // Only the first close comes here.
-        let outcome = self.owner.outcome.get_or_init(|| outcome).clone();
+        let outcome = self.owner.outcome.get_or_init(|| synced.map(|_| ())).clone();
         self.owner.closed.raise();
         outcome
     }

@@ -3,8 +3,7 @@
 use crate::env::Env;
 use crate::events::Event;
 use crate::shared::Shared;
-use crate::wal::segment_path;
-use crate::write::segments::{create_spare, is_newest};
+use crate::write::segments::{create_spare, is_newest, remove_segment};
 
 /// Asks the disk and lets writers know where that changes anything. While the disk is full it is
 /// asked at most ten times a second.
@@ -43,7 +42,7 @@ pub(crate) async fn ensure_spare<E: Env>(shared: &Shared<E>) -> bool {
         spare.take()
     };
     if let Some(overtaken) = overtaken {
-        drop(shared.env.remove(&segment_path(&shared.dir, overtaken.segment())).await);
+        remove_segment(shared, overtaken.segment()).await;
     }
     // What is left is for what makes space.
     if shared.disk.is_full() {
@@ -51,7 +50,7 @@ pub(crate) async fn ensure_spare<E: Env>(shared: &Shared<E>) -> bool {
     }
     match create_spare(shared).await {
         Ok(spare) if !is_newest(shared, &spare) => {
-            drop(shared.env.remove(&segment_path(&shared.dir, spare.segment())).await);
+            remove_segment(shared, spare.segment()).await;
             true
         }
         Ok(spare) => {

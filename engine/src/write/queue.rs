@@ -258,7 +258,9 @@ impl<E: Env> Leader<'_, E> {
         let shared = self.shared;
         let Some(mut writer) = shared.wal.lock().take() else { return Err(Error::Closed) };
         if let Some(cause) = &*shared.read_only.lock() {
-            return Err(Error::ReadOnly(Arc::clone(cause)));
+            // Who was told that it is read-only has lost nothing where all is durable.
+            let failed = Error::ReadOnly(Arc::clone(cause));
+            return if shared.is_log_durable() { Ok(shared.visible_seq()) } else { Err(failed) };
         }
         if writer.has_failed() || self.sync(&mut writer).await.is_err() {
             // Nothing of it may be lost that the next segment can still carry.
@@ -514,31 +516,26 @@ fn look_after_waiting<E: Env>(shared: &Shared<E>, log_before: u64) {
 
 /// Seals the next ones of those that pin the log above its limit.
 pub(crate) async fn seal_pinning<E: Env>(shared: &Shared<E>) {
-    seal_trees(shared, log_limit::victims(shared, false)).await;
+    seal_trees(shared, log_limit::victims(shared, false), false).await;
 }
 
 /// As [`seal_pinning`], where the open has just ended a segment.
 pub(crate) async fn seal_pinning_at_open<E: Env>(shared: &Shared<E>) {
-    seal_trees(shared, log_limit::victims(shared, true)).await;
+    seal_trees(shared, log_limit::victims(shared, true), false).await;
 }
 
-async fn seal_trees<E: Env>(shared: &Shared<E>, trees: Vec<Arc<Tree>>) {
+async fn seal_trees<E: Env>(shared: &Shared<E>, trees: Vec<Arc<Tree>>, pack: bool) {
     if !trees.is_empty() {
         // Where the queue refuses, the database closes or is read-only: nothing is to be sealed.
-        drop(submit(shared, Request::Seal { trees, overridden: false, pack: false }).await);
+        drop(submit(shared, Request::Seal { trees, overridden: false, pack }).await);
     }
 }
 
 /// Seals whom the flush policy names now.
 pub(crate) async fn seal_victims<E: Env>(shared: &Shared<E>) {
     let victims = victims(shared);
-    for (trees, pack) in [(victims.flush, false), (victims.pack, true)] {
-        if !trees.is_empty() {
-            // Where the queue refuses, the database closes or is read-only: nothing is to be
-            // sealed.
-            drop(submit(shared, Request::Seal { trees, overridden: false, pack }).await);
-        }
-    }
+    seal_trees(shared, victims.flush, false).await;
+    seal_trees(shared, victims.pack, true).await;
 }
 
 /// Whom the flush policy names now.

@@ -27,6 +27,11 @@ use crate::wal::{WalEntry, segment_path};
 /// More than this is not carried: the database is read-only then, as it is where the spare fails.
 const CARRIED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+/// Removes a segment's file that means nothing. One that stays behind is an orphan for the next open.
+pub(crate) async fn remove_segment<E: Env>(shared: &Shared<E>, segment: u64) {
+    drop(shared.env.remove(&segment_path(&shared.dir, segment)).await);
+}
+
 /// Makes a file that a later segment will be.
 ///
 /// # Errors
@@ -38,7 +43,7 @@ pub(crate) async fn create_spare<E: Env>(shared: &Shared<E>) -> Result<Spare<E>>
     let made = Spare::create(&shared.env, &shared.dir, number, bytes).await;
     if made.is_err() {
         // Without a first record the file means nothing; on a full disk it would be in the way.
-        drop(shared.env.remove(&segment_path(&shared.dir, number)).await);
+        remove_segment(shared, number).await;
     }
     made
 }
@@ -68,7 +73,7 @@ pub(super) async fn begin_next<E: Env>(
     let spare = match spare {
         Some(spare) if is_newest(shared, &spare) => spare,
         Some(stale) => {
-            drop(shared.env.remove(&segment_path(&shared.dir, stale.segment())).await);
+            remove_segment(shared, stale.segment()).await;
             create_spare(shared).await?
         }
         None => create_spare(shared).await?,
@@ -81,7 +86,7 @@ pub(super) async fn begin_next<E: Env>(
         Err(error) => {
             // Where more may follow, it goes; else it may be worth more than what it carries over.
             if !writer.has_failed() || error.is_storage_full() {
-                drop(shared.env.remove(&segment_path(&shared.dir, segment)).await);
+                remove_segment(shared, segment).await;
             }
             return Err(error);
         }
