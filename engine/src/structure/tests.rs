@@ -196,7 +196,7 @@ fn names_branches_and_families_that_disagree_are_found() {
     });
     finds("is of no branch", |w| tree(w, 3).mark_dropped());
     finds("is of no branch", |w| apply(w, &Edit::CreateTrees { trees: vec![TreeId(9)] }));
-    finds("of the set and beside it", |w| w.set.set_beside(&tree(w, 1)));
+    finds("of the set and beside it", |w| w.set.begin_fork(&tree(w, 1)));
 }
 
 #[test]

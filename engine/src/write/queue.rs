@@ -404,8 +404,6 @@ fn owes_sync(request: &Request) -> bool {
 fn release_dropped<E: Env>(shared: &Shared<E>) {
     let trees = core::mem::take(&mut *shared.dropped.lock());
     for tree in trees {
-        // Known before it leaves anything: whoever installs a table looks for the owners.
-        shared.set.set_beside(&tree);
         let mut gone = TreeView::default();
         // The version goes too: its tables are free once no scan holds them.
         tree.change(|view| {

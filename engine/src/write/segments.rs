@@ -27,7 +27,7 @@ use crate::wal::{WalEntry, segment_path};
 /// More than this is not carried: the database is read-only then, as it is where the spare fails.
 const CARRIED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Removes a segment's file that means nothing. One that stays behind is an orphan for the next open.
+/// Removes a segment's file that means nothing. One that stays is an orphan for the next open.
 pub(crate) async fn remove_segment<E: Env>(shared: &Shared<E>, segment: u64) {
     drop(shared.env.remove(&segment_path(&shared.dir, segment)).await);
 }

@@ -300,13 +300,9 @@ impl VersionSet {
         self.state.lock().fork_seq_max
     }
 
-    /// A tree that forks from another: it is no tree of the set before its edit is applied.
+    /// A tree that forks from another: it is no tree of the set before its edit is applied, and has
+    /// memtables of it in its view.
     pub fn begin_fork(&self, tree: &Arc<Tree>) {
-        self.set_beside(tree);
-    }
-
-    /// A tree that is none of the set has memtables in its view that trees of it need.
-    pub fn set_beside(&self, tree: &Arc<Tree>) {
         self.state.lock().beside.insert(tree.id, Arc::clone(tree));
     }
 
@@ -317,9 +313,10 @@ impl VersionSet {
         }
     }
 
-    /// The tree of a fork whose edit is not to come; `None` where it was applied.
+    /// The tree of a fork whose edit is not to come; `None` where it was applied. It stays known
+    /// until what it holds is given back.
     pub fn end_fork(&self, tree: TreeId) -> Option<Arc<Tree>> {
-        self.state.lock().beside.remove(&tree)
+        self.state.lock().beside.get(&tree).cloned()
     }
 
     /// A tree, or one that is none of the set and has memtables of it in its view.
