@@ -174,19 +174,9 @@ fn count(pages: &Pages, is_one: impl Fn(&What) -> bool) -> usize {
 
 /// The files before the last crash, and those that it took.
 fn disk(pages: &Pages) -> Option<(Vec<FileView>, Vec<String>)> {
-    let crash = pages.entries.iter().rev().find_map(|entry| match &entry.what {
-        What::Crash { before, after, .. } => Some((before, after)),
-        What::Asked { .. }
-        | What::Tagged { .. }
-        | What::Refused { .. }
-        | What::Answered { .. }
-        | What::Engine(_)
-        | What::Logged { .. }
-        | What::SyncBegin { .. }
-        | What::SyncEnd { .. }
-        | What::Removed { .. }
-        | What::Fault { .. }
-        | What::Recovered { .. } => None,
+    let crash = pages.entries.iter().rev().find_map(|entry| {
+        let What::Crash { before, after, .. } = &entry.what else { return None };
+        Some((before, after))
     });
     let (before, after) = crash?;
     let is_there = |path: &str| after.iter().any(|file| file.path == path);

@@ -189,34 +189,15 @@ impl Draw {
     }
 
     fn retarget(&mut self, op: &mut Op, percent: u64, family: &Family) {
-        match op {
-            Op::Write { writes, .. } => {
-                for write in writes {
-                    if self.percent(percent) {
-                        write.tenant = self.branch(family);
-                    }
-                }
+        let mut turn = |tenant: &mut usize| {
+            if self.percent(percent) {
+                *tenant = self.branch(family);
             }
-            Op::Get { tenant, .. }
-            | Op::Scan { tenant, .. }
-            | Op::Query { tenant, .. }
-            | Op::Compare { tenant, .. }
-            | Op::Compact { tenant, .. }
-            | Op::Extractor { tenant, .. }
-            | Op::Snapshot { tenant }
-            | Op::Flush { tenant } => {
-                if self.percent(percent) {
-                    *tenant = self.branch(family);
-                }
-            }
-            Op::Reread { .. }
-            | Op::Sync
-            | Op::Drop { .. }
-            | Op::DropBranch { .. }
-            | Op::Fork { .. }
-            | Op::Create { .. }
-            | Op::Import { .. }
-            | Op::Sleep { .. } => {}
+        };
+        if let Op::Extractor { tenant, .. } = op {
+            turn(tenant);
+        } else {
+            op.each_target(turn);
         }
     }
 

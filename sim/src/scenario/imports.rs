@@ -37,40 +37,12 @@ impl Draw {
         ops.insert(at, Op::Import { tenant, first, count });
         for phase in scenario.phases.iter_mut().skip(phase_at) {
             for op in phase.clients.iter_mut().flatten() {
-                self.send(op, tenant);
-            }
-        }
-    }
-
-    fn send(&mut self, op: &mut Op, to: usize) {
-        match op {
-            Op::Write { writes, .. } => {
-                for write in writes {
+                op.each_target(|target| {
                     if self.percent(TO_IT_PERCENT) {
-                        write.tenant = to;
+                        *target = tenant;
                     }
-                }
+                });
             }
-            Op::Get { tenant, .. }
-            | Op::Scan { tenant, .. }
-            | Op::Query { tenant, .. }
-            | Op::Compare { tenant, .. }
-            | Op::Compact { tenant, .. }
-            | Op::Snapshot { tenant }
-            | Op::Flush { tenant } => {
-                if self.percent(TO_IT_PERCENT) {
-                    *tenant = to;
-                }
-            }
-            Op::Extractor { .. }
-            | Op::Reread { .. }
-            | Op::Sync
-            | Op::Drop { .. }
-            | Op::DropBranch { .. }
-            | Op::Fork { .. }
-            | Op::Create { .. }
-            | Op::Import { .. }
-            | Op::Sleep { .. } => {}
         }
     }
 }

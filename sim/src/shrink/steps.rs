@@ -284,26 +284,12 @@ fn clients_mut(scenario: &mut Scenario) -> impl Iterator<Item = &mut Vec<Op>> {
 
 /// The writes of a batch that has several.
 fn batch(op: &Op) -> &[Write] {
-    match op {
-        Op::Write { writes, .. } if writes.len() > 1 => writes,
-        Op::Write { .. }
-        | Op::Get { .. }
-        | Op::Scan { .. }
-        | Op::Query { .. }
-        | Op::Compare { .. }
-        | Op::Compact { .. }
-        | Op::Extractor { .. }
-        | Op::Snapshot { .. }
-        | Op::Reread { .. }
-        | Op::Flush { .. }
-        | Op::Sync
-        | Op::Drop { .. }
-        | Op::DropBranch { .. }
-        | Op::Fork { .. }
-        | Op::Create { .. }
-        | Op::Import { .. }
-        | Op::Sleep { .. } => &[],
+    if let Op::Write { writes, .. } = op
+        && writes.len() > 1
+    {
+        return writes;
     }
+    &[]
 }
 
 /// Counts one more; whether it is outside the range.
