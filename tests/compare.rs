@@ -7,38 +7,20 @@
 //! compared is refused with 4 in one line.
 
 mod program;
+mod small;
 
 use std::fs;
 use std::path::Path;
 
 use forebay::record::{RunRow, World, read_runs, write_runs};
 use program::{folder_with, forebay, refused, text};
+use small::small;
 
-const SMALL: &str = r#"
-title = "small"
-baseline = "shared"
-seeds = "0..4"
-[options]
-budget_bytes = 524_288
-memtable_bytes_max = 65_536
-wal_segment_bytes = 65_536
-table_bytes_max = 32_768
-block_cache_bytes = 131_072
-[device]
-scale = 20_000
-[workload]
-name = "twitter-53"
-tenant_count = 20
-offered_ops_per_s = 200
-[stop]
-fill_count = 2
-[arms]
-layout = ["per-tenant", "shared"]
-"#;
+const HEAD: &str = "title = \"small\"\nbaseline = \"shared\"\nseeds = \"0..4\"";
 
 /// A folder with `base` as a run left it.
 fn base() -> tempfile::TempDir {
-    let folder = folder_with(&[("small.toml", SMALL)]);
+    let folder = folder_with(&[("small.toml", &small(HEAD, ""))]);
     let run = forebay(folder.path(), &["run", "small.toml", "--out", "base", "-q"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     // Several seeds: the run's own summary has the verdicts.

@@ -7,6 +7,7 @@
 //! exit 1; a run made again has the committed rows; what is not a whole run is not blessed.
 
 mod program;
+mod small;
 
 use std::fs;
 use std::path::Path;
@@ -14,28 +15,16 @@ use std::path::Path;
 use forebay::record::World;
 use forebay::results::{Provenance, raw};
 use program::{folder_with, forebay, refused, text};
+use small::small;
 
-const SMALL: &str = r#"
+const HEAD: &str = r#"
 title = "small"
 question = "Does one layout stall less than another?"
 baseline = "per-tenant"
 seeds = "0..2"
-[options]
-budget_bytes = 524_288
-memtable_bytes_max = 65_536
-wal_segment_bytes = 65_536
-table_bytes_max = 32_768
-block_cache_bytes = 131_072
-[device]
-scale = 20_000
-[workload]
-name = "twitter-53"
-tenant_count = 20
-offered_ops_per_s = 200
-[stop]
-fill_count = 2
-[arms]
-layout = ["per-tenant", "shared"]
+"#;
+
+const FIGURES: &str = r#"
 [[figure]]
 kind = "bars"
 metric = "p999"
@@ -48,7 +37,7 @@ by = "layout"
 "#;
 
 fn blessed() -> tempfile::TempDir {
-    let folder = folder_with(&[("small.toml", SMALL)]);
+    let folder = folder_with(&[("small.toml", &small(HEAD, FIGURES))]);
     let run = forebay(folder.path(), &["run", "small.toml", "--out", "out", "-q"]);
     assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
     let output = forebay(folder.path(), &["bless", "out"]);
@@ -120,7 +109,8 @@ fn blessed_results_hold_until_a_row_or_a_table_changes() {
     assert!(shown.contains("tables/arms.csv is not there"), "{shown}");
     // A setting that was edited since.
     let file = here.join("results/small/experiment.toml");
-    fs::write(&file, SMALL.replace("tenant_count = 20", "tenant_count = 25")).unwrap();
+    fs::write(&file, small(HEAD, FIGURES).replace("tenant_count = 20", "tenant_count = 25"))
+        .unwrap();
     let shown = text(&forebay(here, &check).stdout);
     let line = "  shared: tenant_count 20 -> 25 (+25.0%) in experiment.toml since its rows\n";
     assert!(shown.contains(line), "{shown}");
@@ -149,7 +139,7 @@ fn runs_made_again_have_the_blessed_rows() {
 
 #[test]
 fn only_a_whole_run_of_the_file_is_blessed_and_changes_are_told() {
-    let folder = folder_with(&[("small.toml", SMALL)]);
+    let folder = folder_with(&[("small.toml", &small(HEAD, FIGURES))]);
     let here = folder.path();
     let run = |more: &[&str]| {
         let output = forebay(here, &[&["run", "small.toml", "--out", "out", "-q"], more].concat());
@@ -183,7 +173,8 @@ fn only_a_whole_run_of_the_file_is_blessed_and_changes_are_told() {
 fn runs_by_the_wall_clock_lie_apart_and_are_not_checked() {
     let folder = blessed();
     let here = folder.path();
-    let fast = SMALL.replace("offered_ops_per_s = 200", "offered_ops_per_s = 20_000");
+    let fast =
+        small(HEAD, FIGURES).replace("offered_ops_per_s = 200", "offered_ops_per_s = 20_000");
     fs::write(here.join("small.toml"), fast).unwrap();
     let run = ["run", "small.toml", "--world", "os", "--out", "wall", "-q"];
     let output = forebay(here, &run);
