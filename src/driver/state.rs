@@ -64,7 +64,7 @@ impl State {
             stream: plan.workload.stream(),
             flat_out: plan.workload.flat_out_stream(),
             begin: now,
-            next_number: plan.workload.load_op_count(),
+            next_number: plan.workload.key_total(),
             answered: 0,
             bytes: 0,
             stage: Stage::Warmup,
@@ -110,7 +110,10 @@ impl<E: Env> Driver<E> {
         if state.stage == Stage::Over {
             return None;
         }
-        let op = state.stream.next_op();
+        let Some(op) = state.stream.next_op() else {
+            state.stage = Stage::Over;
+            return None;
+        };
         let number = state.issue(op);
         Some((number, op, state.begin.saturating_add(op.at_ns)))
     }
@@ -122,7 +125,7 @@ impl<E: Env> Driver<E> {
         if state.stage == Stage::Over {
             return None;
         }
-        let op = state.flat_out.as_mut()?.next_op();
+        let op = state.flat_out.as_mut()?.next_op()?;
         Some((state.issue(op), op))
     }
 
