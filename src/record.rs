@@ -275,6 +275,17 @@ pub struct ForkRow {
     pub retained_bytes_max: u64,
 }
 
+/// Operations of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindRow {
+    /// The kind: `put`, `get`, `delete`, `scan`, `insert` or `read-modify-write`.
+    pub kind: String,
+    /// Operations served.
+    pub ops: u64,
+    /// Their latency.
+    pub latency_ns: LatencyNs,
+}
+
 /// What one tenant saw and caused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRow {
@@ -422,6 +433,13 @@ pub struct RunRow {
     /// Forks beside the load; not there where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forks: Option<ForkRow>,
+    /// What the closed loop of the first of two phases served; not there where there was one phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ops_per_s: Option<Thousandths>,
+    /// Operations by kind; not there where all were puts and gets, of which the latencies of writes
+    /// and reads say the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindRow>,
     /// Tenants; [`tenant_rows`] says which.
     pub tenants: Vec<TenantRow>,
     /// Classes, all of them.
@@ -429,6 +447,16 @@ pub struct RunRow {
 }
 
 impl RunRow {
+    /// Whether it served less than it was offered: then its queues grew until the end, and
+    /// percentiles say how long it ran. What a tenant asks flat out was never offered.
+    pub fn is_saturated(&self) -> bool {
+        const SERVED_SHARE_MIN: f64 = 0.98;
+        let of_arrivals = self.ops.saturating_sub(self.flat_out_ops);
+        let served = Thousandths::per_second(of_arrivals, self.elapsed_ns);
+        self.outcome == Outcome::Pass
+            && served.to_f64() < self.offered_ops_per_s.to_f64() * SERVED_SHARE_MIN
+    }
+
     /// The row as a line of JSON, with its newline.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub(super) type At = (u64, u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The rule's name: `C3` for a value that nobody wrote to this key, `C8` for one that was
-    /// overwritten.
+    /// overwritten, and for a scan out of order.
     pub rule: &'static str,
     /// Which read, what it gave and what it may give.
     pub detail: String,
@@ -256,7 +256,7 @@ impl Check {
             let way = if reverse { "backwards" } else { "forwards" };
             let detail =
                 format!("a scan {way} of tenant {tenant} gave key {key:?} after {before:?}");
-            self.breaks(Broken { rule: "C3", detail });
+            self.breaks(Broken { rule: "C8", detail });
         }
     }
 

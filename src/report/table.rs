@@ -12,7 +12,7 @@ use forebay_engine::types::to_u64;
 use crate::number::{Thousandths, bytes, count, digits, duration, seconds, thousands, to_f64};
 use crate::record::{Outcome, RunRow};
 use crate::report::forks;
-use crate::report::summary::{ArmSummary, summaries};
+use crate::report::summary::{ArmSummary, median, summaries};
 
 /// Columns of the terminal that the table uses at most.
 pub const WIDTH: u16 = 100;
@@ -20,8 +20,8 @@ pub const WIDTH: u16 = 100;
 /// The narrowest first column that numbers of any size leave.
 const ARM_WIDTH_MIN: usize = 12;
 
-/// Served over offered operations below which a run's queues are said to have grown.
-const SERVED_SHARE_MIN: f64 = 0.98;
+/// In place of a percentile where the queue grows without bound.
+pub const GROWS: &str = "grows";
 
 /// Columns between two columns of the table.
 const GAP: u16 = 2;
@@ -114,21 +114,83 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
             thousands(to_u64(passed_runs))
         ));
     }
-    let behind = passed().filter(|row| {
-        let arrived =
-            Thousandths::per_second(row.ops.saturating_sub(row.flat_out_ops), row.elapsed_ns);
-        arrived.to_f64() < row.offered_ops_per_s.to_f64() * SERVED_SHARE_MIN
-    });
-    let behind = behind.count();
-    if behind > 0 {
-        notes.push(format!(
-            "{} of {} runs served less than they were offered: their queues grew until the end, and \
-             their percentiles grow with the length of the run.",
-            thousands(to_u64(behind)),
-            thousands(to_u64(passed_runs))
-        ));
-    }
+    notes.extend(maxima(rows));
+    notes.extend(saturated(rows));
     notes
+}
+
+/// Rows that passed, by arm in the order of rows.
+fn by_arm(rows: &[RunRow]) -> Vec<(&str, Vec<&RunRow>)> {
+    let mut arms: Vec<(&str, Vec<&RunRow>)> = Vec::new();
+    for row in rows.iter().filter(|row| row.outcome == Outcome::Pass) {
+        match arms.iter_mut().find(|(arm, _)| *arm == row.arm) {
+            Some((_, runs)) => runs.push(row),
+            None => arms.push((&row.arm, vec![row])),
+        }
+    }
+    arms
+}
+
+fn rate(runs: &[&RunRow], of: impl Fn(&RunRow) -> Thousandths) -> String {
+    let median = median(runs.iter().map(|row| of(row).0).collect());
+    format!("{}/s", count(Thousandths(median).to_f64()))
+}
+
+/// What two phases found, for each arm that had two.
+fn maxima(rows: &[RunRow]) -> Vec<String> {
+    let mut told = Vec::new();
+    for (arm, mut runs) in by_arm(rows) {
+        runs.retain(|row| row.max_ops_per_s.is_some());
+        if !runs.is_empty() {
+            let most = rate(&runs, |row| row.max_ops_per_s.unwrap_or_default());
+            let offered = rate(&runs, |row| row.offered_ops_per_s);
+            told.push(format!("{} {most}, then offered {offered}", clean(arm)));
+        }
+    }
+    let listed = listed(&told);
+    let told = format!("Closed loop first, for the maximum: {listed}.");
+    if listed.is_empty() { Vec::new() } else { vec![told] }
+}
+
+/// Which arms served less than they were offered.
+fn saturated(rows: &[RunRow]) -> Vec<String> {
+    let mut told = Vec::new();
+    for (arm, mut runs) in by_arm(rows) {
+        let seeds = runs.len();
+        runs.retain(|row| row.is_saturated());
+        if runs.is_empty() {
+            continue;
+        }
+        let of = if runs.len() < seeds {
+            format!(" (on {} of {seeds} seeds)", runs.len())
+        } else {
+            String::new()
+        };
+        let offered = rate(&runs, |row| row.offered_ops_per_s);
+        let served = |row: &RunRow| {
+            Thousandths::per_second(row.ops.saturating_sub(row.flat_out_ops), row.elapsed_ns)
+        };
+        let served = rate(&runs, served);
+        let arm = clean(arm);
+        told.push(format!("{arm} offered {offered}, served {served}{of}"));
+    }
+    let listed = listed(&told);
+    if listed.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{listed}: the queue grows without bound, and a percentile would say how long the run was."
+    )]
+}
+
+/// The first of many, and how many are left.
+fn listed(told: &[String]) -> String {
+    const TOLD_MAX: usize = 12;
+    let mut text = told.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("; ");
+    if told.len() > TOLD_MAX {
+        text.push_str(&format!("; and {} arms more", told.len() - TOLD_MAX));
+    }
+    text
 }
 
 /// Whether an arm took so much more memory than it may that comparing it with others is unfair.
@@ -203,7 +265,7 @@ fn facts(arm: &ArmSummary) -> String {
     format!(
         "{} s of stalls, p99.9 {}, {} ops/s",
         seconds(arm.stall_ns.total()),
-        duration(arm.write_latency_ns.p999),
+        if arm.saturated { GROWS.to_owned() } else { duration(arm.write_latency_ns.p999) },
         count(arm.ops_per_s.to_f64())
     )
 }
@@ -336,6 +398,10 @@ pub(crate) fn table(header: &[&str], mut rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
+fn percentile(arm: &ArmSummary, ns: u64, range: (u64, u64)) -> String {
+    if arm.saturated { GROWS.to_owned() } else { spread(arm, duration(ns), ns, range) }
+}
+
 fn cells(arm: &ArmSummary) -> Vec<String> {
     let mut cells = vec![clean(&arm.arm)];
     if arm.passed == 0 {
@@ -350,8 +416,8 @@ fn cells(arm: &ArmSummary) -> Vec<String> {
             arm.ops_per_s.0,
             range.ops_per_s,
         ),
-        spread(arm, duration(arm.write_latency_ns.p99), arm.write_latency_ns.p99, range.p99_ns),
-        spread(arm, duration(arm.write_latency_ns.p999), arm.write_latency_ns.p999, range.p999_ns),
+        percentile(arm, arm.write_latency_ns.p99, range.p99_ns),
+        percentile(arm, arm.write_latency_ns.p999, range.p999_ns),
         spread(arm, seconds(arm.stall_ns.total()), arm.stall_ns.total(), range.stall_ns),
         spread(
             arm,
@@ -536,7 +602,9 @@ mod tests {
         let text = render(&rows);
         assert!(text.contains("1 of 2 runs did not pass"), "{text}");
         assert!(text.contains("Only per-tenant"), "{text}");
-        assert!(text.contains("1 of 1 runs served less than they were offered"), "{text}");
+        assert!(text.contains(": the queue grows without bound, and"), "{text}");
+        assert!(text.contains(" grows "), "{text}");
+        assert!(rows[0].is_saturated());
         rows[0].offered_ops_per_s = Thousandths(0);
         assert!(render(&rows).contains("Closed loop in 1 of 1 runs"));
         assert_eq!(render(&[]), "no runs\n");

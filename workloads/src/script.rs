@@ -182,9 +182,8 @@ impl Reader {
         let place = match &script.keys {
             KeyRule::Scrambled(zipf) => {
                 let key_count = self.key_count;
-                let draw = |rng: &mut Rng| {
-                    fnv64(zipf.sample(rng)).checked_rem(key_count).unwrap_or(0)
-                };
+                let draw =
+                    |rng: &mut Rng| fnv64(zipf.sample(rng)).checked_rem(key_count).unwrap_or(0);
                 let mut place = draw(rng);
                 for _ in 0..DRAWS_MAX {
                     if place < present {

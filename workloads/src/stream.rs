@@ -100,6 +100,13 @@ impl Stream {
         Self { source: Source::Drawn(Box::new(drawn)) }
     }
 
+    /// From here on operations arrive so, counted from 0; a trace keeps its own times.
+    pub fn set_arrival(&mut self, arrival: Arrival) {
+        if let Source::Drawn(drawn) = &mut self.source {
+            (drawn.clock, drawn.at_ns) = (Clock::new(arrival), 0);
+        }
+    }
+
     /// The next operation; `None` at the end of a trace, and never else.
     pub fn next_op(&mut self) -> Option<Op> {
         match &mut self.source {

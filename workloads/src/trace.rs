@@ -7,7 +7,7 @@
 //! arrival open 50000            or: arrival closed (times are 0)
 //! order 1234                    or: order - (the first keys of each tenant are loaded)
 //! values fixed                  or: values pareto K SIGMA MIN MAX
-//! tenant NAME KEY_BYTES VALUE_BYTES KEY_COUNT LOADED_COUNT      a line for each tenant
+//! tenant NAME KEY_BYTES VALUE_BYTES KEY_COUNT LOADED_COUNT [WEIGHT WRITES]   for each tenant
 //! ops
 //! GAP TENANT p KEY [BYTES]      put; GAP: nanoseconds since the last arrival; TENANT: from 0
 //! GAP TENANT g KEY              get
@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Keys are indexes below the tenant's `KEY_COUNT`; `BYTES` is the size of a value where it is not
-//! what `values` says. `order` is the seed of the order in which loaded keys lie. The last line
+//! what `values` says. `WEIGHT` and `WRITES` are what the recorded workload meant a tenant's share of
+//! the operations and of writes among its own to be; without them they are counted. `order` is the seed of the order in which loaded keys lie. The last line
 //! tells a whole file from one that was cut.
 
 use core::fmt;
@@ -40,7 +41,7 @@ use crate::tenants::{Class, TenantProfile, classify};
 pub const TRACE_OPS_MAX: usize = 1 << 24;
 
 /// Most keys of all tenants of a trace together.
-const KEYS_MAX: u64 = 1 << 32;
+const KEYS_MAX: u64 = 1 << 28;
 
 /// Longest line of a trace in bytes.
 const LINE_MAX: u64 = 512;
@@ -129,7 +130,8 @@ impl Trace {
                 *writes += u64::from(traced.op.is_write());
             }
         }
-        for (tenant, (ops, writes)) in self.tenants.iter_mut().zip(counts) {
+        let counted = self.tenants.iter_mut().zip(counts);
+        for (tenant, (ops, writes)) in counted.filter(|(tenant, _)| tenant.write_fraction < 0.0) {
             tenant.weight = ops;
             tenant.write_fraction = to_f64(writes) / to_f64(ops.max(1));
         }
@@ -204,7 +206,7 @@ fn head<R: BufRead>(lines: &mut Lines<R>) -> Result<Trace, SpecError> {
             break;
         }
         let tenant = tenant(text).ok_or_else(|| {
-            lines.wrong("allowed: tenant NAME KEY_BYTES VALUE_BYTES KEY_COUNT LOADED_COUNT, or ops")
+            lines.wrong("allowed: tenant NAME KEY_BYTES VALUE_BYTES KEY_COUNT LOADED_COUNT [WEIGHT WRITES], or ops")
         })?;
         keys = keys.saturating_add(tenant.key_count);
         if to_u64(tenants.len()) >= u64::from(TENANT_COUNT_MAX) || keys > KEYS_MAX {
@@ -239,8 +241,17 @@ fn values(text: &str) -> Option<ValueSizes> {
 }
 
 fn tenant(text: &str) -> Option<TenantProfile> {
-    let ["tenant", name, key_bytes, value_bytes, key_count, loaded] = words(text)[..] else {
+    let words = words(text);
+    let (["tenant", name, key_bytes, value_bytes, key_count, loaded], meant) =
+        words.split_first_chunk::<6>()?
+    else {
         return None;
+    };
+    let (weight, write_fraction) = match meant {
+        // Below 0: still to be counted.
+        [] => (0, -1.0),
+        [weight, writes] => (weight.parse().ok()?, writes.parse::<f64>().ok()?),
+        _ => return None,
     };
     let (key_count, loaded_count): (u64, u64) = (key_count.parse().ok()?, loaded.parse().ok()?);
     let (key_bytes, value_bytes) = (key_bytes.parse().ok()?, value_bytes.parse().ok()?);
@@ -250,17 +261,18 @@ fn tenant(text: &str) -> Option<TenantProfile> {
         && (1..=16_777_216).contains(&value_bytes)
         && (1..=KEYS_MAX).contains(&key_count)
         && loaded_count <= key_count
+        && (meant.is_empty() || (0.0..=1.0).contains(&write_fraction))
         && key_len(key_bytes, key_count) == key_bytes;
     fits.then(|| TenantProfile {
-        name: name.to_owned(),
+        name: (*name).to_owned(),
         class: Class::Warm,
         key_bytes,
         value_bytes,
         key_count,
         loaded_count,
-        write_fraction: 0.0,
+        write_fraction,
         alpha: 0.0,
-        weight: 0,
+        weight,
     })
 }
 
@@ -321,7 +333,8 @@ pub fn write_trace(workload: &Workload, count: u64, out: &mut impl Write) -> io:
     }
     for tenant in workload.tenants() {
         let TenantProfile { name, key_bytes, value_bytes, key_count, loaded_count, .. } = tenant;
-        writeln!(out, "tenant {name} {key_bytes} {value_bytes} {key_count} {loaded_count}")?;
+        write!(out, "tenant {name} {key_bytes} {value_bytes} {key_count} {loaded_count}")?;
+        writeln!(out, " {} {}", tenant.weight, tenant.write_fraction)?;
     }
     writeln!(out, "ops")?;
     let (mut before_ns, mut written) = (0, 0_u64);

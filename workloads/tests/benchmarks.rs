@@ -111,11 +111,8 @@ fn a_hotspot_takes_its_share_of_the_operations() {
 #[test]
 fn inserts_are_of_new_keys_and_reads_of_those_that_are_there() {
     for name in ["ycsb-d", "ycsb-e"] {
-        let spec = WorkloadSpec {
-            tenant_count: 3,
-            budget_bytes: 3_000_000,
-            ..WorkloadSpec::named(name)
-        };
+        let spec =
+            WorkloadSpec { tenant_count: 3, budget_bytes: 3_000_000, ..WorkloadSpec::named(name) };
         let workload = Workload::new(spec).unwrap();
         let mut there: BTreeSet<(u32, u64)> =
             workload.load_ops().map(|op| (op.tenant, op.key())).collect();
@@ -155,8 +152,7 @@ fn ycsb_d_reads_what_was_just_inserted_the_most() {
     }
     // One over the zeta of the keys that are there: about 256,000 of them.
     let present = workload.tenants()[0].loaded_count;
-    let zeta: f64 =
-        (1..=present).map(|k| f64::from(u32::try_from(k).unwrap()).powf(-0.99)).sum();
+    let zeta: f64 = (1..=present).map(|k| f64::from(u32::try_from(k).unwrap()).powf(-0.99)).sum();
     assert!(is_near(of_newest, reads, 1.0 / zeta), "{of_newest} of {reads}, zeta {zeta}");
 }
 
@@ -192,9 +188,8 @@ fn fills_and_walks_go_in_order_and_random_ones_evenly() {
     assert_eq!(alone("fillrandom", &[]).load_op_count(), 0);
     let nexts = [("seek_nexts_count", 9.0), ("reverse_ratio", 0.25)];
     let seeks = ops(&alone("seekrandom", &nexts), 5_000);
-    let back = seeks.iter().filter(|op| {
-        matches!(op.kind, OpKind::Scan { limit: 10, reverse: true, .. })
-    });
+    let back =
+        seeks.iter().filter(|op| matches!(op.kind, OpKind::Scan { limit: 10, reverse: true, .. }));
     assert!(is_near(back.count(), 5_000, 0.25));
 }
 

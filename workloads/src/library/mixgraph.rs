@@ -125,10 +125,8 @@ pub(super) fn build(spec: &WorkloadSpec, params: &Params) -> Result<Setup, SpecE
     };
     let mut shape = params.shape_with((&GRAPH_KEY_BYTES, &KEY_BYTES), script.write_fraction());
     shape.value_bytes = values.mean_given();
-    let sine = Sine {
-        ratio: params.get(&SINE_RATIO).min(0.99),
-        radians_per_s: params.get(&SINE_B),
-    };
+    let sine =
+        Sine { ratio: params.get(&SINE_RATIO).min(0.99), radians_per_s: params.get(&SINE_B) };
     let setup = scripted(spec, params.get(&TENANT_ALPHA), shape, script)?;
     Ok(Setup { sine: Some(sine), value_sizes: ValueSizes::Pareto(values), ..setup })
 }
