@@ -348,7 +348,7 @@ mod tests {
         let config = small(&[more.as_slice(), &BY_OPERATIONS, &two].concat());
         let (run, hash) = measured(World::Sim, &config, 1);
         let most = run.max_ops_per_s.unwrap();
-        assert_eq!(run.offered_ops_per_s, most.0 * 80 / 100_000);
+        assert_eq!(run.offered_ops_per_s, (most.0 * 80).div_euclid(100_000));
         assert!((500..=700).contains(&run.ops), "{}", run.ops);
         assert!(run.asked > 1_200, "both phases: {}", run.asked);
         assert_eq!(run.broken, None);

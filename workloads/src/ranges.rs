@@ -28,9 +28,9 @@ pub struct RangeFit {
 impl RangeFit {
     /// The weight of the x-th hottest range, counted from 1.
     pub fn weight(&self, x: u32) -> f64 {
-        let [a, b, c, d] = self.two_terms;
+        let [steep, steep_rate, flat, flat_rate] = self.two_terms;
         let x = f64::from(x);
-        a * libm::exp(b * x) + c * libm::exp(d * x)
+        steep * libm::exp(steep_rate * x) + flat * libm::exp(flat_rate * x)
     }
 }
 
@@ -88,9 +88,10 @@ mod tests {
         let share = FIT.weight(1) / (1..=30).map(|x| FIT.weight(x)).sum::<f64>();
         let mut rng = Rng::new(1, "ranges test");
         let (draws, key_count) = (300_000, 3_000_000_u64);
-        let mut counts = vec![0_u32; 30];
+        let mut counts = [0_u32; 30];
         for _ in 0..draws {
-            counts[to_usize(ranges.sample(key_count, 7, &mut rng) / 100_000)] += 1;
+            let range = ranges.sample(key_count, 7, &mut rng).div_euclid(100_000);
+            counts[to_usize(range)] += 1;
         }
         let hottest = f64::from(*counts.iter().max().unwrap()) / f64::from(draws);
         assert!((hottest - share).abs() < 0.005, "{hottest} for {share}");

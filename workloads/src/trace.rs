@@ -69,7 +69,10 @@ struct Traced {
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = (self.tenants.len(), self.ops.len());
-        f.debug_struct("Trace").field("tenants", &counts.0).field("ops", &counts.1).finish()
+        f.debug_struct("Trace")
+            .field("tenants", &counts.0)
+            .field("ops", &counts.1)
+            .finish_non_exhaustive()
     }
 }
 

@@ -37,6 +37,7 @@ impl Zipf {
     }
 
     /// The same exponent over another number of ranks; `n` 0 counts as 1.
+    #[must_use]
     pub fn resized(self, n: u64) -> Self {
         let n = n.max(1);
         Self { n, area_last: integral(to_f64(n) + 0.5, self.alpha), ..self }

@@ -14,10 +14,10 @@
 //!
 //! Cao, Dong, Vemuri, Du, "Characterizing, Modeling, and Benchmarking RocksDB Key-Value Workloads
 //! at Facebook", FAST 2020; "RocksDB Trace, Replay, Analyzer, and Workload Generation" in the wiki
-//! of facebook/rocksdb, which has the parameters (prefix_dist of `All_random` to
-//! `Prefix_dist`): `key_dist` 0.002312 and 0.3467, `keyrange_dist` 14.18, -2.917, 0.0164, -0.08082,
-//! `keyrange_num` 30, `value_k` 0.2615, `value_sigma` 25.45, `iter_k` 2.517, `iter_sigma` 14.236,
-//! sine a 350, b 0.0105, d 50000; smallest value 10 bytes, largest 1 KiB, longest scan 10,000.
+//! of facebook/rocksdb, which has the parameters of `db_bench`: `key_dist` 0.002312 and 0.3467,
+//! `keyrange_dist` 14.18, -2.917, 0.0164, -0.08082, `keyrange_num` 30, `value_k` 0.2615,
+//! `value_sigma` 25.45, `iter_k` 2.517, `iter_sigma` 14.236, sine a 350, b 0.0105, d 50000. From
+//! its source: smallest value 10 bytes, largest 1 KiB, longest scan 10,000 entries.
 
 use super::params::{DATA_SHARE_RATIO, KEY_BYTES, Params, scripted};
 use super::steady_zipf::TENANT_ALPHA;

@@ -26,5 +26,5 @@ pub(super) fn build(spec: &WorkloadSpec, _: &Params) -> Result<Setup, SpecError>
     // Nobody draws: the stream is the file's.
     let setup = Setup::of(trace.tenants.clone(), Picker::One(0), Asks::Script(script));
     let (order_seed, value_sizes) = (trace.order_seed, trace.value_sizes);
-    Ok(Setup { order_seed, value_sizes, ..setup })
+    Ok(Setup { value_sizes, order_seed, ..setup })
 }
