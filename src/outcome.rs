@@ -11,11 +11,12 @@ use crate::driver::{ChurnTally, ForkTally, Interval, Measured, Recording, Tenant
 use crate::events::RunEvents;
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
+use crate::load_row::KindRow;
 use crate::number::{Thousandths, rank};
 use crate::record::{
-    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, KindRow, LatencyNs, MemoryUse, Outcome,
-    RUN_SCHEMA, RunRow, TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes,
-    jain, run_id, tenant_rows,
+    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA,
+    RunRow, TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
+    tenant_rows,
 };
 use crate::series::SeriesRow;
 use crate::world;
@@ -125,6 +126,13 @@ impl Task {
         row.tenants = tenant_rows(measured.tenants.iter().filter_map(of).collect());
         row.classes = class_rows(profiles, measured);
         row.kinds = kind_rows(measured);
+        let in_time =
+            |at: usize, tally: &TenantTally| if Some(at) == flat_out { 0 } else { tally.in_time };
+        let in_time = measured.tenants.iter().enumerate().map(|(at, tally)| in_time(at, tally));
+        let arriving = Thousandths::per_second(in_time.sum(), measured.arriving_ns);
+        if row.is_behind(row.served_per_s()) && !row.is_behind(arriving) {
+            row.arriving_ops_per_s = Some(arriving);
+        }
         output.asked = measured.asked;
         let run_id = row.run_id.clone();
         let sample = |interval: &Interval| sample(&run_id, interval);

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::load_row::KindRow;
 use crate::number::Thousandths;
 use crate::output::{OutputFile, Result, for_each_line};
 
@@ -275,17 +276,6 @@ pub struct ForkRow {
     pub retained_bytes_max: u64,
 }
 
-/// Operations of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KindRow {
-    /// The kind: `put`, `get`, `delete`, `scan`, `insert` or `read-modify-write`.
-    pub kind: String,
-    /// Operations served.
-    pub ops: u64,
-    /// Their latency.
-    pub latency_ns: LatencyNs,
-}
-
 /// What one tenant saw and caused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRow {
@@ -433,6 +423,10 @@ pub struct RunRow {
     /// Forks beside the load; not there where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forks: Option<ForkRow>,
+    /// Operations served while others arrived; only there where `ops_per_s` is below what was offered
+    /// and this is not: then the last answers came late, and no queue grew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arriving_ops_per_s: Option<Thousandths>,
     /// What the closed loop of the first of two phases served; not there where there was one phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ops_per_s: Option<Thousandths>,
@@ -447,16 +441,6 @@ pub struct RunRow {
 }
 
 impl RunRow {
-    /// Whether it served less than it was offered: then its queues grew until the end, and
-    /// percentiles say how long it ran. What a tenant asks flat out was never offered.
-    pub fn is_saturated(&self) -> bool {
-        const SERVED_SHARE_MIN: f64 = 0.98;
-        let of_arrivals = self.ops.saturating_sub(self.flat_out_ops);
-        let served = Thousandths::per_second(of_arrivals, self.elapsed_ns);
-        self.outcome == Outcome::Pass
-            && served.to_f64() < self.offered_ops_per_s.to_f64() * SERVED_SHARE_MIN
-    }
-
     /// The row as a line of JSON, with its newline.
     ///
     /// # Errors

@@ -312,6 +312,8 @@ mod tests {
             assert_eq!(run.checked == 0, workload == "fillrandom", "{workload}");
             let kinds: u64 = run.kinds.values().map(hdrhistogram::Histogram::len).sum();
             assert_eq!(kinds, run.ops, "{workload}");
+            let written = run.after.user_bytes - run.before.user_bytes;
+            assert_eq!(written == 0, workload == "seekrandom", "{workload}: {written}");
         }
     }
 

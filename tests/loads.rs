@@ -65,7 +65,7 @@ fn what_was_recorded_is_replayed_with_the_same_trace_hash() {
         first["kinds"].as_array().unwrap().iter().map(|k| k["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["scan", "insert"]);
     let hist = fs::read_to_string(here.join("out/hist.jsonl")).unwrap();
-    assert!(hist.contains("\"op\":\"scan\",\"class\":\""), "{}", &hist[..200]);
+    assert!(hist.contains("\"op\":\"scan\",\"class\":\""));
 
     let replay = ["-s", "workload=trace", "-s", "workload_file=ops.txt"];
     run(here, &replay);
@@ -85,7 +85,10 @@ fn what_was_recorded_is_replayed_with_the_same_trace_hash() {
 fn what_cannot_be_recorded_or_replayed_is_one_line() {
     let folder = folder_with(&[
         ("small.toml", SMALL),
-        ("cut.txt", "forebay-ops 1\narrival closed\norder -\nvalues fixed\ntenant a 4 9 9 9\nops\n"),
+        (
+            "cut.txt",
+            "forebay-ops 1\narrival closed\norder -\nvalues fixed\ntenant a 4 9 9 9\nops\n",
+        ),
     ]);
     let here = folder.path();
     let record = ["run", "small.toml", "--record-ops", "ops.txt"];
@@ -130,12 +133,44 @@ fn two_phases_are_one_run_that_tells_the_maximum() {
 fn a_queue_that_grows_is_told_in_words_in_place_of_a_percentile() {
     let folder = folder_with(&[("small.toml", SMALL)]);
     let here = folder.path();
-    let writes = ["-s", "workload=overwrite", "-s", "op_count=3000", "-s", "device_scale=400000"];
-    let shown = run(here, &[writes.as_slice(), &["-s", "offered_ops_per_s=20000"]].concat());
+    let writes = ["-s", "workload=overwrite", "-s", "op_count=1000", "-s", "device_scale=50000"];
+    let small = ["-s", "budget_bytes=128KiB", "-s", "memtable_bytes_max=32KiB"];
+    let rate = ["-s", "offered_ops_per_s=2000"];
+    let shown = run(here, &[writes.as_slice(), &small, &rate].concat());
     let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(flat.contains("offered 20.0k/s, served "), "{shown}");
+    assert!(flat.contains("shared offered 2.00k/s, served "), "{shown}");
     assert!(flat.contains(": the queue grows without bound"), "{shown}");
     assert!(flat.contains(" grows grows "), "{shown}");
     let page = fs::read_to_string(here.join("out/report.html")).unwrap();
     assert!(page.contains("the queue grows without bound"));
+}
+
+/// The blocks of a page that begin with these words.
+fn blocks(page: &str, start: &str) -> Vec<String> {
+    let blocks = page.split("```").skip(1).step_by(2);
+    let of = |block: &str| Some(block.split_once('\n')?.1.to_owned());
+    blocks.filter_map(of).filter(|block| block.starts_with(start)).collect()
+}
+
+#[test]
+fn the_page_on_workloads_tells_a_trace_that_is_one_and_a_command_that_records() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/workloads.md");
+    let page = fs::read_to_string(page).unwrap();
+    let [example] = &blocks(&page, "forebay-ops 1")[..] else { unreachable!("one example") };
+    assert_eq!(forebay_workloads::Trace::read(example.as_bytes()).unwrap().op_count(), 3);
+    let [command] = &blocks(&page, "forebay run")[..] else { unreachable!("one command") };
+    let folder = folder_with(&[]);
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/demo.toml");
+    fs::create_dir(folder.path().join("experiments")).unwrap();
+    fs::copy(demo, folder.path().join("experiments/demo.toml")).unwrap();
+    let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let output = forebay(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let ops = fs::read_to_string(folder.path().join("ops.txt")).unwrap();
+    assert!(ops.starts_with("forebay-ops 1\narrival open 652\n"));
+    let names = forebay_workloads::list().iter().map(|info| info.name);
+    assert!(names.clone().count() > 20);
+    for name in names {
+        assert!(page.contains(&format!("`{name}`")) || name.starts_with("ycsb-"), "{name}");
+    }
 }

@@ -188,6 +188,8 @@ pub struct Measured {
     pub classes: BTreeMap<Class, Histogram<u64>>,
     /// Latency by class of tenants and kind of operation (its place among `OP_NAMES`).
     pub kinds: BTreeMap<(Class, usize), Histogram<u64>>,
+    /// From the begin of measuring to the last arrival.
+    pub arriving_ns: Nanos,
     /// Operations asked for from the first on, whether measured or not.
     pub asked: u64,
     /// What the closed loop of the first phase served, where there were two.
@@ -235,6 +237,7 @@ impl Measured {
             read: recorder.read,
             classes: recorder.classes,
             kinds: recorder.kinds,
+            arriving_ns: 0,
             asked: 0,
             max_ops_per_s: None,
             offered_ops_per_s: 0,

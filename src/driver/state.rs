@@ -54,6 +54,8 @@ pub(super) struct State {
     budget_bytes: u64,
     last_answer: Nanos,
     error: Option<Error>,
+    /// When the last operation arrived that was asked for.
+    over_at: Nanos,
     /// Operations that arrive each second; 0 in a closed loop.
     offered_ops_per_s: u64,
     /// What the first of two phases served.
@@ -92,6 +94,7 @@ impl State {
             budget_bytes: budget,
             last_answer: now,
             error: None,
+            over_at: now,
             offered_ops_per_s: config.offered_ops_per_s,
             max_ops_per_s: None,
         }
@@ -118,7 +121,7 @@ impl<E: Env> Driver<E> {
             return None;
         }
         let Some(op) = state.stream.next_op() else {
-            state.stage = Stage::Over;
+            (state.stage, state.over_at) = (Stage::Over, self.env.now());
             return None;
         };
         let number = state.issue(op);
@@ -210,7 +213,9 @@ impl<E: Env> Driver<E> {
             state.bytes >= limits.bytes || state.answered >= limits.ops || elapsed >= limits.ns;
         let warm = state.bytes >= limits.warmup_bytes && elapsed >= limits.warmup_ns;
         match state.stage {
-            Stage::Measured | Stage::Warmup if over => state.stage = Stage::Over,
+            Stage::Measured | Stage::Warmup if over => {
+                (state.stage, state.over_at) = (Stage::Over, done.end);
+            }
             Stage::Warmup if warm => self.begin_measuring(&mut state),
             Stage::Warmup | Stage::Measured | Stage::Over => {}
         }
@@ -304,6 +309,7 @@ impl<E: Env> Driver<E> {
             self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
         let mut measured = Measured::new(recorder, counters, self.tally.sums());
+        measured.arriving_ns = state.over_at.saturating_sub(base.1);
         measured.asked = state.next_number.saturating_sub(self.workload.key_total());
         (measured.max_ops_per_s, measured.offered_ops_per_s) =
             (state.max_ops_per_s, state.offered_ops_per_s);

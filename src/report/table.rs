@@ -11,8 +11,8 @@ use forebay_engine::types::to_u64;
 
 use crate::number::{Thousandths, bytes, count, digits, duration, seconds, thousands, to_f64};
 use crate::record::{Outcome, RunRow};
-use crate::report::forks;
-use crate::report::summary::{ArmSummary, median, summaries};
+use crate::report::summary::{ArmSummary, summaries};
+use crate::report::{forks, load};
 
 /// Columns of the terminal that the table uses at most.
 pub const WIDTH: u16 = 100;
@@ -114,83 +114,9 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
             thousands(to_u64(passed_runs))
         ));
     }
-    notes.extend(maxima(rows));
-    notes.extend(saturated(rows));
+    notes.extend(load::maxima(rows));
+    notes.extend(load::saturated(rows));
     notes
-}
-
-/// Rows that passed, by arm in the order of rows.
-fn by_arm(rows: &[RunRow]) -> Vec<(&str, Vec<&RunRow>)> {
-    let mut arms: Vec<(&str, Vec<&RunRow>)> = Vec::new();
-    for row in rows.iter().filter(|row| row.outcome == Outcome::Pass) {
-        match arms.iter_mut().find(|(arm, _)| *arm == row.arm) {
-            Some((_, runs)) => runs.push(row),
-            None => arms.push((&row.arm, vec![row])),
-        }
-    }
-    arms
-}
-
-fn rate(runs: &[&RunRow], of: impl Fn(&RunRow) -> Thousandths) -> String {
-    let median = median(runs.iter().map(|row| of(row).0).collect());
-    format!("{}/s", count(Thousandths(median).to_f64()))
-}
-
-/// What two phases found, for each arm that had two.
-fn maxima(rows: &[RunRow]) -> Vec<String> {
-    let mut told = Vec::new();
-    for (arm, mut runs) in by_arm(rows) {
-        runs.retain(|row| row.max_ops_per_s.is_some());
-        if !runs.is_empty() {
-            let most = rate(&runs, |row| row.max_ops_per_s.unwrap_or_default());
-            let offered = rate(&runs, |row| row.offered_ops_per_s);
-            told.push(format!("{} {most}, then offered {offered}", clean(arm)));
-        }
-    }
-    let listed = listed(&told);
-    let told = format!("Closed loop first, for the maximum: {listed}.");
-    if listed.is_empty() { Vec::new() } else { vec![told] }
-}
-
-/// Which arms served less than they were offered.
-fn saturated(rows: &[RunRow]) -> Vec<String> {
-    let mut told = Vec::new();
-    for (arm, mut runs) in by_arm(rows) {
-        let seeds = runs.len();
-        runs.retain(|row| row.is_saturated());
-        if runs.is_empty() {
-            continue;
-        }
-        let of = if runs.len() < seeds {
-            format!(" (on {} of {seeds} seeds)", runs.len())
-        } else {
-            String::new()
-        };
-        let offered = rate(&runs, |row| row.offered_ops_per_s);
-        let served = |row: &RunRow| {
-            Thousandths::per_second(row.ops.saturating_sub(row.flat_out_ops), row.elapsed_ns)
-        };
-        let served = rate(&runs, served);
-        let arm = clean(arm);
-        told.push(format!("{arm} offered {offered}, served {served}{of}"));
-    }
-    let listed = listed(&told);
-    if listed.is_empty() {
-        return Vec::new();
-    }
-    vec![format!(
-        "{listed}: the queue grows without bound, and a percentile would say how long the run was."
-    )]
-}
-
-/// The first of many, and how many are left.
-fn listed(told: &[String]) -> String {
-    const TOLD_MAX: usize = 12;
-    let mut text = told.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("; ");
-    if told.len() > TOLD_MAX {
-        text.push_str(&format!("; and {} arms more", told.len() - TOLD_MAX));
-    }
-    text
 }
 
 /// Whether an arm took so much more memory than it may that comparing it with others is unfair.

@@ -2,7 +2,7 @@
 //! of its own.
 //!
 //! 85 % gets, 14 % puts, 1 % seeks. Keys of 48 bytes lie in 30 ranges whose heat is a two-term
-//! exponential (the hottest takes 78 % of the accesses); within a range a power law says how hot a
+//! exponential (the hottest takes 79 % of the accesses); within a range a power law says how hot a
 //! key is. Sizes of values and lengths of scans are generalized Pareto. In an open loop the rate
 //! goes up and down as a sine around the mean.
 //!
