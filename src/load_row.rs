@@ -40,11 +40,13 @@ impl RunRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::RUN_SCHEMA;
 
     #[test]
     fn a_run_is_saturated_by_what_it_served_while_operations_arrived() {
         let offered = Thousandths(1_000_000);
         let row = RunRow {
+            schema: RUN_SCHEMA.to_owned(),
             outcome: Outcome::Pass,
             ops: 900,
             elapsed_ns: 1_000_000_000,
