@@ -182,6 +182,9 @@ pub struct RunArgs {
     /// A timeline of each arm's first seed for Perfetto, of all tenants; up to 100 MB
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// The operations of the one run that is selected, for the workload `trace` to replay
+    #[arg(long, value_name = "FILE")]
+    pub record_ops: Option<PathBuf>,
 }
 
 /// Where the engine runs.

@@ -24,8 +24,11 @@ pub struct HistRow {
     pub run_id: String,
     /// The tenant; empty for the whole Db.
     pub tenant: String,
-    /// `write` or `read`.
+    /// `write`, `read` or `fork`; in a row of a class of tenants the kind of operation.
     pub op: String,
+    /// The class of tenants; not there for all of them, and for one tenant.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub class: String,
     /// `ns`.
     pub unit: String,
     /// Significant decimal digits.
@@ -54,6 +57,7 @@ impl HistRow {
             run_id: run_id.to_owned(),
             tenant: tenant.to_owned(),
             op: op.to_owned(),
+            class: String::new(),
             unit: "ns".to_owned(),
             sigfig: histogram.sigfig(),
             v2z: STANDARD.encode(bytes),

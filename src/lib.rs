@@ -9,6 +9,7 @@ pub mod events;
 pub mod experiment;
 pub mod figures;
 pub mod histogram;
+pub mod load_row;
 pub mod metric;
 pub mod model;
 pub mod number;

@@ -99,6 +99,11 @@ impl Metric {
         (self.of)(row)
     }
 
+    /// Whether it is a latency, which has no value where a queue grows without bound.
+    pub fn is_percentile(&self) -> bool {
+        ["p50", "p99", "p99.9", "max", "read p50", "read p99", "read p99.9"].contains(&self.label)
+    }
+
     /// Its column in CSV: the name with its unit.
     pub fn column(&self) -> String {
         let unit = match self.unit {

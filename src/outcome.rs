@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use forebay_engine::metrics::Metrics;
 use forebay_engine::types::to_u64;
-use forebay_workloads::{Class, TenantProfile, Workload};
+use forebay_workloads::{Class, OP_NAMES, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
 use crate::driver::{ChurnTally, ForkTally, Interval, Measured, Recording, TenantTally};
 use crate::events::RunEvents;
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
+use crate::load_row::KindRow;
 use crate::number::{Thousandths, rank};
 use crate::record::{
     Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA,
@@ -34,6 +35,8 @@ pub struct RunOutput {
     pub histograms: Vec<HistRow>,
     /// What happened, where that was recorded.
     pub events: Option<RunEvents>,
+    /// Operations that were asked for, from the first on; 0 where it was not run just now.
+    pub asked: u64,
     /// Why it did not pass, for people.
     pub failure: Option<String>,
 }
@@ -122,6 +125,15 @@ impl Task {
         let of = |tally: &TenantTally| profiles.get(tally.tenant).map(|p| tenant_row(p, tally));
         row.tenants = tenant_rows(measured.tenants.iter().filter_map(of).collect());
         row.classes = class_rows(profiles, measured);
+        row.kinds = kind_rows(measured);
+        let in_time =
+            |at: usize, tally: &TenantTally| if Some(at) == flat_out { 0 } else { tally.in_time };
+        let in_time = measured.tenants.iter().enumerate().map(|(at, tally)| in_time(at, tally));
+        let arriving = Thousandths::per_second(in_time.sum(), measured.arriving_ns);
+        if row.is_behind(row.served_per_s()) && !row.is_behind(arriving) {
+            row.arriving_ops_per_s = Some(arriving);
+        }
+        output.asked = measured.asked;
         let run_id = row.run_id.clone();
         let sample = |interval: &Interval| sample(&run_id, interval);
         output.series = measured.intervals.iter().map(sample).collect();
@@ -136,6 +148,7 @@ impl Task {
                 .into_iter()
                 .map(|(name, latency)| HistRow::encode(&run_id, name, "all", &latency)),
         );
+        histograms.extend(by_class(&run_id, measured));
         for histogram in histograms {
             match histogram {
                 Ok(histogram) => output.histograms.push(histogram),
@@ -149,7 +162,8 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
     let (before, after) = (&measured.before, &measured.after);
     row.ops = measured.ops;
     row.elapsed_ns = measured.elapsed_ns;
-    row.offered_ops_per_s = Thousandths(config.offered_ops_per_s.saturating_mul(1_000));
+    row.offered_ops_per_s = Thousandths(measured.offered_ops_per_s.saturating_mul(1_000));
+    row.max_ops_per_s = measured.max_ops_per_s;
     row.ops_per_s = Thousandths::per_second(measured.ops, measured.elapsed_ns);
     row.write_latency_ns = latency(&measured.write);
     row.read_latency_ns = latency(&measured.read);
@@ -174,6 +188,40 @@ fn totals(row: &mut RunRow, config: &crate::config::Config, measured: &Measured)
     row.min_max_share = least.zip(most).map_or(Thousandths(1000), |(least, most)| {
         Thousandths::ratio(u128::from(*least), u128::from(*most))
     });
+}
+
+/// One row for each kind of operations, where there are others than puts and gets.
+fn kind_rows(measured: &Measured) -> Vec<KindRow> {
+    let mut all: BTreeMap<usize, Histogram<u64>> = BTreeMap::new();
+    for ((_, kind), of_class) in &measured.kinds {
+        match all.get_mut(kind) {
+            // Both grow as they must: nothing is refused.
+            Some(sum) => sum.add(of_class).unwrap_or_default(),
+            None => {
+                all.insert(*kind, of_class.clone());
+            }
+        }
+    }
+    let name = |kind: &usize| OP_NAMES.get(*kind).copied().unwrap_or_default();
+    if all.keys().all(|kind| ["put", "get"].contains(&name(kind))) {
+        return Vec::new();
+    }
+    let row = |(kind, sum): (&usize, &Histogram<u64>)| KindRow {
+        kind: name(kind).to_owned(),
+        ops: sum.len(),
+        latency_ns: latency(sum),
+    };
+    all.iter().map(row).collect()
+}
+
+/// The distributions of each class of tenants and kind of operation.
+fn by_class(run_id: &str, measured: &Measured) -> Vec<crate::output::Result<HistRow>> {
+    let encode = |((class, kind), histogram): (&(Class, usize), &Histogram<u64>)| {
+        let op = OP_NAMES.get(*kind).copied().unwrap_or_default();
+        let row = HistRow::encode(run_id, "", op, histogram)?;
+        Ok(HistRow { class: class.name().to_owned(), ..row })
+    };
+    measured.kinds.iter().map(encode).collect()
 }
 
 /// What follows from gauges and events that are not the engine's counters.

@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::load_row::KindRow;
 use crate::number::Thousandths;
 use crate::output::{OutputFile, Result, for_each_line};
 
@@ -422,6 +423,17 @@ pub struct RunRow {
     /// Forks beside the load; not there where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forks: Option<ForkRow>,
+    /// Operations served while others arrived; only there where `ops_per_s` is below what was offered
+    /// and this is not: then the last answers came late, and no queue grew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arriving_ops_per_s: Option<Thousandths>,
+    /// What the closed loop of the first of two phases served; not there where there was one phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ops_per_s: Option<Thousandths>,
+    /// Operations by kind; not there where all were puts and gets, of which the latencies of writes
+    /// and reads say the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindRow>,
     /// Tenants; [`tenant_rows`] says which.
     pub tenants: Vec<TenantRow>,
     /// Classes, all of them.

@@ -294,6 +294,76 @@ mod tests {
         }
     }
 
+    const BY_OPERATIONS: [(&str, &str); 3] =
+        [("fill_count", "0"), ("warmup_fill_count", "0"), ("op_count", "600")];
+
+    #[test]
+    fn every_benchmark_runs_and_its_answers_are_those_of_the_model() {
+        for workload in ["ycsb-d", "ycsb-e", "ycsb-f", "fillrandom", "seekrandom", "mixgraph"] {
+            let more = [("workload", workload), ("check", "1"), ("tenant_count", "5")];
+            let mut config = small(&[more.as_slice(), &BY_OPERATIONS].concat());
+            if workload == "seekrandom" {
+                config.set("workload.seek_nexts_count", "5").unwrap();
+                config.set("workload.reverse_ratio", "0.5").unwrap();
+            }
+            let (run, _) = measured(World::Sim, &config, 1);
+            assert_eq!(run.broken, None, "{workload}");
+            assert!(run.ops >= 600, "{workload}");
+            assert_eq!(run.checked == 0, workload == "fillrandom", "{workload}");
+            let kinds: u64 = run.kinds.values().map(hdrhistogram::Histogram::len).sum();
+            assert_eq!(kinds, run.ops, "{workload}");
+            let written = run.after.user_bytes - run.before.user_bytes;
+            assert_eq!(written == 0, workload == "seekrandom", "{workload}: {written}");
+        }
+    }
+
+    #[test]
+    fn a_replayed_trace_is_the_run_that_was_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        for (workload, rate) in [("ycsb-d", "300"), ("mixgraph", "0")] {
+            let more = [("workload", workload), ("tenant_count", "5"), ("offered_ops_per_s", rate)];
+            let mut config = small(&[more.as_slice(), &BY_OPERATIONS].concat());
+            let (first, hash) = measured(World::Sim, &config, 3);
+            let path = folder.path().join(workload);
+            let recorded = Workload::new(config.workload_spec(3)).unwrap();
+            let mut file = crate::output::OutputFile::create(&path).unwrap();
+            forebay_workloads::write_trace(&recorded, first.asked, &mut file).unwrap();
+            file.finish().unwrap();
+            let before = config.hash();
+            config.set("workload", "trace").unwrap();
+            config.set("workload_file", path.to_str().unwrap()).unwrap();
+            config.validate().unwrap();
+            assert_ne!(config.hash(), before);
+            let (again, hash_again) = measured(World::Sim, &config, 3);
+            assert_eq!((hash_again, again.ops), (hash, first.ops), "{workload}");
+            // Without another end the trace's own ends the run.
+            config.set("op_count", "0").unwrap();
+            config.validate().unwrap();
+            assert_eq!(measured(World::Sim, &config, 3).0.ops, first.asked, "{workload}");
+        }
+    }
+
+    #[test]
+    fn two_phases_find_the_maximum_and_then_offer_a_share_of_it() {
+        let more = [("workload", "ycsb-a"), ("tenant_count", "5"), ("offered_ops_per_s", "0")];
+        let two = [("two_phase_percent", "80"), ("check", "1"), ("warmup_duration_ns", "1000000")];
+        let config = small(&[more.as_slice(), &BY_OPERATIONS, &two].concat());
+        let (run, hash) = measured(World::Sim, &config, 1);
+        let most = run.max_ops_per_s.unwrap();
+        assert_eq!(run.offered_ops_per_s, (most.0 * 80).div_euclid(100_000));
+        assert!((500..=700).contains(&run.ops), "{}", run.ops);
+        assert!(run.asked > 1_200, "both phases: {}", run.asked);
+        assert_eq!(run.broken, None);
+        let served = crate::number::Thousandths::per_second(run.ops, run.elapsed_ns);
+        assert!(served.0 < most.0, "{served:?} of {most:?}");
+        assert_eq!(measured(World::Sim, &config, 1).1, hash);
+        let one = Config { two_phase_percent: 0, ..config.clone() };
+        let (closed, _) = measured(World::Sim, &one, 1);
+        assert_eq!((closed.max_ops_per_s, closed.offered_ops_per_s), (None, 0));
+        assert!(one.entries().iter().all(|(key, _)| key != "two_phase_percent"));
+        assert_ne!(one.hash(), config.hash());
+    }
+
     #[test]
     fn a_closed_loop_ends_by_operations() {
         let config = small(&[

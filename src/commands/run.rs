@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use forebay_engine::types::to_u64;
+use forebay_workloads::trace::TRACE_OPS_MAX;
+use forebay_workloads::{Workload, write_trace as write_ops};
+
 use super::grid::{self, Source};
 use super::print::{self, Planned, Results};
 use super::store::Store;
@@ -12,7 +16,7 @@ use crate::driver::Recording;
 use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
-use crate::output::{OutputError, create_folder, write_file};
+use crate::output::{OutputError, OutputFile, create_folder, write_file};
 use crate::record::{Outcome, RunRow, World};
 use crate::report::{self, ReportInput};
 use crate::results::{self, Provenance, cells, provenance};
@@ -63,6 +67,7 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
         let planned: Vec<Planned<'_>> = job.selected.iter().map(Planned::of_task).collect();
         return print::plan(global.format, &job.experiment, &planned, &lines);
     }
+    job.can_record()?;
     interrupt::listen();
     if args.check_raw {
         return job.check_raw();
@@ -160,6 +165,9 @@ impl<'a> Job<'a> {
                 ));
             }
         }
+        if let Some(path) = &self.args.record_ops {
+            self.record(path, &outputs)?;
+        }
         let rows: Vec<RunRow> = outputs.iter().map(|output| output.row.clone()).collect();
         let facts = facts(&self.experiment, &rows)?;
         let page = store.page(self.report(&facts)).map_err(failed)?;
@@ -178,6 +186,53 @@ impl<'a> Job<'a> {
             return Err(Stop { code: EXIT_FOUND, line: None });
         }
         Ok(())
+    }
+
+    /// Refuses to record what is more than one stream of operations.
+    fn can_record(&self) -> Result<(), Stop> {
+        if self.args.record_ops.is_none() {
+            return Ok(());
+        }
+        let refused = |what: String| Err(Stop::usage(format!("--record-ops {what}")));
+        let [task] = self.selected.as_slice() else {
+            let runs = self.selected.len();
+            return refused(format!("records one run, but {runs} are selected: see --only-seeds"));
+        };
+        let workload = Workload::new(task.config.workload_spec(task.row.seed));
+        let workload = workload.map_err(Stop::usage)?;
+        if workload.flat_out().is_some() || workload.churn().is_some() {
+            return refused("records no tenant flat out and no visitors".to_owned());
+        }
+        if task.config.two_phase_percent > 0 || task.config.fork_interval_ns > 0 {
+            return refused("records no run of two phases and none with forks".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Writes what the selected run asked for: what its workload yields, as far as the run came.
+    fn record(&self, path: &Path, outputs: &[&RunOutput]) -> Result<(), Stop> {
+        let [task] = self.selected.as_slice() else { return Ok(()) };
+        let of_task = outputs.iter().find(|output| output.row.run_id == task.row.run_id);
+        let asked = of_task.map_or(0, |output| output.asked);
+        let shown = path.display();
+        if asked == 0 {
+            let line =
+                format!("{shown}: not written: the run asked for nothing, or is a stored one");
+            return Err(Stop::with(EXIT_FOUND, line));
+        }
+        let workload = Workload::new(task.config.workload_spec(task.row.seed));
+        let workload = workload.map_err(Stop::usage)?;
+        if asked > to_u64(TRACE_OPS_MAX) {
+            let line = format!(
+                "{shown}: not written: {asked} operations, and a file holds {TRACE_OPS_MAX}; see \
+                 op_count"
+            );
+            return Err(Stop::with(EXIT_FOUND, line));
+        }
+        let mut file = OutputFile::create(path).map_err(Stop::usage)?;
+        let failed = |error: &dyn core::fmt::Display| Stop::with(EXIT_FOUND, one_line(error));
+        write_ops(&workload, asked, &mut file).map_err(|error| failed(&error))?;
+        file.finish().map_err(|error| failed(&error))
     }
 
     /// Writes what the rows come from: the experiment, and who ran it.

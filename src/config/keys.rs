@@ -1,6 +1,11 @@
 //! The keys that are not the engine's: names, units, bounds, defaults.
 
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+
 use forebay_sim::disk::device::DeviceSpec;
+use forebay_workloads::Trace;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{Config, ForkParents, Refused};
 
@@ -77,6 +82,13 @@ pub const OWN_KEYS: &[OwnKey] = &[
         "time from the start that is not measured"),
     counted!(op_count, "count", "0", (0, u64::MAX), "operations that end a run; 0 = no end by them"),
     counted!(duration_ns, "ns", "0", (0, DAY_NS * 365), "time that ends a run; 0 = no end by time"),
+    counted!(two_phase_percent, "count", "0", (0, 1_000),
+        "a closed loop finds the maximum, then arrivals at this share of it; 0 = one phase"),
+    OwnKey {
+        name: "workload_file", unit: "name", default: "", bounds: (0, 0),
+        about: "the recorded operations that the workload trace replays",
+        set: set_workload_file, get: |config| config.workload_file.clone(),
+    },
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
         "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
     counted!(check, "count", "0", (0, 1), "1 = answers are compared with a reference model"),
@@ -112,6 +124,59 @@ fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refus
     forebay_workloads::library::find(text).map_err(|error| error.to_string())?;
     text.clone_into(&mut config.workload);
     Ok(())
+}
+
+/// Keys that are not told where they have their default: rows from before there were such keys have
+/// the configuration, and the hash, of rows without them.
+pub(super) const ABSENT_AT_DEFAULT: [&str; 2] = ["two_phase_percent", "workload_file"];
+
+/// Reads the file: what a configuration does must not change while it runs.
+fn set_workload_file(config: &mut Config, key: &OwnKey, path: &str) -> Result<(), Refused> {
+    let (trace, digest) = if path == key.default {
+        (None, String::new())
+    } else {
+        let (trace, digest) = trace_file(path).map_err(|what| format!("{}: {what}", key.name))?;
+        (Some(trace), digest)
+    };
+    (config.trace, config.trace_digest) = (trace, digest);
+    path.clone_into(&mut config.workload_file);
+    Ok(())
+}
+
+#[expect(clippy::disallowed_types, reason = "a command's input, which no run of an engine reads")]
+fn trace_file(path: &str) -> Result<(Arc<Trace>, String), String> {
+    let file = std::fs::File::open(path).map_err(|error| format!("{path:?}: {error}"))?;
+    let mut hashed = Hashed { file: BufReader::new(file), hash: Xxh3::new() };
+    let trace = Trace::read(&mut hashed).map_err(|error| format!("{path:?}: {error}"))?;
+    Ok((Arc::new(trace), format!("{:016x}", hashed.hash.digest())))
+}
+
+/// A reader that hashes what is read.
+struct Hashed<R> {
+    file: R,
+    hash: Xxh3,
+}
+
+impl<R: BufRead> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.hash.update(into.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        self.file.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        // What is consumed was given by the last call of `fill_buf`, and is still there.
+        if let Ok(bytes) = self.file.fill_buf() {
+            self.hash.update(bytes.get(..count).unwrap_or_default());
+        }
+        self.file.consume(count);
+    }
 }
 
 fn set_preset(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {

@@ -7,11 +7,12 @@
 mod keys;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use forebay_engine::options::{KEYS, Options};
 use forebay_engine::types::Nanos;
 use forebay_sim::disk::device::DeviceSpec;
-use forebay_workloads::{Arrival, Pacing, WorkloadSpec};
+use forebay_workloads::{Arrival, Pacing, Trace, WorkloadSpec};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::number::{Thousandths, from_f64};
@@ -79,6 +80,15 @@ pub struct Config {
     pub op_count: u64,
     /// Time after which a run ends; 0 is no end by time.
     pub duration_ns: Nanos,
+    /// Above 0 a run has two phases, each with its own warm-up and end: a closed loop that finds the
+    /// maximum, then arrivals at this share of it, in percent. Only the second is measured.
+    pub two_phase_percent: u64,
+    /// Path of the file that the workload `trace` replays; empty for no file.
+    pub workload_file: String,
+    /// What is in that file.
+    pub trace: Option<Arc<Trace>>,
+    /// Hash of that file's bytes, 16 hex digits.
+    pub trace_digest: String,
     /// Time between two samples of the series; 0 is a twentieth of a fill.
     pub sample_interval_ns: Nanos,
     /// Whether answers are compared with a reference model: 1 for yes.
@@ -127,6 +137,10 @@ impl Default for Config {
             warmup_duration_ns: 0,
             op_count: 0,
             duration_ns: 0,
+            two_phase_percent: 0,
+            workload_file: String::new(),
+            trace: None,
+            trace_digest: String::new(),
             sample_interval_ns: 0,
             check: 0,
             fork_interval_ns: 0,
@@ -181,7 +195,10 @@ impl Config {
             push(key, value.to_string());
         }
         for own in OWN_KEYS {
-            push(own.name, (own.get)(self));
+            let value = (own.get)(self);
+            if !(keys::ABSENT_AT_DEFAULT.contains(&own.name) && value == own.default) {
+                push(own.name, value);
+            }
         }
         for (key, value) in &self.device_values {
             push(&format!("device.{key}"), value.to_string());
@@ -197,7 +214,7 @@ impl Config {
         self.entries().into_iter().map(|(key, value)| (key, param(&value))).collect()
     }
 
-    /// xxh3 over all entries, 16 hex digits.
+    /// xxh3 over all entries and over what is in the file of a trace, 16 hex digits.
     pub fn hash(&self) -> String {
         let mut text = String::new();
         for (key, value) in self.entries() {
@@ -206,6 +223,7 @@ impl Config {
             text.push_str(&value);
             text.push('\n');
         }
+        text.push_str(&self.trace_digest);
         format!("{:016x}", xxh3_64(text.as_bytes()))
     }
 
@@ -221,6 +239,7 @@ impl Config {
             seed,
             arrival,
             params: self.workload_params.clone(),
+            trace: self.trace.clone(),
             ..WorkloadSpec::named(&self.workload)
         }
     }
@@ -250,7 +269,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), Refused> {
         self.options.validate().map_err(|error| plain(&error))?;
         self.workload_spec(0).check().map_err(|error| error.to_string())?;
-        if self.fill_count == 0 && self.op_count == 0 && self.duration_ns == 0 {
+        self.validate_phases()?;
+        let endless = self.trace.is_none();
+        if endless && self.fill_count == 0 && self.op_count == 0 && self.duration_ns == 0 {
             return Err("nothing ends a run: set fill_count, op_count or duration_ns".to_owned());
         }
         if self.fill_count > 0 && self.warmup_fill_count >= self.fill_count {
@@ -264,6 +285,30 @@ impl Config {
                 "warmup_duration_ns = {} leaves nothing of duration_ns = {} to measure",
                 self.warmup_duration_ns, self.duration_ns
             ));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn validate_phases(&self) -> Result<(), Refused> {
+        if self.two_phase_percent == 0 {
+            return Ok(());
+        }
+        let clients = self.workload_params.get("aggressor_client_count").copied().unwrap_or(0.0);
+        let refused = |what: &str| Err(format!("two_phase_percent does not go with {what}"));
+        if self.offered_ops_per_s > 0 {
+            return refused("offered_ops_per_s: the first phase finds the rate");
+        }
+        if self.fork_interval_ns > 0 {
+            return refused(
+                "fork_interval_ns: forks of the first phase would be there in the second",
+            );
+        }
+        if ["come-and-go", "trace"].contains(&self.workload.as_str()) || clients > 0.0 {
+            return refused(
+                "a workload that has visitors, a tenant flat out, or an end of its own",
+            );
         }
         Ok(())
     }

@@ -13,7 +13,7 @@
 //! only the fork's own writes change the key.
 //!
 //! A scan's entries are only compared with what they say of themselves: that they were written by
-//! this tenant, to this key.
+//! this tenant, to this key; and with each other, for their order.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,9 @@ use forebay_workloads::{ValueOrigin, Workload};
 
 /// A write that deletes has this bit beside its number.
 const DELETES: u64 = 1 << 63;
+
+/// What a key holds that was not loaded: the delete of an operation that nobody asked for.
+const NEVER: u64 = u64::MAX;
 
 /// A key of a branch: the branch, 0 for every `main` and else the fork's number from 1, and the key's
 /// place among all keys of all tenants.
@@ -30,7 +33,7 @@ pub(super) type At = (u64, u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The rule's name: `C3` for a value that nobody wrote to this key, `C8` for one that was
-    /// overwritten.
+    /// overwritten, and for a scan out of order.
     pub rule: &'static str,
     /// Which read, what it gave and what it may give.
     pub detail: String,
@@ -97,9 +100,21 @@ impl Busy {
 }
 
 impl Check {
-    /// Every key as the load left it: written by the operation whose number is the key's place.
+    /// Every key as the load left it: written by the operation whose number is the key's place, or
+    /// not there.
     pub(super) fn new(workload: &Workload) -> Self {
-        let last = (0..workload.load_op_count()).collect();
+        let total = workload.key_total();
+        let mut last: Vec<u64> = if workload.load_op_count() == total {
+            (0..total).collect()
+        } else {
+            (0..total).map(|_| NEVER).collect()
+        };
+        for op in workload.load_ops().filter(|_| workload.load_op_count() < total) {
+            let place = workload.key_place(op.tenant, op.key()).unwrap_or(u64::MAX);
+            if let Some(slot) = usize::try_from(place).ok().and_then(|at| last.get_mut(at)) {
+                *slot = place;
+            }
+        }
         let (watched, busy) = (BTreeMap::new(), BTreeMap::new());
         Self { last, watched, busy, tick: 0, checked: 0, broken: None }
     }
@@ -233,6 +248,18 @@ impl Check {
         }
     }
 
+    /// A scan gave a key after another one.
+    pub(super) fn in_order(&mut self, tenant: u32, keys: (Option<&[u8]>, &[u8]), reverse: bool) {
+        let (Some(before), key) = keys else { return };
+        let is_in_order = if reverse { key < before } else { before < key };
+        if !is_in_order {
+            let way = if reverse { "backwards" } else { "forwards" };
+            let detail =
+                format!("a scan {way} of tenant {tenant} gave key {key:?} after {before:?}");
+            self.breaks(Broken { rule: "C8", detail });
+        }
+    }
+
     fn breaks(&mut self, broken: Broken) {
         self.broken.get_or_insert(broken);
     }
@@ -267,6 +294,7 @@ fn told(allowed: &[u64], (tenant, key): (u32, u64), value: Option<&[u8]>) -> Bro
     let rule = if own { "C8" } else { "C3" };
     let write = |number: &u64| match number & DELETES {
         0 => format!("the value of operation {number}"),
+        _ if *number == NEVER => "nothing, as it was not loaded".to_owned(),
         _ => format!("nothing, by operation {}", number & !DELETES),
     };
     let allowed: Vec<String> = allowed.iter().map(write).collect();

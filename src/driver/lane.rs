@@ -7,8 +7,9 @@ use core::task::Poll;
 use std::sync::Arc;
 
 use forebay_engine::env::Env;
+use forebay_engine::tenant::ScanOptions;
 use forebay_engine::types::{Nanos, to_u64};
-use forebay_engine::{Error, WriteOptions};
+use forebay_engine::{Error, Tenant, WriteOptions};
 use forebay_workloads::{Op, OpKind};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,6 +24,8 @@ const WAITING_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) tenant: u32,
+    /// What it was.
+    pub(super) kind: OpKind,
     pub(super) is_write: bool,
     /// User bytes of a write.
     pub(super) bytes: u64,
@@ -107,7 +110,8 @@ async fn run<E: Env>(driver: Arc<Driver<E>>, number: u64, op: Op, at: Nanos) -> 
         Err(error) => (0, Some(error)),
     };
     let end = driver.env.now();
-    Done { tenant: op.tenant, is_write: op.is_write(), bytes, at, end, error }
+    let (kind, is_write) = (op.kind, op.is_write());
+    Done { tenant: op.tenant, kind, is_write, bytes, at, end, error }
 }
 
 /// Asks the engine; gives back the user bytes that were written.
@@ -120,17 +124,8 @@ async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64,
     driver.workload.fill_key(op.tenant, op.key(), &mut key);
     let place = driver.workload.key_place(op.tenant, op.key()).unwrap_or(u64::MAX);
     match op.kind {
-        OpKind::Put { key: index } => {
-            let mut value = Vec::new();
-            driver.workload.fill_value(op.tenant, index, number, &mut value);
-            let bytes = to_u64(key.len()).saturating_add(to_u64(value.len()));
-            if driver.put_to_fork(op.tenant, (number, place), (&key, &value)).await? {
-                return Ok(bytes);
-            }
-            driver.check(|check| check.begin_write((0, place), number, false));
-            tenant.put(&key, &value, WriteOptions::default()).await?;
-            driver.check(|check| check.end_write((0, place), number));
-            Ok(bytes)
+        OpKind::Put { .. } | OpKind::Insert { .. } => {
+            put(driver, tenant, (number, place, op), &key).await
         }
         OpKind::Delete { .. } => {
             driver.check(|check| check.begin_write((0, place), number, true));
@@ -138,23 +133,77 @@ async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64,
             driver.check(|check| check.end_write((0, place), number));
             Ok(to_u64(key.len()))
         }
-        OpKind::Get { key: index } => {
-            let read = driver.check(|check| check.begin_read((0, place)));
-            let value = tenant.get(&key).await?;
-            if let Some(read) = read {
-                let of = (&*driver.workload, op.tenant, index);
-                driver.check(|check| check.end_read(read, of, value.as_deref()));
-            }
+        OpKind::Get { .. } => {
+            get(driver, tenant, (place, op), &key).await?;
             Ok(0)
         }
-        OpKind::Scan { limit, .. } => {
-            let mut scan = tenant.scan((Bound::Included(key.as_slice()), Bound::Unbounded))?;
-            for _ in 0..limit {
-                let Some((key, value)) = scan.next().await? else { break };
-                let entry = (key.as_ref(), value.as_ref());
-                driver.check(|check| check.scanned(&driver.workload, op.tenant, entry));
-            }
+        OpKind::ReadModifyWrite { .. } => {
+            get(driver, tenant, (place, op), &key).await?;
+            put(driver, tenant, (number, place, op), &key).await
+        }
+        OpKind::Scan { limit, reverse, .. } => {
+            scan(driver, tenant, (op, limit, reverse), &key).await?;
             Ok(0)
         }
     }
+}
+
+async fn put<E: Env>(
+    driver: &Driver<E>,
+    tenant: &Tenant<E>,
+    (number, place, op): (u64, u64, Op),
+    key: &[u8],
+) -> Result<u64, Error> {
+    let mut value = Vec::new();
+    driver.workload.fill_value(op.tenant, op.key(), number, &mut value);
+    let bytes = to_u64(key.len()).saturating_add(to_u64(value.len()));
+    if driver.put_to_fork(op.tenant, (number, place), (key, &value)).await? {
+        return Ok(bytes);
+    }
+    driver.check(|check| check.begin_write((0, place), number, false));
+    tenant.put(key, &value, WriteOptions::default()).await?;
+    driver.check(|check| check.end_write((0, place), number));
+    Ok(bytes)
+}
+
+async fn get<E: Env>(
+    driver: &Driver<E>,
+    tenant: &Tenant<E>,
+    (place, op): (u64, Op),
+    key: &[u8],
+) -> Result<(), Error> {
+    let read = driver.check(|check| check.begin_read((0, place)));
+    let value = tenant.get(key).await?;
+    if let Some(read) = read {
+        let of = (&*driver.workload, op.tenant, op.key());
+        driver.check(|check| check.end_read(read, of, value.as_deref()));
+    }
+    Ok(())
+}
+
+async fn scan<E: Env>(
+    driver: &Driver<E>,
+    tenant: &Tenant<E>,
+    (op, limit, reverse): (Op, u32, bool),
+    key: &[u8],
+) -> Result<(), Error> {
+    let mut scan = if reverse {
+        let options = ScanOptions::default().reversed();
+        tenant.scan_with((Bound::Unbounded, Bound::Included(key)), options)?
+    } else {
+        tenant.scan((Bound::Included(key), Bound::Unbounded))?
+    };
+    let mut last: Option<Vec<u8>> = None;
+    for _ in 0..limit {
+        let Some((key, value)) = scan.next().await? else { break };
+        let entry = (key.as_ref(), value.as_ref());
+        driver.check(|check| check.scanned(&driver.workload, op.tenant, entry));
+        let ordered = driver.check(|check| {
+            check.in_order(op.tenant, (last.as_deref(), key.as_ref()), reverse);
+        });
+        if ordered.is_some() {
+            last = Some(key.to_vec());
+        }
+    }
+    Ok(())
 }

@@ -14,6 +14,7 @@ use super::gauges::Gauges;
 use super::lane::Done;
 use super::tally::Sums;
 use crate::histogram::SIGFIG;
+use crate::number::Thousandths;
 
 /// Decimal digits of a tenant's own histogram: a thousand of them must fit beside each other.
 const TENANT_SIGFIG: u8 = 2;
@@ -73,6 +74,7 @@ pub(super) struct Recorder {
     ops: u64,
     tenants: Vec<TenantTally>,
     classes: BTreeMap<Class, Histogram<u64>>,
+    kinds: BTreeMap<(Class, usize), Histogram<u64>>,
     class_of: Vec<Class>,
     pub(super) intervals: Vec<Interval>,
 }
@@ -89,6 +91,11 @@ pub(super) fn record<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, ns:
 }
 
 impl Recorder {
+    /// Operations answered.
+    pub(super) fn ops(&self) -> u64 {
+        self.ops
+    }
+
     pub(super) fn new(profiles: &[TenantProfile]) -> Self {
         let tally = |tenant: usize| TenantTally {
             tenant,
@@ -109,6 +116,7 @@ impl Recorder {
             ops: 0,
             tenants: (0..profiles.len()).map(tally).collect(),
             classes: class_of.iter().map(|class| (*class, histogram())).collect(),
+            kinds: BTreeMap::new(),
             class_of,
             intervals: Vec::new(),
         }
@@ -135,8 +143,11 @@ impl Recorder {
             record(&mut self.read, ns);
         }
         let class = self.class_of.get(usize::try_from(done.tenant).unwrap_or(usize::MAX)).copied();
-        if let Some(histogram) = class.and_then(|class| self.classes.get_mut(&class)) {
-            record(histogram, ns);
+        if let Some(of_class) = class.and_then(|class| self.classes.get_mut(&class)) {
+            record(of_class, ns);
+        }
+        if let Some(class) = class {
+            record(self.kinds.entry((class, done.kind.place())).or_insert_with(histogram), ns);
         }
         let Some(tally) = self.tenant(done.tenant) else { return };
         tally.ops = tally.ops.saturating_add(1);
@@ -175,6 +186,16 @@ pub struct Measured {
     pub read: Histogram<u64>,
     /// Latency of all operations by class of tenants.
     pub classes: BTreeMap<Class, Histogram<u64>>,
+    /// Latency by class of tenants and kind of operation (its place among `OP_NAMES`).
+    pub kinds: BTreeMap<(Class, usize), Histogram<u64>>,
+    /// From the begin of measuring to the last arrival.
+    pub arriving_ns: Nanos,
+    /// Operations asked for from the first on, whether measured or not.
+    pub asked: u64,
+    /// What the closed loop of the first phase served, where there were two.
+    pub max_ops_per_s: Option<Thousandths>,
+    /// Operations that arrived each second; 0 in a closed loop.
+    pub offered_ops_per_s: u64,
     /// Every tenant, in the workload's order.
     pub tenants: Vec<TenantTally>,
     /// The series.
@@ -215,6 +236,11 @@ impl Measured {
             write: recorder.write,
             read: recorder.read,
             classes: recorder.classes,
+            kinds: recorder.kinds,
+            arriving_ns: 0,
+            asked: 0,
+            max_ops_per_s: None,
+            offered_ops_per_s: 0,
             tenants,
             intervals: recorder.intervals,
             before: counters.0,

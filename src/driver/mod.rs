@@ -115,9 +115,23 @@ pub async fn measure<E: Env>(
         check: (plan.config.check > 0).then(|| Mutex::new(Check::new(&plan.workload))),
         forks: Forks::new(plan),
     });
+    let percent = plan.config.two_phase_percent;
+    phase(&driver, plan, plan.config.offered_ops_per_s).await?;
+    if percent > 0
+        && let Some(ops_per_s) = driver.next_phase(percent)
+    {
+        phase(&driver, plan, ops_per_s).await?;
+    }
+    Ok(driver.finish()?)
+}
+
+/// Runs from a cold start of the record to the end that the stop rule sets: an open loop where
+/// operations arrive by themselves, else a closed one.
+async fn phase<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan, ops_per_s: u64) -> Result<(), Stop> {
+    let env = &driver.env;
     driver.begin_if_warm();
-    let tasks = start(&driver, plan);
-    let sample_every = sample_interval(plan);
+    let tasks = start(driver, plan, ops_per_s > 0);
+    let sample_every = sample_interval(plan, ops_per_s);
     let mut ended = pin!(async {
         for task in tasks {
             task.await;
@@ -135,15 +149,14 @@ pub async fn measure<E: Env>(
         })
         .await;
         if over {
-            return Ok(driver.finish()?);
+            return Ok(());
         }
         patience.look()?;
         next = driver.sample().max(env.now()).saturating_add(sample_every);
     }
 }
 
-fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan) -> Vec<E::Task> {
-    let open = plan.config.offered_ops_per_s > 0;
+fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan, open: bool) -> Vec<E::Task> {
     let count = if open { plan.lane_count } else { plan.config.client_count };
     let mut tasks = Vec::new();
     for _ in 0..count.max(1) {
@@ -171,13 +184,13 @@ fn start<E: Env>(driver: &Arc<Driver<E>>, plan: &Plan) -> Vec<E::Task> {
 }
 
 /// Time between two samples: as asked for, else a part of the time that a fill is meant to take.
-fn sample_interval(plan: &Plan) -> Nanos {
+fn sample_interval(plan: &Plan, ops_per_s: u64) -> Nanos {
     const SECOND_NS: u64 = 1_000_000_000;
     let config = &plan.config;
     if config.sample_interval_ns > 0 {
         return config.sample_interval_ns;
     }
-    let bytes_per_s = write_bytes_per_s(&plan.workload, config.offered_ops_per_s);
+    let bytes_per_s = write_bytes_per_s(&plan.workload, ops_per_s);
     let fill_ns = u128::from(config.options.budget_bytes)
         .saturating_mul(u128::from(SECOND_NS))
         .checked_div(u128::from(bytes_per_s));

@@ -4,7 +4,7 @@ use forebay_engine::Error;
 use forebay_engine::env::Env;
 use forebay_engine::metrics::Metrics;
 use forebay_engine::types::Nanos;
-use forebay_workloads::{Op, Stream};
+use forebay_workloads::{Arrival, Op, Pacing, Stream};
 
 use super::churn::{ChurnTally, Step};
 use super::forks::{self, ForkTally};
@@ -12,6 +12,7 @@ use super::gauges::{Watch, tree_name};
 use super::lane::Done;
 use super::measure::{Interval, Measured, Recorder};
 use super::{Driver, IDLE_NS, Plan};
+use crate::number::Thousandths;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -53,6 +54,12 @@ pub(super) struct State {
     budget_bytes: u64,
     last_answer: Nanos,
     error: Option<Error>,
+    /// When the last operation arrived that was asked for.
+    over_at: Nanos,
+    /// Operations that arrive each second; 0 in a closed loop.
+    offered_ops_per_s: u64,
+    /// What the first of two phases served.
+    max_ops_per_s: Option<Thousandths>,
 }
 
 impl State {
@@ -64,7 +71,7 @@ impl State {
             stream: plan.workload.stream(),
             flat_out: plan.workload.flat_out_stream(),
             begin: now,
-            next_number: plan.workload.load_op_count(),
+            next_number: plan.workload.key_total(),
             answered: 0,
             bytes: 0,
             stage: Stage::Warmup,
@@ -87,6 +94,9 @@ impl State {
             budget_bytes: budget,
             last_answer: now,
             error: None,
+            over_at: now,
+            offered_ops_per_s: config.offered_ops_per_s,
+            max_ops_per_s: None,
         }
     }
 }
@@ -110,7 +120,10 @@ impl<E: Env> Driver<E> {
         if state.stage == Stage::Over {
             return None;
         }
-        let op = state.stream.next_op();
+        let Some(op) = state.stream.next_op() else {
+            (state.stage, state.over_at) = (Stage::Over, self.env.now());
+            return None;
+        };
         let number = state.issue(op);
         Some((number, op, state.begin.saturating_add(op.at_ns)))
     }
@@ -122,7 +135,7 @@ impl<E: Env> Driver<E> {
         if state.stage == Stage::Over {
             return None;
         }
-        let op = state.flat_out.as_mut()?.next_op();
+        let op = state.flat_out.as_mut()?.next_op()?;
         Some((state.issue(op), op))
     }
 
@@ -200,7 +213,9 @@ impl<E: Env> Driver<E> {
             state.bytes >= limits.bytes || state.answered >= limits.ops || elapsed >= limits.ns;
         let warm = state.bytes >= limits.warmup_bytes && elapsed >= limits.warmup_ns;
         match state.stage {
-            Stage::Measured | Stage::Warmup if over => state.stage = Stage::Over,
+            Stage::Measured | Stage::Warmup if over => {
+                (state.stage, state.over_at) = (Stage::Over, done.end);
+            }
             Stage::Warmup if warm => self.begin_measuring(&mut state),
             Stage::Warmup | Stage::Measured | Stage::Over => {}
         }
@@ -212,6 +227,27 @@ impl<E: Env> Driver<E> {
         if state.limits.warmup_bytes == 0 && state.limits.warmup_ns == 0 {
             self.begin_measuring(&mut state);
         }
+    }
+
+    /// After a closed loop: what it served at most becomes known, and the run begins again with
+    /// arrivals at `percent` of it. Gives back their rate; `None` where the run is over for good.
+    pub(super) fn next_phase(&self, percent: u64) -> Option<u64> {
+        let broken = self.check(|check| check.is_broken()) == Some(true);
+        let mut state = self.state();
+        let elapsed = state.last_answer.saturating_sub(state.base.1);
+        let served = Thousandths::per_second(state.recorder.ops(), elapsed);
+        let rate = served.0.saturating_mul(percent).div_euclid(100_000);
+        if broken || state.error.is_some() || rate == 0 {
+            return None;
+        }
+        let arrival = Arrival::Open { ops_per_s: rate, pacing: Pacing::Poisson, on_off: None };
+        state.stream.set_arrival(arrival);
+        (state.max_ops_per_s, state.offered_ops_per_s) = (Some(served), rate);
+        state.recorder = Recorder::new(self.workload.tenants());
+        (state.answered, state.bytes, state.stage) = (0, 0, Stage::Warmup);
+        state.begin = self.env.now();
+        state.last_answer = state.begin;
+        Some(rate)
     }
 
     fn begin_measuring(&self, state: &mut State) {
@@ -273,6 +309,10 @@ impl<E: Env> Driver<E> {
             self.tenants.iter().map(|tenant| tenant.tree_id().unwrap_or_default()).collect();
         let counters = (base.0, self.db.metrics());
         let mut measured = Measured::new(recorder, counters, self.tally.sums());
+        measured.arriving_ns = state.over_at.saturating_sub(base.1);
+        measured.asked = state.next_number.saturating_sub(self.workload.key_total());
+        (measured.max_ops_per_s, measured.offered_ops_per_s) =
+            (state.max_ops_per_s, state.offered_ops_per_s);
         measured.elapsed_ns = state.last_answer.saturating_sub(base.1);
         if let Some((checked, broken)) = self.check(|check| check.outcome()) {
             (measured.checked, measured.broken) = (checked, broken);

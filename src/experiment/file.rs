@@ -99,10 +99,16 @@ const TOP_KEYS: [&str; 14] = [
     "title", "question", "baseline", "seeds", "options", "workload", "device", "stop", "measure",
     "arms", "arm", "quick", "full", "figure",
 ];
-const WORKLOAD_KEYS: [&str; 6] =
-    ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "params"];
-const STOP_KEYS: [&str; 5] =
-    ["fill_count", "warmup_fill_count", "warmup_duration_ns", "op_count", "duration_ns"];
+const WORKLOAD_KEYS: [&str; 7] =
+    ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "file", "params"];
+const STOP_KEYS: [&str; 6] = [
+    "fill_count",
+    "warmup_fill_count",
+    "warmup_duration_ns",
+    "op_count",
+    "duration_ns",
+    "two_phase_percent",
+];
 const HARDWARE_KEYS: [&str; 4] = ["preset", "scale", "core_count", "cpu_cost_multiplier"];
 
 impl ExperimentFile {
@@ -388,6 +394,7 @@ fn workload_key(path: &str) -> core::result::Result<String, String> {
     }
     match path {
         "name" => Ok("workload".to_owned()),
+        "file" => Ok("workload_file".to_owned()),
         "params" => Err(WORKLOAD_KEYS.join(", ")),
         path if WORKLOAD_KEYS.contains(&path) => Ok(path.to_owned()),
         _ => Err(WORKLOAD_KEYS.join(", ")),

@@ -76,6 +76,10 @@ impl Arrivals {
     pub(super) fn new(config: &Config, seed: u64, unit_bytes: u64) -> Result<Self, ModelError> {
         let refused = |error: forebay_workloads::SpecError| ModelError::Refused(error.to_string());
         let mut spec = config.workload_spec(seed);
+        if spec.trace.is_some() {
+            let what = "the model draws its own writes: it replays no recorded operations";
+            return Err(ModelError::Refused(what.to_owned()));
+        }
         // Which key a write has is not asked for: the cheapest choice.
         spec.keys = KeyChoice::Uniform;
         let whole = Workload::new(spec.clone()).map_err(refused)?;
@@ -113,10 +117,15 @@ impl Arrivals {
     /// The next write; reads are passed over.
     pub(super) fn next(&mut self) -> Write {
         loop {
-            let op = self.stream.next_op();
+            // Only a trace ends.
+            let Some(op) = self.stream.next_op() else {
+                return Write { at_ns: Nanos::MAX, ..Write::default() };
+            };
             let Some(sizes) = self.tenants.get(to_usize(u64::from(op.tenant))) else { continue };
             let write = match op.kind {
-                OpKind::Put { .. } => sizes.put,
+                OpKind::Put { .. } | OpKind::Insert { .. } | OpKind::ReadModifyWrite { .. } => {
+                    sizes.put
+                }
                 OpKind::Delete { .. } => sizes.delete,
                 OpKind::Get { .. } | OpKind::Scan { .. } => continue,
             };

@@ -259,7 +259,7 @@ fn curves(input: &ReportInput, points_per_decade: u32) -> Result<Vec<Curve>> {
         .filter(|row| row.outcome == Outcome::Pass)
         .map(|row| (row.run_id.as_str(), row.arm.as_str()))
         .collect();
-    for row in input.histograms.iter().filter(|row| row.tenant.is_empty()) {
+    for row in input.histograms.iter().filter(|row| row.tenant.is_empty() && row.class.is_empty()) {
         let Some(arm) = arm_of.get(row.run_id.as_str()) else { continue };
         let histogram = row.decode()?;
         match merged.entry((row.op.as_str(), arm)) {

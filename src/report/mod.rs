@@ -6,6 +6,7 @@ mod detail;
 mod forks;
 mod heat;
 pub mod html;
+mod load;
 #[cfg(test)]
 pub(crate) mod mock;
 pub mod model;

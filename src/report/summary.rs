@@ -54,6 +54,9 @@ pub struct ArmSummary {
     pub workload: String,
     /// Whether the scenario has an aggressor that is silent: what others are compared with.
     pub silent: bool,
+    /// Whether more than half of its runs served less than they were offered: then its queues grew
+    /// until the end, and percentiles say how long it ran.
+    pub saturated: bool,
 }
 
 /// The least and the most over seeds.
@@ -289,6 +292,7 @@ fn summary(arm: &str, runs: &[&RunRow]) -> ArmSummary {
         inflation: None,
         workload: runs.first().map(|row| workload(row)).unwrap_or_default(),
         silent: runs.first().is_some_and(|row| is_silent(row)),
+        saturated: passed.iter().filter(|row| row.is_saturated()).count() > passed.len() >> 1,
     }
 }
 

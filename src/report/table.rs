@@ -11,8 +11,8 @@ use forebay_engine::types::to_u64;
 
 use crate::number::{Thousandths, bytes, count, digits, duration, seconds, thousands, to_f64};
 use crate::record::{Outcome, RunRow};
-use crate::report::forks;
 use crate::report::summary::{ArmSummary, summaries};
+use crate::report::{forks, load};
 
 /// Columns of the terminal that the table uses at most.
 pub const WIDTH: u16 = 100;
@@ -20,8 +20,8 @@ pub const WIDTH: u16 = 100;
 /// The narrowest first column that numbers of any size leave.
 const ARM_WIDTH_MIN: usize = 12;
 
-/// Served over offered operations below which a run's queues are said to have grown.
-const SERVED_SHARE_MIN: f64 = 0.98;
+/// In place of a percentile where the queue grows without bound.
+pub const GROWS: &str = "grows";
 
 /// Columns between two columns of the table.
 const GAP: u16 = 2;
@@ -114,20 +114,8 @@ pub fn notes(rows: &[RunRow]) -> Vec<String> {
             thousands(to_u64(passed_runs))
         ));
     }
-    let behind = passed().filter(|row| {
-        let arrived =
-            Thousandths::per_second(row.ops.saturating_sub(row.flat_out_ops), row.elapsed_ns);
-        arrived.to_f64() < row.offered_ops_per_s.to_f64() * SERVED_SHARE_MIN
-    });
-    let behind = behind.count();
-    if behind > 0 {
-        notes.push(format!(
-            "{} of {} runs served less than they were offered: their queues grew until the end, and \
-             their percentiles grow with the length of the run.",
-            thousands(to_u64(behind)),
-            thousands(to_u64(passed_runs))
-        ));
-    }
+    notes.extend(load::maxima(rows));
+    notes.extend(load::saturated(rows));
     notes
 }
 
@@ -203,7 +191,7 @@ fn facts(arm: &ArmSummary) -> String {
     format!(
         "{} s of stalls, p99.9 {}, {} ops/s",
         seconds(arm.stall_ns.total()),
-        duration(arm.write_latency_ns.p999),
+        if arm.saturated { GROWS.to_owned() } else { duration(arm.write_latency_ns.p999) },
         count(arm.ops_per_s.to_f64())
     )
 }
@@ -336,6 +324,10 @@ pub(crate) fn table(header: &[&str], mut rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
+fn percentile(arm: &ArmSummary, ns: u64, range: (u64, u64)) -> String {
+    if arm.saturated { GROWS.to_owned() } else { spread(arm, duration(ns), ns, range) }
+}
+
 fn cells(arm: &ArmSummary) -> Vec<String> {
     let mut cells = vec![clean(&arm.arm)];
     if arm.passed == 0 {
@@ -350,8 +342,8 @@ fn cells(arm: &ArmSummary) -> Vec<String> {
             arm.ops_per_s.0,
             range.ops_per_s,
         ),
-        spread(arm, duration(arm.write_latency_ns.p99), arm.write_latency_ns.p99, range.p99_ns),
-        spread(arm, duration(arm.write_latency_ns.p999), arm.write_latency_ns.p999, range.p999_ns),
+        percentile(arm, arm.write_latency_ns.p99, range.p99_ns),
+        percentile(arm, arm.write_latency_ns.p999, range.p999_ns),
         spread(arm, seconds(arm.stall_ns.total()), arm.stall_ns.total(), range.stall_ns),
         spread(
             arm,
@@ -536,7 +528,9 @@ mod tests {
         let text = render(&rows);
         assert!(text.contains("1 of 2 runs did not pass"), "{text}");
         assert!(text.contains("Only per-tenant"), "{text}");
-        assert!(text.contains("1 of 1 runs served less than they were offered"), "{text}");
+        assert!(text.contains(": the queue grows without bound, and"), "{text}");
+        assert!(text.contains(" grows "), "{text}");
+        assert!(rows[0].is_saturated());
         rows[0].offered_ops_per_s = Thousandths(0);
         assert!(render(&rows).contains("Closed loop in 1 of 1 runs"));
         assert_eq!(render(&[]), "no runs\n");

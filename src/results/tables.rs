@@ -10,7 +10,7 @@ use crate::experiment::Experiment;
 use crate::metric::{self, METRICS, Metric};
 use crate::number::to_f64;
 use crate::record::{Outcome, RunRow};
-use crate::report::table::{clean, notes};
+use crate::report::table::{GROWS, clean, notes};
 use crate::stats::Verdict;
 use crate::stats::location::median;
 use crate::text::append;
@@ -128,7 +128,14 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
     }
     let cells = |(arm, passed): &(&str, Vec<&RunRow>)| {
         let mut cells = vec![cell(arm)];
-        let show = |metric: &&&Metric| middle(passed, metric).map(|value| metric.show(value));
+        let behind = passed.iter().filter(|row| row.is_saturated()).count();
+        let grows = behind > passed.len() >> 1;
+        let show = |metric: &&&Metric| {
+            if grows && metric.is_percentile() {
+                return Some(GROWS.to_owned());
+            }
+            middle(passed, metric).map(|value| metric.show(value))
+        };
         cells.extend(shown.iter().map(|metric| show(&metric).unwrap_or_else(|| "-".to_owned())));
         cells
     };

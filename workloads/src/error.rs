@@ -47,6 +47,13 @@ pub enum SpecError {
         /// The value given.
         value: f64,
     },
+    /// A trace that cannot be read or does not fit, or none where one is needed.
+    Trace {
+        /// The line, counted from 1; 0 where no line is wrong.
+        line: usize,
+        /// What is wrong.
+        detail: String,
+    },
     /// Weights that are none, too many, all zero or too large to add.
     Weights {
         /// How many there are.
@@ -57,6 +64,8 @@ pub enum SpecError {
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Trace { line: 0, detail } => write!(f, "trace: {detail}"),
+            Self::Trace { line, detail } => write!(f, "trace, line {line}: {detail}"),
             Self::Parse { line: 0, detail } => write!(f, "workload: {detail}"),
             Self::Parse { line, detail } => write!(f, "workload, line {line}: {detail}"),
             Self::UnknownWorkload { name, allowed } => {
@@ -85,6 +94,12 @@ impl fmt::Display for SpecError {
 impl core::error::Error for SpecError {}
 
 impl SpecError {
+    /// The workload `trace` without a file.
+    pub(crate) fn no_trace() -> Self {
+        let detail = "the workload trace needs a file: set workload_file".to_owned();
+        Self::Trace { line: 0, detail }
+    }
+
     /// An error of the TOML reader, with the line it points at.
     pub(crate) fn parse(text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start));

@@ -35,8 +35,23 @@ pub enum OpKind {
         key: u64,
         /// How many entries at most.
         limit: u32,
+        /// From that key down to smaller ones.
+        reverse: bool,
+    },
+    /// Writes a value to a key that was not there before (or not for a long time).
+    Insert {
+        /// The key's index.
+        key: u64,
+    },
+    /// Reads one key and writes it back with another value: one operation, one latency.
+    ReadModifyWrite {
+        /// The key's index.
+        key: u64,
     },
 }
+
+/// The words for kinds of operations, in the order in which they are told.
+pub const OP_NAMES: [&str; 6] = ["put", "get", "delete", "scan", "insert", "read-modify-write"];
 
 impl Op {
     /// The key's index; where a scan starts.
@@ -45,12 +60,33 @@ impl Op {
             OpKind::Put { key }
             | OpKind::Get { key }
             | OpKind::Delete { key }
-            | OpKind::Scan { key, .. } => key,
+            | OpKind::Scan { key, .. }
+            | OpKind::Insert { key }
+            | OpKind::ReadModifyWrite { key } => key,
         }
     }
 
-    /// Whether it writes: a put or a delete.
+    /// Whether it writes: anything but a get and a scan.
     pub fn is_write(&self) -> bool {
-        matches!(self.kind, OpKind::Put { .. } | OpKind::Delete { .. })
+        !matches!(self.kind, OpKind::Get { .. } | OpKind::Scan { .. })
+    }
+}
+
+impl OpKind {
+    /// Its place among [`OP_NAMES`].
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Put { .. } => 0,
+            Self::Get { .. } => 1,
+            Self::Delete { .. } => 2,
+            Self::Scan { .. } => 3,
+            Self::Insert { .. } => 4,
+            Self::ReadModifyWrite { .. } => 5,
+        }
+    }
+
+    /// Its word in files and tables.
+    pub fn name(&self) -> &'static str {
+        OP_NAMES.get(self.place()).copied().unwrap_or_default()
     }
 }

@@ -76,6 +76,19 @@ pub fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
+/// FNV-1a over the 8 bytes of a number, least first.
+///
+/// # Source
+///
+/// `Utils.fnvhash64` of YCSB, which scrambles the ranks of its Zipf draws with it. Departure: the
+/// absolute value that it takes for Java's signed numbers only drops the top bit here.
+pub(crate) fn fnv64(n: u64) -> u64 {
+    let hash = n.to_le_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash & (u64::MAX >> 1)
+}
+
 /// The nearest `f64`; exact below 2^53.
 pub(crate) fn to_f64(n: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "rounding to nearest is the same everywhere")]

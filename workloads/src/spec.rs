@@ -1,6 +1,7 @@
 //! From a description to tenants, a load and a stream of operations.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,11 @@ use crate::keys::{self, KeyChoice};
 use crate::library::{self, Setup};
 use crate::op::{Op, OpKind};
 use crate::permutation::Permutation;
-use crate::rng::{Rng, to_f64, to_u32, to_u64, to_usize};
+use crate::rng::{Rng, mix, to_f64, to_u32, to_u64, to_usize};
+use crate::script::ValueSizes;
 use crate::stream::Stream;
 use crate::tenants::TenantProfile;
+use crate::trace::Trace;
 use crate::values;
 
 /// Most tenants of a workload.
@@ -47,6 +50,9 @@ pub struct WorkloadSpec {
     /// The scenario's parameters that differ from their defaults.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub params: BTreeMap<String, f64>,
+    /// What the scenario `trace` replays, and no other.
+    #[serde(skip)]
+    pub trace: Option<Arc<Trace>>,
 }
 
 fn default_tenant_count() -> u32 {
@@ -72,6 +78,7 @@ impl WorkloadSpec {
             arrival: Arrival::default(),
             keys: KeyChoice::default(),
             params: BTreeMap::new(),
+            trace: None,
         }
     }
 
@@ -95,7 +102,27 @@ impl WorkloadSpec {
         let tenants_max = f64::from(TENANT_COUNT_MAX);
         check_bounds("tenant_count", f64::from(self.tenant_count), 1.0, tenants_max)?;
         check_bounds("budget_bytes", to_f64(self.budget_bytes), 1.0, to_f64(BUDGET_BYTES_MAX))?;
+        self.check_trace()?;
         self.arrival.check()
+    }
+
+    fn check_trace(&self) -> Result<(), SpecError> {
+        let wrong = |detail: String| Err(SpecError::Trace { line: 0, detail });
+        let Some(trace) = &self.trace else {
+            return if self.name == "trace" { Err(SpecError::no_trace()) } else { Ok(()) };
+        };
+        if self.name != "trace" {
+            return wrong(format!("the workload {} replays no file", self.name));
+        }
+        let tenants = to_u64(trace.tenant_count());
+        if u64::from(self.tenant_count) != tenants {
+            let given = self.tenant_count;
+            return wrong(format!("tenant_count = {given}, but the file has {tenants} tenants"));
+        }
+        if trace.ops_per_s == 0 && self.arrival != Arrival::Closed {
+            return wrong("the file has no times: it can only be replayed in a closed loop".into());
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +142,18 @@ pub struct Workload {
     setup: Setup,
     /// For each tenant the number of keys of all tenants up to and with it.
     key_count_ends: Vec<u64>,
+    /// The same of the keys that the load puts.
+    loaded_ends: Vec<u64>,
+}
+
+/// For each tenant the sum of a count of all tenants up to and with it.
+fn ends(tenants: &[TenantProfile], count: impl Fn(&TenantProfile) -> u64) -> Vec<u64> {
+    let mut end = 0_u64;
+    let add = |tenant| {
+        end = end.saturating_add(count(tenant));
+        end
+    };
+    tenants.iter().map(add).collect()
 }
 
 impl Workload {
@@ -126,13 +165,9 @@ impl Workload {
     pub fn new(spec: WorkloadSpec) -> Result<Self, SpecError> {
         spec.check()?;
         let setup = library::build(&spec)?;
-        let mut key_count_ends = Vec::with_capacity(setup.tenants.len());
-        let mut end = 0_u64;
-        for tenant in &setup.tenants {
-            end = end.saturating_add(tenant.key_count);
-            key_count_ends.push(end);
-        }
-        Ok(Self { spec, setup, key_count_ends })
+        let key_count_ends = ends(&setup.tenants, |tenant| tenant.key_count);
+        let loaded_ends = ends(&setup.tenants, |tenant| tenant.loaded_count);
+        Ok(Self { spec, setup, key_count_ends, loaded_ends })
     }
 
     /// The description it was made from.
@@ -150,13 +185,18 @@ impl Workload {
         self.setup.tenants.get(to_usize(u64::from(tenant)))
     }
 
-    /// How many operations the load has: the keys of all tenants.
+    /// How many operations the load has: the keys that it puts.
     pub fn load_op_count(&self) -> u64 {
+        self.loaded_ends.last().copied().unwrap_or(0)
+    }
+
+    /// The keys that all tenants may ever have.
+    pub fn key_total(&self) -> u64 {
         self.key_count_ends.last().copied().unwrap_or(0)
     }
 
     /// The place of one key of one tenant among all keys of all tenants, below
-    /// [`load_op_count`](Self::load_op_count); `None` where there is no such key.
+    /// [`key_total`](Self::key_total); `None` where there is no such key.
     pub fn key_place(&self, tenant: u32, key: u64) -> Option<u64> {
         let at = to_usize(u64::from(tenant));
         let profile = self.setup.tenants.get(at)?;
@@ -164,14 +204,14 @@ impl Workload {
         (key < profile.key_count).then(|| end - profile.key_count + key)
     }
 
-    /// Puts every key of every tenant once, tenants and keys interleaved in a seeded order.
+    /// Puts every key that is loaded once, tenants and keys interleaved in a seeded order.
     pub fn load_ops(&self) -> LoadOps<'_> {
         let count = self.load_op_count();
         let seed = Rng::new(self.spec.seed, "load order").next_u64();
-        LoadOps { ends: &self.key_count_ends, order: Permutation::new(count, seed), next: 0, count }
+        LoadOps { workload: self, order: Permutation::new(count, seed), next: 0, count }
     }
 
-    /// Operations for ever, from the beginning. Every stream of a workload yields the same ones.
+    /// Operations from the beginning, for ever or to the end of a trace. Every stream of a workload yields the same ones.
     pub fn stream(&self) -> Stream {
         Stream::new(&self.spec, &self.setup)
     }
@@ -205,15 +245,42 @@ impl Workload {
     pub fn fill_value(&self, tenant: u32, key: u64, op_number: u64, out: &mut Vec<u8>) {
         out.clear();
         if let Some(profile) = self.tenant(tenant) {
-            values::fill_value(tenant, key, op_number, profile.value_bytes, out);
+            let bytes = self.value_bytes(profile, (tenant, key, op_number));
+            values::fill_value(tenant, key, op_number, bytes, out);
         }
+    }
+
+    /// The size follows from the operation's number, as the bytes do: it can be told at any time.
+    fn value_bytes(&self, profile: &TenantProfile, of: (u32, u64, u64)) -> u32 {
+        let (tenant, key, op_number) = of;
+        if let Some(trace) = &self.spec.trace
+            && let Some(place) = op_number.checked_sub(self.key_total())
+        {
+            let given = trace.value_bytes(place);
+            if given > 0 {
+                return given;
+            }
+        }
+        match &self.setup.value_sizes {
+            ValueSizes::Fixed => profile.value_bytes,
+            ValueSizes::Pareto(pareto) => {
+                let bits = mix(!op_number ^ mix(key ^ mix(!u64::from(tenant))));
+                // In (0, 1], where the inversion has a value.
+                pareto.at((to_f64(bits >> 11) + 1.0) / 9_007_199_254_740_992.0)
+            }
+        }
+    }
+
+    /// What a trace of this workload must say beside tenants and operations.
+    pub(crate) fn trace_rules(&self) -> (Option<u64>, ValueSizes) {
+        (self.setup.order_seed, self.setup.value_sizes)
     }
 }
 
-/// Puts every key of every tenant once.
+/// Puts every key that is loaded once.
 #[derive(Clone, Debug)]
 pub struct LoadOps<'a> {
-    ends: &'a [u64],
+    workload: &'a Workload,
     order: Permutation,
     next: u64,
     count: u64,
@@ -228,10 +295,15 @@ impl Iterator for LoadOps<'_> {
         }
         let place = self.order.at(self.next);
         self.next += 1;
-        let tenant = self.ends.partition_point(|end| *end <= place);
-        let start = tenant.checked_sub(1).and_then(|t| self.ends.get(t)).copied().unwrap_or(0);
-        let kind = OpKind::Put { key: place - start };
-        Some(Op { at_ns: 0, tenant: to_u32(to_u64(tenant)), kind })
+        let ends = &self.workload.loaded_ends;
+        let tenant = ends.partition_point(|end| *end <= place);
+        let start = tenant.checked_sub(1).and_then(|t| ends.get(t)).copied().unwrap_or(0);
+        let mut key = place - start;
+        let setup = &self.workload.setup;
+        if let (Some(seed), Some(profile)) = (setup.order_seed, setup.tenants.get(tenant)) {
+            key = Permutation::new(profile.key_count, mix(seed ^ to_u64(tenant))).at(key);
+        }
+        Some(Op { at_ns: 0, tenant: to_u32(to_u64(tenant)), kind: OpKind::Put { key } })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -56,8 +56,10 @@ pub struct TenantProfile {
     pub key_bytes: u32,
     /// Bytes of each of its values.
     pub value_bytes: u32,
-    /// How many keys it has; all are there after the load.
+    /// How many keys it may ever have.
     pub key_count: u64,
+    /// Of them, those that are there after the load: all, but where a scenario inserts keys.
+    pub loaded_count: u64,
     /// Share of writes among its operations, 0 to 1 (outside storms, where a scenario has storms).
     pub write_fraction: f64,
     /// Zipf exponent of its choice of keys; 0 is uniform.

@@ -36,6 +36,13 @@ impl Zipf {
         }
     }
 
+    /// The same exponent over another number of ranks; `n` 0 counts as 1.
+    #[must_use]
+    pub fn resized(self, n: u64) -> Self {
+        let n = n.max(1);
+        Self { n, area_last: integral(to_f64(n) + 0.5, self.alpha), ..self }
+    }
+
     /// How many ranks there are.
     pub fn n(&self) -> u64 {
         self.n
@@ -129,6 +136,14 @@ mod tests {
             let error = (to_f64(crate::rng::to_u64(first)) - expected).abs() / expected;
             assert!(error < 0.02, "alpha {alpha}: {first} for {expected}");
         }
+    }
+
+    #[test]
+    fn a_resized_sampler_draws_as_one_made_for_that_size() {
+        let (zipf, made) = (Zipf::new(10, 0.99).resized(5_000), Zipf::new(5_000, 0.99));
+        let (mut a, mut b) = (Rng::new(1, "resized"), Rng::new(1, "resized"));
+        assert!((0..1_000).all(|_| zipf.sample(&mut a) == made.sample(&mut b)));
+        assert_eq!(Zipf::new(10, 1.0).resized(0).n(), 1);
     }
 
     #[test]

@@ -21,8 +21,9 @@ fn any_spec() -> impl Strategy<Value = WorkloadSpec> {
     let keys =
         prop_oneof![Just(KeyChoice::Zipf), Just(KeyChoice::Uniform), Just(KeyChoice::Latest)];
     let budget_bits = 0..=50_u32;
-    let levels = proptest::collection::vec(proptest::option::of(0.0..=1.0), 16);
-    (0..list().len(), 1..2_000_u32, budget_bits, any::<u64>(), any_arrival(), keys, levels)
+    let levels = proptest::collection::vec(proptest::option::of(0.0..=1.0), 18);
+    // The last one needs a file.
+    (0..list().len() - 1, 1..2_000_u32, budget_bits, any::<u64>(), any_arrival(), keys, levels)
         .prop_map(|(scenario, tenant_count, budget_bits, seed, arrival, keys, levels)| {
             let info = list()[scenario];
             let budget_bytes = 1 << budget_bits;

@@ -1,12 +1,16 @@
 //! The named scenarios. To add one: a file here with `INFO` and `build`, and a line in the list.
 
 mod come_and_go;
+mod db_bench;
+mod mixgraph;
 mod noisy_neighbour;
 mod params;
 mod rotating_burst;
 mod steady_zipf;
 mod thundering_hour;
+mod trace;
 mod twitter_53;
+mod ycsb;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +20,7 @@ use crate::churn::Churn;
 use crate::error::{SpecError, check_bounds};
 use crate::keys::key_len;
 use crate::rng::{Rng, floor_u64, to_f64};
+use crate::script::{Script, ValueSizes};
 use crate::spec::{FlatOut, WorkloadSpec};
 use crate::tenants::{AliasTable, Class, TenantProfile};
 use params::Params;
@@ -68,22 +73,52 @@ pub enum Unit {
 
 type Build = fn(&WorkloadSpec, &Params) -> Result<Setup, SpecError>;
 
-const LIST: [WorkloadInfo; 6] = [
+const LIST: [WorkloadInfo; 21] = [
     twitter_53::INFO,
     steady_zipf::INFO,
     rotating_burst::INFO,
     noisy_neighbour::INFO,
     thundering_hour::INFO,
     come_and_go::INFO,
+    ycsb::A,
+    ycsb::B,
+    ycsb::C,
+    ycsb::D,
+    ycsb::E,
+    ycsb::F,
+    db_bench::FILLSEQ,
+    db_bench::FILLRANDOM,
+    db_bench::OVERWRITE,
+    db_bench::READSEQ,
+    db_bench::READRANDOM,
+    db_bench::READWHILEWRITING,
+    db_bench::SEEKRANDOM,
+    mixgraph::INFO,
+    trace::INFO,
 ];
 
-const BUILDS: [Build; 6] = [
+const BUILDS: [Build; 21] = [
     twitter_53::build,
     steady_zipf::build,
     |spec, params| Ok(rotating_burst::build(spec, params)),
     noisy_neighbour::build,
     |spec, params| Ok(thundering_hour::build(spec, params)),
     come_and_go::build,
+    ycsb::build,
+    ycsb::build,
+    ycsb::build,
+    ycsb::build,
+    ycsb::build,
+    ycsb::build,
+    db_bench::build,
+    db_bench::build,
+    db_bench::build,
+    db_bench::build,
+    db_bench::build,
+    db_bench::build,
+    db_bench::build,
+    mixgraph::build,
+    trace::build,
 ];
 
 /// Every scenario there is.
@@ -131,7 +166,11 @@ impl WorkloadInfo {
 pub(crate) struct Setup {
     pub(crate) tenants: Vec<TenantProfile>,
     pub(crate) picker: Picker,
-    pub(crate) mix: Mix,
+    pub(crate) asks: Asks,
+    pub(crate) sine: Option<Sine>,
+    pub(crate) value_sizes: ValueSizes,
+    /// Of the order in which keys lie, where the load puts only the first of them.
+    pub(crate) order_seed: Option<u64>,
     pub(crate) flat_out: Option<FlatOut>,
     pub(crate) churn: Option<Churn>,
 }
@@ -139,7 +178,46 @@ pub(crate) struct Setup {
 impl Setup {
     /// All there is to a scenario whose tenants take turns in one stream.
     fn new(tenants: Vec<TenantProfile>, picker: Picker, mix: Mix) -> Self {
-        Self { tenants, picker, mix, flat_out: None, churn: None }
+        Self::of(tenants, picker, Asks::Mix(mix))
+    }
+
+    fn of(tenants: Vec<TenantProfile>, picker: Picker, asks: Asks) -> Self {
+        Self {
+            tenants,
+            picker,
+            asks,
+            sine: None,
+            value_sizes: ValueSizes::default(),
+            order_seed: None,
+            flat_out: None,
+            churn: None,
+        }
+    }
+}
+
+/// What tenants ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Asks {
+    /// Writes by each tenant's fraction, then by ratios.
+    Mix(Mix),
+    /// All by the script of a benchmark.
+    Script(Script),
+}
+
+/// A rate that goes up and down around its mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sine {
+    /// The highest rate above the mean, over the mean.
+    pub(crate) ratio: f64,
+    /// Radians in a second.
+    pub(crate) radians_per_s: f64,
+}
+
+impl Sine {
+    /// What a gap is multiplied by at this time.
+    pub(crate) fn gap_ratio(&self, at_ns: u64) -> f64 {
+        let angle = to_f64(at_ns) / 1e9 * self.radians_per_s;
+        1.0 / (1.0 + self.ratio * libm::sin(angle))
     }
 }
 
@@ -229,6 +307,7 @@ impl Shape {
             key_bytes: key_len(self.key_bytes, key_count),
             value_bytes: self.value_bytes,
             key_count,
+            loaded_count: key_count,
             write_fraction: self.write_fraction,
             alpha: self.alpha,
             weight,

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Mix, ParamInfo, Shape, Unit, WorkloadInfo};
-use crate::rng::{floor_u64, to_u32};
+use super::{Asks, Mix, ParamInfo, Picker, Setup, Shape, Unit, WorkloadInfo};
+use crate::error::SpecError;
+use crate::rng::{Rng, floor_u64, to_f64, to_u32};
+use crate::script::Script;
+use crate::spec::WorkloadSpec;
+use crate::stream;
+use crate::tenants::{TenantProfile, classify, zipf_weights};
 
 pub(super) const KEY_BYTES: ParamInfo = ParamInfo {
     name: "key_bytes",
@@ -77,6 +82,15 @@ pub(super) const SCAN_LIMIT_COUNT: ParamInfo = ParamInfo {
     about: "entries that a scan reads at most",
 };
 
+pub(super) const INSERT_ROOM_RATIO: ParamInfo = ParamInfo {
+    name: "insert_room_ratio",
+    unit: Unit::Ratio,
+    min: 0.0,
+    max: 1_000.0,
+    default: 1.0,
+    about: "keys that inserts may add over those loaded; then the oldest are written again",
+};
+
 /// Keys of a tenant at least, however small its share.
 const KEY_COUNT_MIN: u64 = 16;
 
@@ -112,13 +126,44 @@ impl Params {
     }
 
     pub(super) fn shape(&self) -> Shape {
+        self.shape_with((&KEY_BYTES, &VALUE_BYTES), self.get(&WRITE_RATIO))
+    }
+
+    /// The shape of tenants whose sizes these parameters give and who write this share.
+    pub(super) fn shape_with(
+        &self,
+        (key, value): (&ParamInfo, &ParamInfo),
+        write_fraction: f64,
+    ) -> Shape {
         Shape {
-            key_bytes: self.count(&KEY_BYTES),
-            value_bytes: self.count(&VALUE_BYTES),
-            write_fraction: self.get(&WRITE_RATIO),
+            key_bytes: self.count(key),
+            value_bytes: self.count(value),
+            write_fraction,
             alpha: self.get(&KEY_ALPHA),
             data_share: self.get(&DATA_SHARE_RATIO),
             key_count_min: KEY_COUNT_MIN,
         }
     }
+}
+
+/// Tenants that follow a script: alike in all but rate, which is Zipf with this exponent.
+pub(super) fn scripted(
+    spec: &WorkloadSpec,
+    tenant_alpha: f64,
+    shape: Shape,
+    script: Script,
+) -> Result<Setup, SpecError> {
+    let seed = Rng::new(spec.seed, "tenant order").next_u64();
+    let weights = zipf_weights(spec.tenant_count, tenant_alpha, seed);
+    let mut tenants: Vec<TenantProfile> = (0..)
+        .zip(weights)
+        .map(|(number, (rank, weight))| shape.tenant(spec, number, &format!("rank{rank}"), weight))
+        .collect();
+    for tenant in &mut tenants {
+        tenant.loaded_count = floor_u64(to_f64(tenant.key_count) * script.loaded_ratio + 0.5);
+    }
+    classify(&mut tenants, |_, tenant| tenant.write_bytes());
+    let picker = Picker::weighted(&tenants)?;
+    let order_seed = script.inserts().then(|| stream::order_seed(spec));
+    Ok(Setup { order_seed, ..Setup::of(tenants, picker, Asks::Script(script)) })
 }
