@@ -1,7 +1,8 @@
 //! The numbers of a row that arms and builds are compared by: names, units, which way is good.
 
+use crate::beside_row::{ChurnRow, ForkRow, MoveRow};
 use crate::number::{bytes, count, digits, duration, from_f64, to_f64};
-use crate::record::RunRow;
+use crate::record::{ClassRow, RunRow};
 use crate::report::summary::write_amplification;
 use crate::stats::Direction;
 
@@ -68,9 +69,43 @@ pub const METRICS: &[Metric] = &[
     metric!("memory_peak", "memory peak", Bytes, Lower, |row| row.memtable_bytes_max_seen),
     metric!("stranded", "stranded", Bytes, Lower, |row| row.stranded_bytes),
     metric!("unflushed_age", "unflushed age", Ns, Lower, |row| row.unflushed_age.p99_ns),
+    metric!("flush_amp", "flush ampl.", Ratio, Lower, |row| row.write_amplification.flush.0),
+    metric!("merge_amp", "merge ampl.", Ratio, Lower, |row| row.write_amplification.compaction.0),
+    metric!("victims_p99", "victims' p99", Ns, Lower, |row| of_victims(row, |class| class.p99_ns)),
+    metric!("victims_p999", "victims' p99.9", Ns, Lower, |row| of_victims(row, |c| c.p999_ns)),
+    metric!("create_p99", "create p99", Ns, Lower, |row| of_churn(row, |churn| churn.create_ns.p99)),
+    metric!("drop_p99", "drop p99", Ns, Lower, |row| of_churn(row, |churn| churn.drop_ns.p99)),
+    metric!("move_p99", "move p99", Ns, Lower, |row| of_moves(row, |moves| moves.latency_ns.p99)),
+    metric!("move_bytes", "rewritten a move", Bytes, Lower, |row| {
+        of_moves(row, |moves| moves.copied_bytes.checked_div(moves.moved).unwrap_or(0))
+    }),
+    metric!("fork_p99", "fork p99", Ns, Lower, |row| of_forks(row, |forks| forks.latency_ns.p99)),
+    metric!("fork_bytes", "copied a fork", Bytes, Lower, |row| {
+        of_forks(row, |forks| forks.copied_bytes.checked_div(forks.done).unwrap_or(0))
+    }),
+    metric!("fork_space", "space ampl. of forks", Ratio, Lower, |row| {
+        of_forks(row, |forks| forks.space_amplification.0)
+    }),
     metric!("jain", "Jain", Ratio, Higher, |row| row.jain.0),
     metric!("min_max_share", "min/max served", Ratio, Higher, |row| row.min_max_share.0),
 ];
+
+/// The worst class but the busiest one: those who suffer where one tenant writes flat out.
+fn of_victims(row: &RunRow, of: fn(&ClassRow) -> u64) -> u64 {
+    row.classes.iter().filter(|class| class.class != "hot").map(of).max().unwrap_or(0)
+}
+
+fn of_churn(row: &RunRow, of: fn(&ChurnRow) -> u64) -> u64 {
+    row.churn.as_ref().map_or(0, of)
+}
+
+fn of_moves(row: &RunRow, of: fn(&MoveRow) -> u64) -> u64 {
+    row.churn.as_ref().and_then(|churn| churn.moves.as_ref()).map_or(0, of)
+}
+
+fn of_forks(row: &RunRow, of: fn(&ForkRow) -> u64) -> u64 {
+    row.forks.as_ref().map_or(0, of)
+}
 
 /// What is compared where nobody names a metric.
 pub const USUAL: [&str; 5] = ["throughput", "p999", "stall", "flushes", "write_amp"];
@@ -101,7 +136,18 @@ impl Metric {
 
     /// Whether it is a latency, which has no value where a queue grows without bound.
     pub fn is_percentile(&self) -> bool {
-        ["p50", "p99", "p99.9", "max", "read p50", "read p99", "read p99.9"].contains(&self.label)
+        const NAMES: [&str; 9] = [
+            "p50",
+            "p99",
+            "p999",
+            "max",
+            "read_p50",
+            "read_p99",
+            "read_p999",
+            "victims_p99",
+            "victims_p999",
+        ];
+        NAMES.contains(&self.name)
     }
 
     /// Its column in CSV: the name with its unit.

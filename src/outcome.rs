@@ -7,15 +7,16 @@ use forebay_engine::types::to_u64;
 use forebay_workloads::{Class, OP_NAMES, TenantProfile, Workload};
 use hdrhistogram::Histogram;
 
-use crate::driver::{ChurnTally, ForkTally, Interval, Measured, Recording, TenantTally};
+use crate::beside_row::{ChurnRow, ForkRow, MoveRow};
+use crate::driver::{ChurnTally, ForkTally, Interval, Measured, MoveTally, Recording, TenantTally};
 use crate::events::RunEvents;
 use crate::experiment::{Arm, Experiment};
 use crate::histogram::HistRow;
 use crate::load_row::KindRow;
 use crate::number::{Thousandths, rank};
 use crate::record::{
-    Amplification, ByCause, ChurnRow, ClassRow, ForkRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA,
-    RunRow, TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
+    Amplification, ByCause, ClassRow, LatencyNs, MemoryUse, Outcome, RUN_SCHEMA, RunRow,
+    TENANT_ROWS, TableBytes, TenantRow, UnflushedAge, World, WrittenBytes, jain, run_id,
     tenant_rows,
 };
 use crate::series::SeriesRow;
@@ -271,6 +272,17 @@ fn churn_row(tally: &ChurnTally) -> ChurnRow {
         create_ns: latency(&tally.create),
         put_ns: latency(&tally.put),
         drop_ns: latency(&tally.drop),
+        moves: (!tally.moved.latency.is_empty()).then(|| move_row(&tally.moved)),
+    }
+}
+
+fn move_row(tally: &MoveTally) -> MoveRow {
+    MoveRow {
+        moved: tally.latency.len(),
+        latency_ns: latency(&tally.latency),
+        linked_bytes: tally.linked_bytes,
+        copied_bytes: tally.copied_bytes,
+        logged_entries: tally.logged_entries,
     }
 }
 

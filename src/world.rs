@@ -137,7 +137,7 @@ async fn drive<E: Env>(
     };
     let options = plan.config.options.clone();
     let db = Db::open_with_listener(env.clone(), dir, options, Some(listener)).await?;
-    let measured = measure(env.clone(), db.clone(), plan, Arc::clone(&tally)).await;
+    let measured = measure(env.clone(), (db.clone(), dir), plan, Arc::clone(&tally)).await;
     tally.stop_recording(env.now());
     let closed = db.close().await;
     let measured = measured?;

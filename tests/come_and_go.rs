@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forebay::beside_row::ChurnRow;
 use forebay::config::Config;
 use forebay::experiment::{Experiment, ExperimentFile, Overrides};
 use forebay::outcome::Task;
@@ -170,8 +171,8 @@ fn under_load_a_drop_leaves_nothing_behind() {
     }
 }
 
-#[test]
-fn the_experiment_counts_who_came_and_went() {
+/// The arms with visitors of the experiment, made small, after a run each.
+fn small_churn(visitor_moves: &str) -> Vec<(String, ChurnRow)> {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/come-and-go.toml"),
     );
@@ -184,19 +185,41 @@ fn the_experiment_counts_who_came_and_went() {
         ("workload.visitor_count", "10"),
         ("duration_ns", "3000000000"),
         ("warmup_duration_ns", "1000000000"),
+        ("visitor_moves", visitor_moves),
     ];
     let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let overrides = Overrides { settings, ..Overrides::default() };
     let experiment = Experiment::resolve("come-and-go", &file, &overrides).unwrap();
-    let mut busy = 0;
+    let mut busy = Vec::new();
     for arm in &experiment.arms {
         let output = Task::new(&experiment, arm, (0, World::Sim), "forebay run").run();
         assert_eq!(output.row.outcome, Outcome::Pass, "{}: {:?}", arm.name, output.failure);
-        let Some(churn) = output.row.churn else { continue };
-        busy += 1;
-        // Two seconds of a thousand a minute.
-        assert!(churn.created.abs_diff(33) <= 2 && churn.dropped > 20, "{}: {churn:?}", arm.name);
-        assert!(churn.drop_ns.p99 > 0, "{churn:?}");
+        busy.extend(output.row.churn.map(|churn| (arm.name.clone(), churn)));
     }
-    assert!(busy >= 2, "{busy} arms with visitors");
+    busy
+}
+
+#[test]
+fn the_experiment_counts_who_came_and_went() {
+    let busy = small_churn("0");
+    assert!(busy.len() >= 2, "{busy:?}");
+    for (arm, churn) in busy {
+        // Two seconds of a thousand a minute.
+        assert!(churn.created.abs_diff(33) <= 2 && churn.dropped > 20, "{arm}: {churn:?}");
+        assert!(churn.drop_ns.p99 > 0 && churn.moves.is_none(), "{churn:?}");
+    }
+}
+
+#[test]
+fn who_moves_out_takes_what_it_wrote_and_where_trees_are_shared_it_is_written_anew() {
+    for (arm, churn) in small_churn("1") {
+        let moves = churn.moves.unwrap();
+        assert!(moves.moved.abs_diff(churn.dropped) <= 3, "{arm}: {churn:?}");
+        assert!(moves.latency_ns.p50 > 0, "{arm}: {moves:?}");
+        // Who has a tree of its own leaves with its tables and what its memtable holds; what
+        // shares a tree is written as tables of its own.
+        let as_it_is = moves.linked_bytes + moves.logged_entries;
+        assert_eq!(as_it_is > 0, arm.starts_with("per-tenant"), "{arm}: {moves:?}");
+        assert_eq!(moves.copied_bytes > 0, !arm.starts_with("per-tenant"), "{arm}: {moves:?}");
+    }
 }

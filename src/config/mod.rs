@@ -93,6 +93,8 @@ pub struct Config {
     pub sample_interval_ns: Nanos,
     /// Whether answers are compared with a reference model: 1 for yes.
     pub check: u64,
+    /// Whether visitors move out, into directories of their own, before they are dropped: 1 for yes.
+    pub visitor_moves: u64,
     /// Time between two forks of branches; 0 is none.
     pub fork_interval_ns: Nanos,
     /// Whose branches are forked.
@@ -143,6 +145,7 @@ impl Default for Config {
             trace_digest: String::new(),
             sample_interval_ns: 0,
             check: 0,
+            visitor_moves: 0,
             fork_interval_ns: 0,
             fork_parents: ForkParents::default(),
             fork_live_max: 0,

@@ -5,9 +5,10 @@ use core::pin::{Pin, pin};
 use core::task::Poll;
 use std::sync::Arc;
 
+use forebay_engine::detach::Detached;
 use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
-use forebay_engine::{Error, WriteOptions};
+use forebay_engine::{Error, Tenant, WriteOptions};
 use forebay_workloads::Churn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -25,19 +26,37 @@ pub struct ChurnTally {
     pub put: Histogram<u64>,
     /// Time to drop one, until its memory and, in a tree of its own, its files are given back.
     pub drop: Histogram<u64>,
+    /// Those that moved out before.
+    pub moved: MoveTally,
+}
+
+/// Visitors that moved out, each into a directory of its own.
+#[derive(Clone, Debug)]
+pub struct MoveTally {
+    /// Time until the copy was durable.
+    pub latency: Histogram<u64>,
+    /// Bytes of tables that both directories name.
+    pub linked_bytes: u64,
+    /// Bytes of tables that were written anew.
+    pub copied_bytes: u64,
+    /// Entries of memtables in the copies' logs.
+    pub logged_entries: u64,
 }
 
 impl ChurnTally {
     pub(super) fn new() -> Self {
-        Self { create: histogram(), put: histogram(), drop: histogram() }
+        let moved =
+            MoveTally { latency: histogram(), linked_bytes: 0, copied_bytes: 0, logged_entries: 0 };
+        Self { create: histogram(), put: histogram(), drop: histogram(), moved }
     }
 }
 
 /// Something that a visitor did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Step {
     Create,
     Put(u64),
+    Move(Detached),
     Drop,
 }
 
@@ -46,6 +65,13 @@ impl ChurnTally {
         let histogram = match step {
             Step::Create => &mut self.create,
             Step::Put(_) => &mut self.put,
+            Step::Move(copy) => {
+                let moved = &mut self.moved;
+                moved.linked_bytes = moved.linked_bytes.saturating_add(copy.linked_bytes);
+                moved.copied_bytes = moved.copied_bytes.saturating_add(copy.copied_bytes);
+                moved.logged_entries = moved.logged_entries.saturating_add(copy.logged_entries);
+                &mut moved.latency
+            }
             Step::Drop => &mut self.drop,
         };
         record(histogram, ns);
@@ -83,7 +109,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
     let created = driver.db.create_tenants(&[&name]).await?;
     begin = driver.visited(Step::Create, begin);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    for tenant in created {
+    for tenant in &created {
         for put in 0..churn.key_count {
             if driver.is_over() {
                 break;
@@ -96,8 +122,31 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
     if !driver.is_over() {
         driver.env.sleep_until(driver.at(churn.goes_ns(visitor))).await;
     }
+    if driver.visitors_move {
+        for tenant in &created {
+            move_out(&driver, tenant, visitor).await?;
+        }
+    }
     begin = driver.env.now();
     driver.db.drop_tenant(&name).await?;
     driver.visited(Step::Drop, begin);
+    Ok(())
+}
+
+/// Copies a visitor into a directory of its own, which is removed when it was seen to be whole.
+async fn move_out<E: Env>(
+    driver: &Driver<E>,
+    tenant: &Tenant<E>,
+    visitor: u64,
+) -> Result<(), Error> {
+    let mut name = driver.dir.file_name().unwrap_or_default().to_owned();
+    name.push(format!("-moved-{visitor}"));
+    let dir = driver.dir.with_file_name(name);
+    let begin = driver.env.now();
+    let copy = tenant.fork_to(&dir).await?;
+    driver.visited(Step::Move(copy), begin);
+    for file in driver.env.list(&dir).await? {
+        driver.env.remove(&dir.join(file)).await?;
+    }
     Ok(())
 }

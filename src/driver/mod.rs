@@ -22,6 +22,7 @@ mod wedge;
 use core::future::poll_fn;
 use core::pin::pin;
 use core::task::Poll;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forebay_engine::env::Env;
@@ -36,7 +37,7 @@ use state::State;
 use wedge::Patience;
 
 pub use check::Broken;
-pub use churn::ChurnTally;
+pub use churn::{ChurnTally, MoveTally};
 pub use forks::ForkTally;
 pub use gauges::{Gauges, tree_name};
 pub use load::load;
@@ -63,6 +64,10 @@ pub(crate) struct Driver<E: Env> {
     check: Option<Mutex<Check>>,
     /// Where branches are forked beside the load.
     forks: Option<Forks<E>>,
+    /// The database's directory.
+    dir: PathBuf,
+    /// Visitors move out before they are dropped.
+    visitors_move: bool,
 }
 
 /// What a run is made of, beside its database.
@@ -88,7 +93,7 @@ impl<E: Env> Driver<E> {
     }
 }
 
-/// Runs a plan's workload against a loaded database whose listener is `tally`.
+/// Runs a plan's workload against the loaded database of a directory, whose listener is `tally`.
 ///
 /// # Errors
 ///
@@ -96,7 +101,7 @@ impl<E: Env> Driver<E> {
 /// waits, where writers wait for nothing: their tasks are left to themselves.
 pub async fn measure<E: Env>(
     env: E,
-    db: Db<E>,
+    (db, dir): (Db<E>, &Path),
     plan: &Plan,
     tally: Arc<Tally>,
 ) -> Result<Measured, Stop> {
@@ -114,6 +119,8 @@ pub async fn measure<E: Env>(
         state: Mutex::new(state),
         check: (plan.config.check > 0).then(|| Mutex::new(Check::new(&plan.workload))),
         forks: Forks::new(plan),
+        dir: dir.to_owned(),
+        visitors_move: plan.config.visitor_moves > 0,
     });
     let percent = plan.config.two_phase_percent;
     phase(&driver, plan, plan.config.offered_ops_per_s).await?;

@@ -153,8 +153,8 @@ impl<E: Env> Driver<E> {
     pub(super) fn visited(&self, step: Step, begin: Nanos) -> Nanos {
         let now = self.env.now();
         let mut state = self.state();
-        if let Step::Put(bytes) = step {
-            state.bytes = state.bytes.saturating_add(bytes);
+        if let Step::Put(bytes) = &step {
+            state.bytes = state.bytes.saturating_add(*bytes);
         }
         if state.stage == Stage::Measured
             && let Some(churn) = &mut state.churn

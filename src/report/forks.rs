@@ -1,7 +1,8 @@
 //! The third table: what forks beside the load took, and what they left on the disk.
 
+use crate::beside_row::ForkRow;
 use crate::number::{bytes, count, digits, duration, thousands};
-use crate::record::{ForkRow, Outcome, RunRow};
+use crate::record::{Outcome, RunRow};
 use crate::report::summary::median;
 use crate::report::table::clean;
 
