@@ -214,3 +214,19 @@ fn lists_and_completions_are_there() {
     assert!(run.contains(".TH forebay-run 1") && run.contains("check\\-raw"), "{run}");
     assert!(folder.path().join("man/forebay.1").is_file());
 }
+
+#[test]
+fn verdicts_are_coloured_where_somebody_asks_for_it_and_numbers_for_programs_never_are() {
+    let folder = folder_with(&[]);
+    let shown = |more: &[&str]| {
+        let args = [&["fuzz", "--seeds", "0..2", "--out", "o", "-q"], more].concat();
+        text(&forebay(folder.path(), &args).stdout)
+    };
+    assert!(shown(&["--color", "always"]).starts_with("\u{1b}[32mok\u{1b}[0m    2 seeds"));
+    for plain in [&[][..], &["--color", "never"], &["--color", "always", "--format", "json"]] {
+        assert!(!shown(plain).contains('\u{1b}'), "{plain:?}");
+    }
+    let csv = shown(&["--color", "always", "--format", "csv"]);
+    assert!(csv.starts_with("seed,outcome,rule,ops,virtual_ns,trace_hash\n0,pass,,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3);
+}

@@ -130,9 +130,14 @@ impl<'a> Headline<'a> {
             Verdict::Inconclusive => ("", ""),
         };
         let of_several = line.paired.change.interval.is_some();
-        let interval = if self.has_intervals && of_several { interval } else { String::new() };
+        let ends = interval.trim_matches(['[', ']']).split_once(", ");
+        let is_wide = ends.is_some_and(|(low, high)| low != high);
+        let interval = if self.has_intervals && is_wide { interval } else { String::new() };
         let is_open = of_several && line.paired.verdict == Verdict::Inconclusive;
-        Cell { text, change: format!("{change}{word}"), interval, is_open, tone }
+        // Numbers that are the same to every digit shown need no share.
+        let is_equal = word == " same" && change == "0%";
+        let change = if is_equal { "same".to_owned() } else { change + word };
+        Cell { text, change, interval, is_open, tone }
     }
 }
 
@@ -205,7 +210,7 @@ mod tests {
             (headline.note(&arms[0]), headline.note(&arms[1])),
             (String::new(), note.into())
         );
-        assert_eq!(headline.cells(&arms[1])[0].change, "0% same", "throughput is compared");
+        assert_eq!(headline.cells(&arms[1])[0].change, "same", "throughput is compared");
         // Nothing is held against a percentile that says how long a run was.
         for row in &mut rows {
             row.ops = if row.arm == "new" { 117_000 } else { 60_000 };
