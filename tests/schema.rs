@@ -87,7 +87,8 @@ fn every_field_of_every_file_stands_in_the_page_with_what_it_is() {
     let histogram = HistRow { class: "hot".to_owned(), ..HistRow::default() };
     assert_eq!(told(&page, "hist.jsonl"), fields_of(&[json(histogram)]));
     let text = || "x".to_owned();
-    let head = EventsHead { cut_ns: Some(1), schema: EVENTS_SCHEMA.to_owned(), ..EventsHead::default() };
+    let head =
+        EventsHead { cut_ns: Some(1), schema: EVENTS_SCHEMA.to_owned(), ..EventsHead::default() };
     let event = EventRow {
         run_id: text(),
         kind: EventKind::All,

@@ -101,7 +101,10 @@ fn commands(page: &Path, text: &str) -> Vec<Said> {
                     "sh" => said.extend(shell(lines)),
                     "text" | "toml" | "yaml" | "rust" | "json" => {
                         let is_command = |line: &str| line.starts_with("$ ");
-                        assert!(!lines.iter().any(|(_, line)| is_command(line)), "{at}: not tested");
+                        assert!(
+                            !lines.iter().any(|(_, line)| is_command(line)),
+                            "{at}: not tested"
+                        );
                     }
                     other => panic!("{at}: a block of {other:?} is not known to be no command"),
                 }
@@ -208,6 +211,32 @@ fn every_command_of_the_readme_and_of_docs_does_what_is_printed() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// The blocks of a page in a language, one after another.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(repository().join(page)).unwrap();
+    let begin = format!("\n```{language}\n");
+    let bodies = text.split(&begin).skip(1);
+    bodies.map(|rest| rest.split_once("\n```").unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn the_policy_that_pages_show_is_the_one_that_is_compiled() {
+    let source = |name: &str| {
+        fs::read_to_string(repository().join("engine").join(name)).unwrap().replace('\r', "")
+    };
+    let (file, list) = (source("src/policy/flush/lru.rs"), source("src/policy/flush/mod.rs"));
+    let (_, code) = file.split_once("\n\nuse ").unwrap();
+    let shown = blocks("docs/policy.md", "rust");
+    assert_eq!(shown[0], format!("use {}", code.trim_end()));
+    assert!(shown[1].lines().all(|line| list.lines().any(|there| there == line)), "{shown:?}");
+    let cases = source("testdata/policy/flush/lru.txt");
+    assert!(cases.starts_with(&blocks("docs/policy.md", "text")[0]));
+    assert!(file.contains(&blocks("README.md", "rust")[0]), "the README shows another policy");
+    // Thirty lines are what it takes, but for those that name others and those without a letter.
+    let counts = |line: &&str| line.contains(char::is_alphabetic) && !line.starts_with("use ");
+    assert!(shown[0].lines().filter(counts).count() <= 30);
+}
+
 #[test]
 fn dots_are_any_lines_and_nothing_else_is() {
     let shown = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
@@ -215,7 +244,8 @@ fn dots_are_any_lines_and_nothing_else_is() {
     assert!(is_shown(&shown("a\n...\nd"), &["a", "d"]) && is_shown(&shown("a \n..."), &["a"]));
     assert!(!is_shown(&shown("a\n...\nd"), &["a", "b"]) && !is_shown(&shown("a"), &["a", "b"]));
     assert!(!is_shown(&[], &["a"]));
-    let text = "```console\n$ false\n? 1\n$ forebay list \\\n  bug\nx\n```\n```sh\nforebay # exit 2\n```";
+    let text =
+        "```console\n$ false\n? 1\n$ forebay list \\\n  bug\nx\n```\n```sh\nforebay # exit 2\n```";
     let said = commands(Path::new("page"), text);
     let commands: Vec<_> = said.iter().map(|said| (said.command.trim(), said.code)).collect();
     assert_eq!(commands, [("false", 1), ("forebay list \\\n  bug", 0), ("forebay", 2)]);
