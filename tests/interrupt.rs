@@ -169,6 +169,13 @@ fn a_fuzz_and_a_sweep_that_were_interrupted_go_on_to_the_same_bytes() {
     let sweep = ["sweep", "--only", "flush", "--slice", "1/4"];
     let (before, all) = same_bytes(here, (&sweep, &["-v"]), FirstResult::Stderr, "runs.jsonl");
     assert!((1..all).contains(&before), "{before} of {all}");
+    // Programs get the rows, the summary last, and those who resume nothing run twice.
+    let again = ["sweep", "--only", "flush", "--slice", "1/4", "--out", "whole", "--resume"];
+    let shown = text(&forebay(here, &[&again[..], &["--format", "json"]].concat()).stdout);
+    assert_eq!(shown.lines().count(), all + 1);
+    assert!(shown.lines().last().unwrap().contains("\"schema\":\"forebay.sweep/1\""), "{shown}");
+    let csv = text(&forebay(here, &[&again[..], &["--format", "csv"]].concat()).stdout);
+    assert!(csv.starts_with("number,step,outcome,") && csv.lines().count() == all + 1, "{csv}");
     // Rows of other runs are not taken for these.
     let other = ["sweep", "--only", "deletes", "--out", "whole", "--resume"];
     refused(here, &other, 2, &["runs.jsonl:1: this row is of other scripts"]);
@@ -184,14 +191,20 @@ fn listens(child: &Child) -> bool {
 
 #[test]
 fn a_second_interrupt_ends_it_at_once() {
-    let folder = folder_with(&[("small.toml", &small(HEAD, ""))]);
-    // One run of it takes minutes.
-    let args = ["run", "small.toml", "-s", "fill_count=4000", "--seeds", "0..1", "-q"];
+    // The first run is short, the second takes minutes.
+    let text = small(HEAD, "fill_count = [2, 4000]").replace("\nfill_count = 2\n", "\n");
+    let text = text.replace("[\"per-tenant\", \"shared\"]", "[\"per-tenant\"]");
+    let text = text.replace("\"per-tenant\"\nseeds", "\"per-tenant/fill_count=2\"\nseeds");
+    let folder = folder_with(&[("small.toml", &text)]);
+    let rows = folder.path().join("out/runs.jsonl");
+    let args = ["run", "small.toml", "--seeds", "0..1", "-j", "1", "-q", "--out", "out"];
     let mut child = started(folder.path(), &args);
-    while !listens(&child) {
+    while !rows.exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Rows are there before the next run begins.
+    std::thread::sleep(Duration::from_millis(500));
     let ended = loop {
         interrupt(&child);
         std::thread::sleep(Duration::from_millis(100));
@@ -200,5 +213,5 @@ fn a_second_interrupt_ends_it_at_once() {
         }
     };
     assert_eq!(ended.code(), Some(130));
-    assert!(!folder.path().join("target/forebay/small/runs.jsonl").exists());
+    assert_eq!(fs::read_to_string(rows).unwrap().lines().count(), 1);
 }

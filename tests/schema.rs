@@ -17,21 +17,18 @@ use serde_json::Value;
 
 /// Paths of the fields below a value; those of `params` are settings.
 fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(object) if path != "params" => {
-            for (key, value) in object {
-                let dot = if path.is_empty() { "" } else { "." };
-                fields(value, &format!("{path}{dot}{key}"), found);
-            }
+    let parts = value.as_array().filter(|parts| parts.iter().any(Value::is_object));
+    if let Some(object) = value.as_object().filter(|_| path != "params") {
+        for (key, value) in object {
+            let dot = if path.is_empty() { "" } else { "." };
+            fields(value, &format!("{path}{dot}{key}"), found);
         }
-        Value::Array(values) if values.iter().any(Value::is_object) => {
-            for value in values {
-                fields(value, &format!("{path}[]"), found);
-            }
+    } else if let Some(parts) = parts {
+        for part in parts {
+            fields(part, &format!("{path}[]"), found);
         }
-        _ => {
-            found.insert(path.to_owned());
-        }
+    } else {
+        found.insert(path.to_owned());
     }
 }
 

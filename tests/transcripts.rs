@@ -22,6 +22,9 @@ struct Said {
     shown: Option<(usize, Vec<String>)>,
 }
 
+/// The language of a block, whether it is passed over, and its lines.
+type Block<'a> = (&'a str, bool, Vec<(usize, &'a str)>);
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -81,7 +84,7 @@ fn shell(block: &[(usize, &str)]) -> Vec<Said> {
 /// The commands of a page, in its order.
 fn commands(page: &Path, text: &str) -> Vec<Said> {
     let mut said = Vec::new();
-    let mut block: Option<(&str, bool, Vec<(usize, &str)>)> = None;
+    let mut block: Option<Block<'_>> = None;
     let mut before = "";
     for (number, line) in text.lines().enumerate() {
         let at = format!("{}:{}", page.display(), number + 1);

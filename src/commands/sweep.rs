@@ -331,6 +331,12 @@ fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f
                 serde_json::json!({ "step": name, "file": file.display().to_string() })
             })
             .collect();
+        let mut text = String::new();
+        for row in sums.rows.values() {
+            let line = serde_json::to_string(row).unwrap_or_default();
+            text.push_str(&format!("{line}\n"));
+        }
+        say(&text);
         let line = serde_json::json!({
             "schema": "forebay.sweep/1",
             "scripts": scripts,

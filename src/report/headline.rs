@@ -172,8 +172,8 @@ mod tests {
     /// Four seeds of the baseline and of an arm that lies so many thousandths above it.
     fn rows(above: [u64; 4]) -> Vec<RunRow> {
         let pairs = (0..4).zip(above).flat_map(|(seed, above)| {
-            let base = 1_000_000 * (seed + 10);
-            [row("base", seed, base), row("new", seed, base / 1_000 * (1_000 + above))]
+            let base = 1_000 * (seed + 10);
+            [row("base", seed, base * 1_000), row("new", seed, base * (1_000 + above))]
         });
         pairs.collect()
     }
