@@ -80,6 +80,10 @@ bench name="":
 rewrite:
     cargo test -p forebay-engine --test policy_cases -- --ignored
 
+# Writes what the program prints into the transcripts of the README and docs.
+transcripts:
+    FOREBAY_TRANSCRIPTS=write cargo test -p forebay --test transcripts
+
 # What CI runs, nothing else.
 ci:
     .ci/run

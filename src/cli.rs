@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::color;
 use crate::commands::{
     self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, man, model, repair, replay,
     report, shell, sweep, verify,
@@ -32,7 +33,7 @@ pub struct Global {
     /// How results are printed on stdout
     #[arg(long, global = true, value_enum, default_value_t)]
     pub format: Format,
-    /// Whether output is coloured
+    /// Whether verdicts on stdout are coloured; auto: on a terminal, unless the environment refuses
     #[arg(long, global = true, value_enum, default_value_t)]
     pub color: Color,
     /// How progress is shown on stderr
@@ -252,6 +253,7 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     let global = &cli.global;
+    color::choose(global.color, global.format);
     let result = match &cli.command {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
         Command::Run { file, run } => commands::run::run_file(global, run, file),

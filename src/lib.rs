@@ -2,6 +2,7 @@
 
 pub mod beside_row;
 pub mod cli;
+pub mod color;
 pub mod commands;
 pub mod compare;
 pub mod config;

@@ -7,7 +7,10 @@ mod program;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use clap::CommandFactory;
+use forebay::cli::Cli;
 use program::{folder_with, forebay, refused, text};
 
 const SMALL: &str = r#"
@@ -186,7 +189,7 @@ fn the_real_disk_has_a_file_of_its_own() {
 }
 
 #[test]
-fn lists_and_completions_are_there() {
+fn lists_are_there() {
     let folder = folder_with(&[]);
     for (what, name) in [
         ("flush", "oldest-write"),
@@ -204,13 +207,63 @@ fn lists_and_completions_are_there() {
         let human = text(&forebay(folder.path(), &["list", what]).stdout);
         assert!(human.contains(name) && human.lines().all(|line| line.chars().count() <= 100));
     }
-    let script = text(&forebay(folder.path(), &["completions", "bash"]).stdout);
-    assert!(script.contains("forebay") && script.contains("--only-seeds"));
-    let page = text(&forebay(folder.path(), &["man"]).stdout);
-    assert!(page.contains(".TH forebay 1") && page.contains("forebay\\-compare"), "{page}");
-    let output = forebay(folder.path(), &["man", "--out", "man"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let run = fs::read_to_string(folder.path().join("man/forebay-run.1")).unwrap();
-    assert!(run.contains(".TH forebay-run 1") && run.contains("check\\-raw"), "{run}");
-    assert!(folder.path().join("man/forebay.1").is_file());
+}
+
+#[test]
+fn verdicts_are_coloured_where_somebody_asks_for_it_and_numbers_for_programs_never_are() {
+    let folder = folder_with(&[]);
+    let shown = |more: &[&str]| {
+        let args = [&["fuzz", "--seeds", "0..2", "--out", "o", "-q"], more].concat();
+        text(&forebay(folder.path(), &args).stdout)
+    };
+    assert!(shown(&["--color", "always"]).starts_with("\u{1b}[32mok\u{1b}[0m    2 seeds"));
+    for plain in [&[][..], &["--color", "never"], &["--color", "always", "--format", "json"]] {
+        assert!(!shown(plain).contains('\u{1b}'), "{plain:?}");
+    }
+    let csv = shown(&["--color", "always", "--format", "csv"]);
+    assert!(csv.starts_with("seed,outcome,rule,ops,virtual_ns,trace_hash\n0,pass,,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3);
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command_and_flag() {
+    let folder = folder_with(&[]);
+    let here = folder.path();
+    let mut all = Cli::command();
+    all.build();
+    let commands: Vec<&clap::Command> =
+        all.get_subcommands().filter(|command| command.get_name() != "help").collect();
+    assert!(commands.len() >= 20);
+    for (shell, begins) in [("bash", "_forebay()"), ("zsh", "#compdef forebay"), ("fish", "#")] {
+        let script = text(&forebay(here, &["completions", shell]).stdout);
+        assert!(script.starts_with(begins), "{shell}: {script:.80}");
+        for command in &commands {
+            assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(script.contains(flag), "{shell}: {} --{flag}", command.get_name());
+            }
+        }
+    }
+    // The script in the shell that it is for.
+    let completed = "eval \"$(\"$0\" completions bash)\"; COMP_WORDS=(forebay com); COMP_CWORD=1; \
+                     _forebay forebay com forebay; echo \"${COMPREPLY[@]}\"";
+    let program = env!("CARGO_BIN_EXE_forebay");
+    let output = Command::new("bash").args(["-c", completed, program]).output().unwrap();
+    assert_eq!(text(&output.stdout), "compare completions\n", "{}", text(&output.stderr));
+
+    let first = text(&forebay(here, &["man"]).stdout);
+    assert_eq!(forebay(here, &["man", "--out", "man"]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(here.join("man/forebay.1")).unwrap(), first);
+    let roff = |name: &str| name.replace('-', "\\-");
+    for command in &commands {
+        let name = command.get_name();
+        assert!(first.contains(&format!("forebay\\-{}(1)", roff(name))), "{name}");
+        let page = fs::read_to_string(here.join(format!("man/forebay-{name}.1"))).unwrap();
+        assert!(page.contains(&format!(".TH forebay-{name} 1")), "{name}: {page:.200}");
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(page.contains(&roff(flag)), "{name} --{flag}");
+        }
+    }
+    assert_eq!(fs::read_dir(here.join("man")).unwrap().count(), commands.len() + 1);
+    assert!(first.contains("EXIT STATUS") && first.contains("interrupted or out of time"));
 }

@@ -3,7 +3,7 @@
 //! Strategy: every file in `experiments/` is read, resolved, and its baseline set up.
 //!
 //! Invariants: it says what it asks; its arms have distinct names and build their workload; what it
-//! is a smaller form of can be compared with it; it is in the README.
+//! is a smaller form of can be compared with it; `docs/experiments.md` tells of it.
 
 use std::fs;
 use std::path::Path;
@@ -32,13 +32,13 @@ fn experiments() -> Vec<(String, Experiment)> {
 
 #[test]
 fn every_experiment_asks_something_and_can_be_set_up() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/experiments.md");
+    let page = fs::read_to_string(page).unwrap();
     let experiments = experiments();
     assert!(experiments.len() >= 6);
     for (name, experiment) in experiments {
         assert!(!experiment.title.is_empty() && experiment.question.len() > 40, "{name}");
-        assert!(readme.contains(&format!("`{name}")), "{name} is not in the README");
+        assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/experiments.md");
         let arm = experiment.baseline_arm().unwrap();
         assert_eq!(arm.name, experiment.baseline, "{name}");
         for arm in &experiment.arms {

@@ -100,13 +100,27 @@ fn page(folder: &Path, script: &str, with_samples: bool) -> PathBuf {
     path
 }
 
-/// The document after its scripts, and the console.
+/// The document after its scripts, and the console. Where the browser ends before the page is
+/// ready, as it may on a machine that has no time for it, it is asked again.
 fn dom(folder: &Path, url: &str, flags: &[&str]) -> (String, Vec<String>) {
+    const TRIES: usize = 4;
+    let mut found = (String::new(), Vec::new());
+    for _ in 0..TRIES {
+        found = loaded(folder, url, flags);
+        if found.0.contains("data-ready=\"yes\"") || found.0.contains("data-error") {
+            break;
+        }
+    }
+    found
+}
+
+/// Loads a page once.
+fn loaded(folder: &Path, url: &str, flags: &[&str]) -> (String, Vec<String>) {
     let program = std::env::var("FOREBAY_CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
     let profile = format!("--user-data-dir={}", folder.join("profile").display());
     let output = Command::new(program)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1300,2000"])
-        .args(["--virtual-time-budget=4000", "--enable-logging=stderr", "--v=0", &profile])
+        .args(["--virtual-time-budget=20000", "--enable-logging=stderr", "--v=0", &profile])
         .args(flags)
         .args(["--dump-dom", url])
         .output()

@@ -41,10 +41,40 @@ pub fn man(args: &ManArgs) -> Result<(), Stop> {
     Ok(())
 }
 
+/// What every page ends with.
+const EXIT_STATUS: &str = "\
+.SH \"EXIT STATUS\"
+.TP
+0
+done, nothing found
+.TP
+1
+a rule broke, a check differs, or a database is damaged
+.TP
+2
+the command line or a file is wrong; nothing was written
+.TP
+3
+one seed gave two trace hashes
+.TP
+4
+the selection holds no run, or rows are not comparable
+.TP
+5
+worse than a gate, with an interval clear of 0
+.TP
+6
+interrupted or out of time; \\-\\-resume goes on
+.TP
+130
+interrupted twice
+";
+
 fn page(command: Command) -> Result<String, Stop> {
     let mut page = Vec::new();
     // No date: the same program has the same pages.
     let man = Man::new(command).date("").source(concat!("forebay ", env!("CARGO_PKG_VERSION")));
     man.render(&mut page).map_err(|error| Stop::with(EXIT_FOUND, error))?;
+    page.extend_from_slice(EXIT_STATUS.as_bytes());
     Ok(String::from_utf8_lossy(&page).into_owned())
 }

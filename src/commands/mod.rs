@@ -32,6 +32,8 @@ use std::io::{self, StdoutLock, Write};
 
 use serde::Serialize;
 
+use crate::color;
+
 /// Nothing was found wrong with the engine, but a row or a check differs.
 pub const EXIT_FOUND: u8 = 1;
 /// The command line or a file is wrong. Nothing was run or written.
@@ -87,8 +89,8 @@ pub(crate) fn print_report<R: Serialize>(
     told.unwrap_or_default();
 }
 
-/// Text on stdout; a reader that went away has seen enough.
+/// Text on stdout, in colour where that is wanted; a reader that went away has seen enough.
 pub(crate) fn say(text: &str) {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+    out.write_all(color::paint(text).as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
 }

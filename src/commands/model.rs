@@ -2,7 +2,7 @@
 //! the experiment is about; and, on request, beside the engine at the size that it runs at.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
@@ -49,6 +49,9 @@ struct Task {
     row: ModelRow,
     config: Config,
 }
+
+/// What the model and the engine said of a run, or why they could not.
+type Peers = BTreeMap<String, Result<PeerRow, String>>;
 
 /// Everything that a command line and a file decide.
 struct Job<'a> {
@@ -197,18 +200,46 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// The rows of the plan that an earlier check left, by run, where they are to be kept.
+    fn known_peers(&self, path: &Path) -> Result<Peers, OutputError> {
+        let mut known = Peers::new();
+        if !self.args.grid.resume || !path.exists() {
+            return Ok(known);
+        }
+        for_each_line(path, |_, line| {
+            let row: PeerRow = serde_json::from_str(line).map_err(|error| error.to_string())?;
+            let is_of = |task: &&Task| {
+                let asked = &task.row;
+                (&asked.arm, asked.seed, &asked.config_hash)
+                    == (&row.arm, row.seed, &row.config_hash)
+            };
+            if let Some(task) = self.plan.iter().find(is_of) {
+                known.insert(task.row.run_id.clone(), Ok(row));
+            }
+            Ok(())
+        })?;
+        Ok(known)
+    }
+
     /// Runs each arm in the engine too, and tells by how much the two differ.
     fn check_engine(&self) -> Result<(), Stop> {
-        let done: Mutex<BTreeMap<String, Result<PeerRow, String>>> = Mutex::default();
-        pool::run(self.global, &self.selected, self.threads(), |task, progress| {
+        let path = self.folder.join("model-check.jsonl");
+        let known = self.known_peers(&path).map_err(|error| Stop::usage(one_line(&error)))?;
+        let left = |task: &&Task| !known.contains_key(&task.row.run_id);
+        let todo: Vec<Task> = self.selected.iter().filter(left).cloned().collect();
+        let done = Mutex::new(known);
+        pool::run(self.global, &todo, self.threads(), |task, progress| {
             progress.note(&task.row.arm);
             let row = peer::compare(&task.row.arm, &task.config, task.row.seed);
+            if self.global.verbose > 0 {
+                let word = if row.is_ok() { "pass" } else { "fail" };
+                progress.line(&format!("{word} {} seed {}", task.row.arm, task.row.seed));
+            }
             lock(&done).insert(task.row.run_id.clone(), row);
         });
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let results = || self.selected.iter().filter_map(|task| done.get(&task.row.run_id));
         let rows: Vec<&PeerRow> = results().filter_map(|row| row.as_ref().ok()).collect();
-        let path = self.folder.join("model-check.jsonl");
         let text = lines(&rows).map_err(Stop::usage)?;
         write_file(&path, &text).map_err(|error| Stop::with(EXIT_FOUND, one_line(&error)))?;
         match self.global.format {

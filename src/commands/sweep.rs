@@ -2,23 +2,29 @@
 //! every crash point.
 //!
 //! What is run follows from the scripts alone, so that `--slice K/N` is the same slice everywhere. A
-//! failure's file is there before anything is said about it.
+//! failure's file is there before anything is said about it, and `runs.jsonl` has a row for each run that
+//! was made, in the order of their numbers.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
+use forebay_sim::check::Rule;
 use forebay_sim::report::Report;
 use forebay_sim::run::Outcome;
 use forebay_sim::sweep::{Script, Step, scripts};
+use serde::{Deserialize, Serialize};
 
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, EXIT_NOTHING, Stop, complain, interrupt, pool, say};
 use crate::cli::{Format, Global};
 use crate::number::thousands;
-use crate::output::{create_folder, write_file};
+use crate::output::{OutputFile, create_folder, for_each_line, write_file};
 use crate::progress::Progress;
+
+/// The schema of a row of `runs.jsonl`.
+pub const ROW_SCHEMA: &str = "forebay.sweep-run/1";
 
 /// Flags of `sweep`.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +38,10 @@ pub struct SweepArgs {
     /// Stop after this many failures
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_fail: u64,
-    /// Where failures go; default target/forebay/sweep
+    /// Keep the rows of runs that passed before
+    #[arg(long)]
+    pub resume: bool,
+    /// Where results go; default target/forebay/sweep
     #[arg(long, value_name = "DIR", env = "FOREBAY_OUT")]
     pub out: Option<PathBuf>,
     /// Runs at once; default one per processor
@@ -53,13 +62,41 @@ struct Task<'a> {
     step: Step,
 }
 
+impl Task<'_> {
+    fn name(&self) -> String {
+        format!("{}: {}", self.script.name, self.step)
+    }
+}
+
+/// One row of `runs.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepRow {
+    /// [`ROW_SCHEMA`].
+    pub schema: String,
+    /// The run's number among those of all scripts that were chosen.
+    pub number: usize,
+    /// The script and what happened in it.
+    pub step: String,
+    /// `pass` or `fail`.
+    pub outcome: String,
+    /// The broken rule.
+    pub rule: Option<Rule>,
+    /// Hash over everything that happened.
+    pub trace_hash: String,
+    /// States that crashes left and that were judged.
+    pub crash_states: u64,
+    /// Faults and crashes by name.
+    pub faults: BTreeMap<String, u64>,
+}
+
 /// What all runs said together.
 #[derive(Default)]
 struct Sums {
-    runs: u64,
+    /// By number of the run.
+    rows: BTreeMap<usize, SweepRow>,
     fired: u64,
     crash_states: u64,
-    faults: BTreeMap<&'static str, u64>,
+    faults: BTreeMap<String, u64>,
     /// By number of the run, so that what is told does not depend on threads.
     failures: BTreeMap<usize, (String, PathBuf, String)>,
 }
@@ -99,31 +136,94 @@ pub fn sweep(global: &Global, args: &SweepArgs) -> Result<(), Stop> {
         }
     };
     let tasks = counted(global, &scripts, threads, &keep);
+    if interrupt::asked() {
+        let line = "interrupted while calls were counted: nothing was run; --resume goes on";
+        return Err(Stop::with(EXIT_INCOMPLETE, line));
+    }
+    let runs = folder.join("runs.jsonl");
+    let known = if args.resume { known(&runs, &tasks)? } else { BTreeMap::new() };
     let (k, n) = args.slice;
-    let tasks: Vec<Task<'_>> =
-        tasks.into_iter().filter(|task| task.number.rem_euclid(n) == k - 1).collect();
-    pool::run(global, &tasks, threads, |task, progress: &Progress| {
+    let mut tasks = tasks;
+    tasks.retain(|task| task.number.rem_euclid(n) == k - 1);
+    let whole = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+    sums.lock().unwrap_or_else(PoisonError::into_inner).take_known(known, &tasks);
+    let todo: Vec<&Task<'_>> = {
+        let sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().filter(|task| !sums.rows.contains_key(&task.number)).collect()
+    };
+    pool::run(global, &todo, threads, |task, progress: &Progress| {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         let outcome = task.script.run(&task.step);
-        let mut all = sums.lock().unwrap_or_else(PoisonError::into_inner);
-        all.add(&outcome);
-        drop(all);
+        let row = row(task, &outcome);
+        if global.verbose > 0 {
+            progress.line(&format!("{} {}", row.outcome, row.step));
+        }
+        sums.lock().unwrap_or_else(PoisonError::into_inner).add(row);
         if outcome.violation.is_some() {
             keep(task.number, task.script, Some(&task.step), &outcome);
             progress.note("fail");
         }
     });
     let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let whole = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
+    store_rows(&runs, sums.rows.values())?;
     told(global.format, &sums, (scripts.len(), whole, begun.elapsed().as_secs_f64()));
-    let code = match (sums.failures.is_empty(), sums.runs < whole) {
+    ended(&sums, whole)
+}
+
+/// How the sweep ends, with so many runs to be made.
+fn ended(sums: &Sums, whole: u64) -> Result<(), Stop> {
+    let code = match (sums.failures.is_empty(), sums.runs() < whole) {
         (false, _) => EXIT_FOUND,
         (true, true) => EXIT_INCOMPLETE,
         (true, false) => return Ok(()),
     };
     Err(Stop { code, line: None })
+}
+
+/// The rows of an earlier sweep that passed, by number. Refuses those of another sweep.
+fn known(runs: &Path, tasks: &[Task<'_>]) -> Result<BTreeMap<usize, SweepRow>, Stop> {
+    let mut known = BTreeMap::new();
+    if !runs.is_file() {
+        return Ok(known);
+    }
+    let read = for_each_line(runs, |_, line| {
+        let row: SweepRow = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if tasks.get(row.number).is_none_or(|task| task.name() != row.step) {
+            return Err("this row is of other scripts: leave out --resume, or take another --out"
+                .to_owned());
+        }
+        if row.outcome == "pass" {
+            known.insert(row.number, row);
+        }
+        Ok(())
+    });
+    read.map_err(Stop::usage)?;
+    Ok(known)
+}
+
+fn row(task: &Task<'_>, outcome: &Outcome) -> SweepRow {
+    SweepRow {
+        schema: ROW_SCHEMA.to_owned(),
+        number: task.number,
+        step: task.name(),
+        outcome: if outcome.violation.is_some() { "fail" } else { "pass" }.to_owned(),
+        rule: outcome.violation.as_ref().map(|violation| violation.rule),
+        trace_hash: format!("{:016x}", outcome.trace_hash),
+        crash_states: outcome.crash_states,
+        faults: outcome.faults.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+    }
+}
+
+fn store_rows<'a>(runs: &Path, rows: impl Iterator<Item = &'a SweepRow>) -> Result<(), Stop> {
+    let failed = |error: crate::output::OutputError| Stop::with(EXIT_FOUND, error);
+    let mut file = OutputFile::create(runs).map_err(failed)?;
+    for row in rows {
+        let line = serde_json::to_string(row).map_err(Stop::usage)?;
+        file.text(&format!("{line}\n")).map_err(failed)?;
+    }
+    file.finish().map_err(failed)
 }
 
 /// The runs of every script, in an order that is always the same. Scripts are counted on all threads.
@@ -151,13 +251,26 @@ fn counted<'a>(
 }
 
 impl Sums {
-    fn add(&mut self, outcome: &Outcome) {
-        self.runs += 1;
-        self.crash_states += outcome.crash_states;
-        let errors = outcome.faults.iter().filter(|(name, _)| !is_crash(name));
+    fn runs(&self) -> u64 {
+        u64::try_from(self.rows.len()).unwrap_or(u64::MAX)
+    }
+
+    fn add(&mut self, row: SweepRow) {
+        self.crash_states += row.crash_states;
+        let errors = row.faults.iter().filter(|(name, _)| !is_crash(name));
         self.fired += u64::from(errors.count() > 0);
-        for (name, n) in &outcome.faults {
-            *self.faults.entry(name).or_default() += n;
+        for (name, n) in &row.faults {
+            *self.faults.entry(name.clone()).or_default() += n;
+        }
+        self.rows.insert(row.number, row);
+    }
+
+    /// Takes over the rows of these runs.
+    fn take_known(&mut self, mut known: BTreeMap<usize, SweepRow>, tasks: &[Task<'_>]) {
+        for task in tasks {
+            if let Some(row) = known.remove(&task.number) {
+                self.add(row);
+            }
         }
     }
 }
@@ -169,7 +282,7 @@ fn is_crash(name: &str) -> bool {
 /// Writes a failure's file and remembers what to say.
 fn store(
     sums: &mut Sums,
-    folder: &std::path::Path,
+    folder: &Path,
     (number, script, step): (usize, &Script, Option<&Step>),
     outcome: &Outcome,
 ) {
@@ -199,6 +312,17 @@ fn config(scripts: &[&Script], args: &SweepArgs) -> String {
 }
 
 fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f64)) {
+    if format == Format::Csv {
+        let mut text = "number,step,outcome,rule,crash_states,trace_hash\n".to_owned();
+        for row in sums.rows.values() {
+            let rule = row.rule.map_or_else(String::new, |rule| rule.to_string());
+            let SweepRow { number, step, outcome, crash_states, trace_hash, .. } = row;
+            text.push_str(&format!(
+                "{number},\"{step}\",{outcome},{rule},{crash_states},{trace_hash}\n"
+            ));
+        }
+        return say(&text);
+    }
     if format == Format::Json {
         let failures: Vec<serde_json::Value> = sums
             .failures
@@ -207,10 +331,16 @@ fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f
                 serde_json::json!({ "step": name, "file": file.display().to_string() })
             })
             .collect();
+        let mut text = String::new();
+        for row in sums.rows.values() {
+            let line = serde_json::to_string(row).unwrap_or_default();
+            text.push_str(&format!("{line}\n"));
+        }
+        say(&text);
         let line = serde_json::json!({
             "schema": "forebay.sweep/1",
             "scripts": scripts,
-            "runs": sums.runs,
+            "runs": sums.runs(),
             "wanted": whole,
             "with_fault": sums.fired,
             "crash_states": sums.crash_states,
@@ -229,7 +359,7 @@ fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f
     let of = |crash: bool| -> u64 {
         sums.faults.iter().filter(|(name, _)| is_crash(name) == crash).map(|(_, n)| *n).sum()
     };
-    let word = match (sums.failures.is_empty(), sums.runs < whole) {
+    let word = match (sums.failures.is_empty(), sums.runs() < whole) {
         (false, _) => "FAIL",
         (true, true) => "part",
         (true, false) => "ok",
@@ -237,7 +367,7 @@ fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f
     say(&format!(
         "{word:<5} {} of {} runs of {scripts} scripts in {elapsed_s:.1} s, {} failed\n      \
          {} faults in {} runs, {} crashes, {} crash states judged\n",
-        thousands(sums.runs),
+        thousands(sums.runs()),
         thousands(whole),
         sums.failures.len(),
         thousands(of(false)),
@@ -245,4 +375,8 @@ fn told(format: Format, sums: &Sums, (scripts, whole, elapsed_s): (usize, u64, f
         thousands(of(true)),
         thousands(sums.crash_states),
     ));
+    if word == "part" {
+        let left = thousands(whole.saturating_sub(sums.runs()));
+        say(&format!("      {left} runs left; --resume goes on from here\n"));
+    }
 }

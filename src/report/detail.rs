@@ -15,6 +15,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use crate::number::{duration, seconds, thousands};
 use crate::record::{ClassRow, Outcome, RunRow, TenantRow};
 use crate::report::summary::{ArmSummary, median};
+use crate::report::table::GROWS;
 
 const TEMPLATE: &str = include_str!("../../assets/report/columns.html");
 
@@ -81,7 +82,11 @@ pub(super) fn classes<'a>(rows: &'a [RunRow], arms: &'a [ArmSummary]) -> Vec<Cla
                 ops: thousands(median(of(|class| class.ops))),
                 stall_s: seconds(mean(&of(|class| class.stall_ns))),
                 stall_caused_s: seconds(mean(&of(|class| class.stall_caused_ns))),
-                p99: duration(median(of(|class| class.p99_ns))),
+                p99: if arm.saturated {
+                    GROWS.to_owned()
+                } else {
+                    duration(median(of(|class| class.p99_ns)))
+                },
             });
         }
     }

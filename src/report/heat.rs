@@ -5,6 +5,10 @@ use serde::Serialize;
 use crate::number::{duration, to_f64};
 use crate::record::{Outcome, RunRow};
 use crate::report::summary::ArmSummary;
+use crate::report::table::GROWS;
+
+/// Shade of the slowest arm, in percent.
+const SHADE_MAX: u64 = 80;
 
 /// The grid.
 #[derive(Serialize)]
@@ -33,15 +37,19 @@ pub(super) fn heat(all: &[RunRow], summaries: &[ArmSummary]) -> Option<Heat> {
         return None;
     }
     let passed = || summaries.iter().filter(|arm| arm.passed > 0);
-    let values = || passed().map(|arm| arm.write_latency_ns.p999);
-    let (best, worst) = (values().min()?, values().max()?);
+    // Of a queue that grows a percentile says how long the run was.
+    let values = || passed().filter(|arm| !arm.saturated).map(|arm| arm.write_latency_ns.p999);
+    let (best, worst) = (values().min().unwrap_or(0), values().max().unwrap_or(0));
     let scale = |ns: u64| libm::log2(to_f64(ns.max(1)));
     let cell = |row: &String, column: &String| {
         let name = format!("{row}/{column}");
         passed().find(|arm| arm.arm == name).map_or_else(Default::default, |arm| {
+            if arm.saturated {
+                return (GROWS.to_owned(), String::new(), SHADE_MAX, false);
+            }
             let ns = arm.write_latency_ns.p999;
             let share = (scale(ns) - scale(best)) / (scale(worst) - scale(best)).max(1e-9);
-            let darkness = crate::number::from_f64(share * 80.0).unwrap_or(0);
+            let darkness = crate::number::from_f64(share * to_f64(SHADE_MAX)).unwrap_or(0);
             // What reads the same is a tie.
             let (text, is_best) = (duration(ns), duration(ns) == duration(best));
             (text, seeds_range(all, &name), darkness, is_best)

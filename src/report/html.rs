@@ -14,11 +14,12 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
-use crate::number::{bytes, count, digits, duration, seconds, thousands, to_f64};
+use crate::number::{bytes, count, seconds, to_f64};
 use crate::output::{OutputError, Result};
 use crate::record::{Outcome, Param, RunRow};
-use crate::report::chart::{Charts, MANY_ARMS};
-use crate::report::summary::{ArmSummary, Delta, delta, summaries, write_amplification};
+use crate::report::chart::Charts;
+use crate::report::headline::{self, Cell, Headline};
+use crate::report::summary::{ArmSummary, summaries};
 use crate::report::timeline::timelines;
 use crate::report::{Provenance, ReportInput, detail, heat, table};
 
@@ -48,6 +49,8 @@ struct Page<'a> {
     failed_count: usize,
     verdict: String,
     notes: Vec<String>,
+    interval_notes: Vec<String>,
+    has_growing: bool,
     columns: Vec<&'static str>,
     arms: Vec<Arm>,
     causes: [&'static str; 5],
@@ -71,6 +74,8 @@ struct Arm {
     name: String,
     is_baseline: bool,
     note: String,
+    /// The arm it is held against, where that is not the baseline.
+    other_base: String,
     cells: Vec<Cell>,
     stall_s: String,
     /// (cause, share of the longest bar in percent, text)
@@ -81,15 +86,6 @@ struct Arm {
     table_median: String,
 }
 
-#[derive(Default, Serialize)]
-struct Cell {
-    text: String,
-    delta: String,
-    range: String,
-    /// `good`, `bad` or nothing.
-    tone: &'static str,
-}
-
 #[derive(Serialize)]
 struct Failure<'a> {
     arm: &'a str,
@@ -97,55 +93,6 @@ struct Failure<'a> {
     outcome: &'static str,
     rule: &'a str,
     replay: &'a str,
-}
-
-/// A column of the headline table.
-struct Column {
-    name: &'static str,
-    show: fn(&ArmSummary) -> String,
-    /// What the difference from the baseline is taken of, and whether more of it is better.
-    metric: Option<(Metric, Option<bool>)>,
-}
-
-type Metric = fn(&RunRow) -> u64;
-
-const LESS: Option<bool> = Some(false);
-
-const COLUMNS: [Column; 15] = [
-    column("throughput, op/s", |a| count(a.ops_per_s.to_f64()), |r| r.ops_per_s.0, Some(true)),
-    column("write p50", |a| duration(a.write_latency_ns.p50), |r| r.write_latency_ns.p50, LESS),
-    column("write p99", |a| duration(a.write_latency_ns.p99), |r| r.write_latency_ns.p99, LESS),
-    column("write p99.9", |a| duration(a.write_latency_ns.p999), |r| r.write_latency_ns.p999, LESS),
-    column("write max", |a| duration(a.write_latency_ns.max), |r| r.write_latency_ns.max, LESS),
-    column("read p99", |a| duration(a.read_latency_ns.p99), |r| r.read_latency_ns.p99, LESS),
-    column("stall, s", |a| seconds(a.stall_ns.total()), |r| r.stall_ns.total(), LESS),
-    column("flushes", |a| thousands(a.flush_count), |r| r.flush_count, None),
-    column("median table", |a| bytes(a.table_bytes.p50), |r| r.table_bytes.p50, None),
-    column(
-        "write ampl.",
-        |a| digits(a.write_amplification.to_f64()),
-        |r| write_amplification(r).0,
-        LESS,
-    ),
-    column("WAL retained", |a| bytes(a.wal_retained_bytes_max), |r| r.wal_retained_bytes_max, LESS),
-    column(
-        "memtables, peak",
-        |a| bytes(a.memtable_bytes_max_seen),
-        |r| r.memtable_bytes_max_seen,
-        None,
-    ),
-    column("stranded", |a| bytes(a.stranded_bytes), |r| r.stranded_bytes, LESS),
-    column("fairness (Jain)", |a| format!("{:.3}", a.jain.to_f64()), |r| r.jain.0, Some(true)),
-    Column { name: "runs", show: |a| thousands(a.passed), metric: None },
-];
-
-const fn column(
-    name: &'static str,
-    show: fn(&ArmSummary) -> String,
-    metric: Metric,
-    more_is_better: Option<bool>,
-) -> Column {
-    Column { name, show, metric: Some((metric, more_is_better)) }
 }
 
 /// The page of a report.
@@ -161,6 +108,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         .or_else(|| summaries.first())
         .map_or("", |arm| arm.arm.as_str());
     let first = first_drawn(&summaries, baseline);
+    let headline = Headline::new(&input.rows, &summaries, baseline);
     let mut charts = Charts::new(input, baseline, first)?;
     let in_script = |charts: &Charts| match serde_json::to_string(charts) {
         Ok(json) => Ok(in_script(&json)),
@@ -181,9 +129,11 @@ pub fn render(input: &ReportInput) -> Result<String> {
         run_count: input.rows.len(),
         failed_count: failed().count(),
         verdict: table::verdicts(&summaries).join(" "),
-        notes: table::notes(&input.rows),
-        columns: COLUMNS.iter().map(|column| column.name).collect(),
-        arms: arms(&input.rows, &summaries, baseline),
+        notes: page_notes(&input.rows),
+        interval_notes: headline.notes(),
+        has_growing: summaries.iter().any(|arm| arm.saturated),
+        columns: headline::columns(),
+        arms: arms(&headline, &summaries, baseline),
         causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
         heat: heat::heat(&input.rows, &summaries),
         failures: failed().take(FAILURES_MAX).map(failure).collect(),
@@ -218,6 +168,13 @@ pub fn render(input: &ReportInput) -> Result<String> {
     page.data = in_script(&charts)?;
     page.all_columns = columns(room(&page)?)?;
     Ok(printable(whole(&page)?))
+}
+
+/// What the terminal says of the rows, but for its ranges over seeds, which the page does not show.
+fn page_notes(rows: &[RunRow]) -> Vec<String> {
+    let mut notes = table::notes(rows);
+    notes.retain(|note| !note.contains("seeds: numbers are"));
+    notes
 }
 
 /// JSON that neither ends its script element nor holds a letter that some reader takes for a line's
@@ -269,8 +226,7 @@ fn failure(row: &RunRow) -> Failure<'_> {
     }
 }
 
-fn arms(rows: &[RunRow], summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
-    let ranges = summaries.len() <= MANY_ARMS;
+fn arms(headline: &Headline<'_>, summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
     let stall_max = summaries.iter().map(|arm| arm.stall_ns.total()).max().unwrap_or(0).max(1);
     let sizes = || summaries.iter().filter(|arm| arm.table_bytes.p99 > 0);
     let low = sizes().map(|arm| log_size(arm.table_bytes.p1)).fold(f64::MAX, f64::min);
@@ -284,12 +240,9 @@ fn arms(rows: &[RunRow], summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
         Arm {
             name: arm.arm.clone(),
             is_baseline: arm.arm == baseline,
-            note: if arm.passed < arm.runs {
-                format!("{} of {} runs passed", arm.passed, arm.runs)
-            } else {
-                String::new()
-            },
-            cells: COLUMNS.iter().map(|column| cell(column, rows, arm, baseline, ranges)).collect(),
+            note: headline.note(arm),
+            other_base: headline.other_base(arm).to_owned(),
+            cells: headline.cells(arm),
             stall_s: seconds(arm.stall_ns.total()),
             stalls: arm
                 .stall_ns
@@ -316,51 +269,6 @@ fn arms(rows: &[RunRow], summaries: &[ArmSummary], baseline: &str) -> Vec<Arm> {
 
 fn log_size(size: u64) -> f64 {
     libm::log2(to_f64(size.max(1)))
-}
-
-fn cell(column: &Column, rows: &[RunRow], arm: &ArmSummary, baseline: &str, ranges: bool) -> Cell {
-    if arm.passed == 0 {
-        return Cell { text: "-".to_owned(), ..Cell::default() };
-    }
-    let text = (column.show)(arm);
-    let Some((metric, more_is_better)) = column.metric else {
-        return Cell { text, ..Cell::default() };
-    };
-    if arm.arm == baseline {
-        return Cell { text, ..Cell::default() };
-    }
-    let Some(difference) = delta(rows, &arm.arm, baseline, metric) else {
-        return Cell { text, ..Cell::default() };
-    };
-    let (low, high) = (percent(difference.low), percent(difference.high));
-    let range = if difference.pairs > 1 && ranges && low != high {
-        format!("[{}, {}]", low.trim_end_matches(" %"), high.trim_end_matches(" %"))
-    } else {
-        String::new()
-    };
-    Cell { text, delta: percent(difference.median), range, tone: tone(difference, more_is_better) }
-}
-
-/// Coloured only where every seed agrees on the direction and the middle is half a percent or more.
-fn tone(difference: Delta, more_is_better: Option<bool>) -> &'static str {
-    let Some(more_is_better) = more_is_better else { return "" };
-    if difference.median.abs() < 0.005 || difference.low * difference.high <= 0.0 {
-        return "";
-    }
-    if (difference.median > 0.0) == more_is_better { "good" } else { "bad" }
-}
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if share >= 9.0 {
-        format!("x{}", digits(share + 1.0))
-    } else if percent.abs() < 0.05 {
-        "0 %".to_owned()
-    } else if percent.abs() < 9.95 {
-        format!("{percent:+.1} %")
-    } else {
-        format!("{percent:+.0} %")
-    }
 }
 
 /// Settings with their values over all arms, one line a setting.

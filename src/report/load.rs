@@ -38,25 +38,31 @@ pub(super) fn maxima(rows: &[RunRow]) -> Vec<String> {
     if listed.is_empty() { Vec::new() } else { vec![told] }
 }
 
+/// What an arm's runs were offered and served, where some served less.
+fn shortfall(runs: &[&RunRow]) -> Option<String> {
+    let behind: Vec<&RunRow> = runs.iter().copied().filter(|row| row.is_saturated()).collect();
+    let of = match (behind.len(), runs.len()) {
+        (0, _) => return None,
+        (some, all) if some < all => format!(" (on {some} of {all} seeds)"),
+        _ => String::new(),
+    };
+    let offered = rate(&behind, |row| row.offered_ops_per_s);
+    let served = rate(&behind, RunRow::served_per_s);
+    Some(format!("offered {offered}, served {served}{of}"))
+}
+
+/// The sentence on one arm, where it served less than it was offered.
+pub(super) fn of_arm(rows: &[RunRow], arm: &str) -> Option<String> {
+    let passed = rows.iter().filter(|row| row.arm == arm && row.outcome == Outcome::Pass);
+    let told = shortfall(&passed.collect::<Vec<_>>())?;
+    Some(format!("{told}: the queue grows without bound"))
+}
+
 /// Which arms served less than they were offered.
 pub(super) fn saturated(rows: &[RunRow]) -> Vec<String> {
-    let mut told = Vec::new();
-    for (arm, mut runs) in by_arm(rows) {
-        let seeds = runs.len();
-        runs.retain(|row| row.is_saturated());
-        if runs.is_empty() {
-            continue;
-        }
-        let of = if runs.len() < seeds {
-            format!(" (on {} of {seeds} seeds)", runs.len())
-        } else {
-            String::new()
-        };
-        let offered = rate(&runs, |row| row.offered_ops_per_s);
-        let served = rate(&runs, RunRow::served_per_s);
-        let arm = clean(arm);
-        told.push(format!("{arm} offered {offered}, served {served}{of}"));
-    }
+    let of_arm =
+        |(arm, runs): (&str, Vec<&RunRow>)| Some(format!("{} {}", clean(arm), shortfall(&runs)?));
+    let told: Vec<String> = by_arm(rows).into_iter().filter_map(of_arm).collect();
     let listed = listed(&told);
     if listed.is_empty() {
         return Vec::new();

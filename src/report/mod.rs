@@ -4,6 +4,7 @@ pub mod against;
 pub mod chart;
 mod detail;
 mod forks;
+mod headline;
 mod heat;
 pub mod html;
 mod load;

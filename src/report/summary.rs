@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use crate::number::{Thousandths, to_f64};
+use crate::number::Thousandths;
 use crate::record::{ByCause, LatencyNs, Outcome, Param, RunRow, TableBytes, TenantRow};
 
 /// One arm over all its seeds.
@@ -107,20 +107,6 @@ impl ArmSummary {
     }
 }
 
-/// How one number of an arm differs from the baseline's: the median over paired seeds and the range
-/// around it, as shares of the baseline's number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Delta {
-    /// Median of the paired differences.
-    pub median: f64,
-    /// The lowest of them.
-    pub low: f64,
-    /// The highest of them.
-    pub high: f64,
-    /// Seeds that both arms passed.
-    pub pairs: usize,
-}
-
 /// Device bytes over user bytes of a run.
 pub fn write_amplification(row: &RunRow) -> Thousandths {
     Thousandths::ratio(u128::from(row.written_bytes.total()), u128::from(row.user_bytes))
@@ -207,40 +193,6 @@ fn inflation(rows: &[RunRow], runs: &[&RunRow]) -> Option<Inflation> {
 
 fn is_aggressor(tenant: &TenantRow) -> bool {
     tenant.name.ends_with("-aggressor")
-}
-
-/// Differences of `arm` from `baseline` in what `metric` takes from a row, over the seeds that both
-/// passed; `None` without such a seed or where the baseline's number is 0.
-pub fn delta(
-    rows: &[RunRow],
-    arm: &str,
-    baseline: &str,
-    metric: impl Fn(&RunRow) -> u64,
-) -> Option<Delta> {
-    let of = |name: &str| -> BTreeMap<u64, u64> {
-        rows.iter()
-            .filter(|row| row.arm == name && row.outcome == Outcome::Pass)
-            .map(|row| (row.seed, metric(row)))
-            .collect()
-    };
-    let base = of(baseline);
-    let mut differences = Vec::new();
-    for (seed, value) in of(arm) {
-        match base.get(&seed) {
-            Some(0) => return None,
-            Some(&from) => differences.push((to_f64(value) - to_f64(from)) / to_f64(from)),
-            None => {}
-        }
-    }
-    differences.sort_by(f64::total_cmp);
-    let upper = *differences.get(differences.len() >> 1)?;
-    let lower = *differences.get(differences.len().checked_sub(1)? >> 1)?;
-    Some(Delta {
-        median: f64::midpoint(lower, upper),
-        low: *differences.first()?,
-        high: *differences.last()?,
-        pairs: differences.len(),
-    })
 }
 
 fn summary(arm: &str, runs: &[&RunRow]) -> ArmSummary {
@@ -387,20 +339,5 @@ mod tests {
         // Another seed asks something else.
         let rows = [rows[0].clone(), make("noisy", 1, 9, noisy, 100)];
         assert_eq!(summaries(&rows)[1].inflation, None);
-    }
-
-    #[test]
-    fn differences_are_paired_by_seed() {
-        let rows = [
-            row("a", 0, 100, Outcome::Pass),
-            row("a", 1, 200, Outcome::Pass),
-            row("b", 0, 150, Outcome::Pass),
-            row("b", 1, 220, Outcome::Pass),
-            row("b", 2, 900, Outcome::Pass),
-        ];
-        let delta = delta(&rows, "b", "a", |row| row.ops_per_s.0).unwrap();
-        assert_eq!(delta.pairs, 2);
-        assert!((delta.median - 0.3).abs() < 1e-9);
-        assert!((delta.low - 0.1).abs() < 1e-9 && (delta.high - 0.5).abs() < 1e-9);
     }
 }

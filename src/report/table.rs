@@ -521,6 +521,7 @@ mod tests {
     fn failed_runs_equal_arms_and_control_characters_are_told() {
         let mut rows = mock::rows(1);
         rows.truncate(2);
+        rows[0].offered_ops_per_s = Thousandths(45_000_000);
         rows[1] = RunRow { arm: "same\u{1b}[31m".to_owned(), ..rows[0].clone() };
         let text = render(&rows);
         assert!(text.contains("No arm is best or worst") && text.contains("same?[31m"), "{text}");

@@ -402,6 +402,9 @@ pub fn fuzz(global: &Global, args: &FuzzArgs) -> Result<(), Stop> {
     let known = collector.rows.iter().map(|row| row.seed).collect();
     let fuzz = Fuzz { args, folder, known };
     interrupt::listen();
+    if global.format == Format::Csv {
+        say(tell::CSV_HEADER);
+    }
     let elapsed = sweep(global, &fuzz, &mut collector);
     store_rows(&runs, &mut collector.rows)?;
     tell::end(global.format, &collector, (&runs, elapsed))?;
@@ -483,6 +486,9 @@ fn sweep(global: &Global, fuzz: &Fuzz<'_>, collector: &mut Collector<'_>) -> f64
                 continue;
             }
             let ran = fuzz.run(seed);
+            if global.verbose > 0 {
+                progress.line(&format!("{} seed {seed}", ran.row.outcome));
+            }
             let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
             collector.take(seed, ran);
             if collector.full() {

@@ -62,6 +62,9 @@ pub(super) fn config(args: &FuzzArgs) {
     say(&text);
 }
 
+/// The first line of `--format csv`.
+pub(super) const CSV_HEADER: &str = "seed,outcome,rule,ops,virtual_ns,trace_hash\n";
+
 /// One row for `--format csv`.
 pub(super) fn csv(row: &FuzzRow) -> String {
     let rule = row.rule.map_or_else(String::new, |rule| rule.to_string());
