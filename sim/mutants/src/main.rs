@@ -5,9 +5,11 @@
 //! copy of the tree takes one patch at a time, is built, and runs the `swarm` binary for a slice of
 //! processor time. What is known stays in `target/mutants/rows`, so a run that was stopped goes on
 //! where it was; a row counts for the patch and the tree that it was measured with. First of all the
-//! tree runs as it is: a simulator that finds bugs there has no score.
+//! tree runs as it is: a simulator that finds bugs there has no score. Ctrl-C lets what is under way
+//! finish and ends with 6.
 
 mod bank;
+mod interrupt;
 mod rows;
 mod scratch;
 
@@ -32,6 +34,9 @@ Usage: forebay-mutants [--only M01,M07] [--cpu-s 180] [-j 1] [--any-tree] [--aga
 
 /// Processor seconds that the tree as it is must run without a broken rule.
 const CANARY_CPU_S: u32 = 20;
+
+/// Exit code of a run that is to be resumed.
+const EXIT_INCOMPLETE: u8 = 6;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -150,7 +155,7 @@ impl Work {
     /// Measures what nobody has yet taken, until nothing is left or something fails.
     fn worker(&self, number: usize, queue: &Mutex<Vec<Mutant>>) -> Result<(), String> {
         let scratch = Scratch::new(&self.root, number)?;
-        loop {
+        while !interrupt::asked() {
             let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
             let Some(mutant) = next else { return Ok(()) };
             if let Err(error) = self.measure(&scratch, &mutant) {
@@ -158,15 +163,18 @@ impl Work {
                 return Err(format!("{}: {error}", mutant.id));
             }
         }
+        Ok(())
     }
 }
 
-fn run(root: &Path) -> Result<(), String> {
+/// Measures what is left; says how many mutants an interrupt left out.
+fn run(root: &Path) -> Result<usize, String> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let bank = Bank::read(root)?;
     if let Some(strange) = arguments.only.iter().find(|id| !bank.has(id)) {
         return Err(format!("{strange:?} is not in sim/mutants/mutants.toml"));
     }
+    interrupt::listen();
     let jobs = arguments.jobs;
     let wanted = |mutant: &&Mutant| mutant.feature.is_none() && arguments.wants(&mutant.id);
     // Taken from the end.
@@ -189,14 +197,20 @@ fn run(root: &Path) -> Result<(), String> {
         ended.map(|end| end.unwrap_or_else(|_panic| Err("a worker panicked".to_owned()))).collect()
     });
     rows::report(root, &work.bank, &work.rows())?;
-    outcomes.into_iter().collect()
+    outcomes.into_iter().collect::<Result<(), String>>()?;
+    Ok(queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).len())
 }
 
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let done = root.canonicalize().map_err(|error| error.to_string()).and_then(|root| run(&root));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(left) => {
+            let line = format!("interrupted: {left} mutants left; the same command goes on");
+            writeln!(io::stderr(), "mutants: {line}").unwrap_or_default();
+            ExitCode::from(EXIT_INCOMPLETE)
+        }
         Err(error) => {
             writeln!(io::stderr(), "mutants: {error}").unwrap_or_default();
             ExitCode::FAILURE

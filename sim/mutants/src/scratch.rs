@@ -11,6 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::interrupt;
 use crate::rows::{Row, SwarmLine, hash};
 
 /// What says whether a mutant's changed place was passed; below every mutant.
@@ -129,12 +130,9 @@ pub(crate) fn replay(swarm: &Path, seed: u64) -> Result<SwarmLine, String> {
 
 /// Runs a swarm to its end.
 fn run_swarm(swarm: &Path, arguments: &[&str]) -> Result<SwarmLine, String> {
-    let ran = Command::new(swarm)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(at(swarm))?;
+    let mut command = Command::new(swarm);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let ran = interrupt::output(&mut command).map_err(at(swarm))?;
     let text = String::from_utf8_lossy(&ran.stdout);
     let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
     let mut line: SwarmLine = last.unwrap_or_default();
@@ -148,7 +146,8 @@ fn run_swarm(swarm: &Path, arguments: &[&str]) -> Result<SwarmLine, String> {
 
 /// Runs a command; where it fails, what it said, in one line.
 fn run(command: &mut Command) -> Result<(), String> {
-    let ran = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ran = interrupt::output(command).map_err(|error| error.to_string())?;
     if ran.status.success() {
         return Ok(());
     }
