@@ -1,5 +1,6 @@
 //! Experiments with memtable policies: what a run measured, how it is stored and how it is shown.
 
+pub mod calibrate;
 pub mod cli;
 pub mod commands;
 pub mod compare;

@@ -89,6 +89,8 @@ pub const OWN_KEYS: &[OwnKey] = &[
         about: "the recorded operations that the workload trace replays",
         set: set_workload_file, get: |config| config.workload_file.clone(),
     },
+    counted!(sync_writes, "count", "0", (0, 1),
+        "1 = a write is on the disk when it is acknowledged; those acknowledged together share a sync"),
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
         "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
     counted!(check, "count", "0", (0, 1), "1 = answers are compared with a reference model"),
@@ -128,7 +130,8 @@ fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refus
 
 /// Keys that are not told where they have their default: rows from before there were such keys have
 /// the configuration, and the hash, of rows without them.
-pub(super) const ABSENT_AT_DEFAULT: [&str; 2] = ["two_phase_percent", "workload_file"];
+pub(super) const ABSENT_AT_DEFAULT: [&str; 3] =
+    ["two_phase_percent", "workload_file", "sync_writes"];
 
 /// Reads the file: what a configuration does must not change while it runs.
 fn set_workload_file(config: &mut Config, key: &OwnKey, path: &str) -> Result<(), Refused> {

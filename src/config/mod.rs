@@ -89,6 +89,8 @@ pub struct Config {
     pub trace: Option<Arc<Trace>>,
     /// Hash of that file's bytes, 16 hex digits.
     pub trace_digest: String,
+    /// Whether a write is on the disk when it is acknowledged: 1 for yes.
+    pub sync_writes: u64,
     /// Time between two samples of the series; 0 is a twentieth of a fill.
     pub sample_interval_ns: Nanos,
     /// Whether answers are compared with a reference model: 1 for yes.
@@ -140,6 +142,7 @@ impl Default for Config {
             two_phase_percent: 0,
             workload_file: String::new(),
             trace: None,
+            sync_writes: 0,
             trace_digest: String::new(),
             sample_interval_ns: 0,
             check: 0,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
-use forebay_engine::{Error, WriteOptions};
+use forebay_engine::Error;
 use forebay_workloads::Churn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -89,7 +89,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
                 break;
             }
             let bytes = churn.fill(visitor, put, (&mut key, &mut value));
-            tenant.put(&key, &value, WriteOptions::default()).await?;
+            tenant.put(&key, &value, driver.write_options).await?;
             begin = driver.visited(Step::Put(bytes), begin);
         }
     }

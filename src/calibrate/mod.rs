@@ -1,0 +1,211 @@
+//! A short probe of a real disk: the values of the device model that this disk has.
+//!
+//! Each figure is measured by the calls that the engine makes, through the same [`Env`] and so
+//! through the same page cache, and each is a median of samples with its quartiles. What lies in
+//! the folder at any time is below [`DISK_BYTES_MAX`], and what is written in all is bounded by a
+//! number of samples for each probe as well as by time.
+//!
+//! A sample of a sync is a mean over a few: a scheduler that now and then is late to wake a thread
+//! lowers throughput by the mean of its delays, which the median of single calls would hide.
+
+mod cpu;
+mod probe;
+mod show;
+
+use core::fmt;
+use std::io;
+use std::path::Path;
+
+use forebay_engine::Error;
+use forebay_engine::env::{BlockingEnv, Nanos};
+use forebay_engine::types::to_u64;
+
+use crate::number::rank;
+use probe::Probe;
+
+/// What the probe's files hold at most at any time.
+pub const DISK_BYTES_MAX: u64 = 256 << 20;
+
+/// Samples that a figure is made of, however short the time.
+const SAMPLES_MIN: usize = 5;
+
+/// Drops what the page cache holds of a file, so that the next read is the device's.
+pub type Forget = fn(&Path) -> io::Result<()>;
+
+/// Why there are no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrateError {
+    /// The disk, or the engine in memory, refused a call.
+    #[error("{0}")]
+    Refused(#[from] Error),
+    /// The page cache would not let go of the probe's file.
+    #[error("cannot drop cached pages: {0}")]
+    Forget(#[from] io::Error),
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Stopped,
+}
+
+type Result<T> = core::result::Result<T, CalibrateError>;
+
+/// A median of samples with its quartiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// A quarter of the samples are no more.
+    pub low: u64,
+    /// The median.
+    pub middle: u64,
+    /// Three quarters of the samples are no more.
+    pub high: u64,
+    /// How many samples there are.
+    pub count: u64,
+}
+
+impl Spread {
+    /// That of samples in any order; all 0 of none.
+    pub fn of(samples: &[u64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_unstable();
+        let [low, middle, high] = [25, 50, 75].map(|percent| rank(&sorted, percent));
+        Self { low, middle, high, count: to_u64(sorted.len()) }
+    }
+
+    /// Each number through a function; the quartiles change places where it turns them round.
+    fn map(self, f: impl Fn(u64) -> u64) -> Self {
+        let (a, b) = (f(self.low), f(self.high));
+        Self { low: a.min(b), middle: f(self.middle), high: a.max(b), count: self.count }
+    }
+
+    /// One number that is known, not sampled.
+    fn exactly(value: u64) -> Self {
+        Self { low: value, middle: value, high: value, count: 0 }
+    }
+}
+
+/// One measured value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Its key in `[device]`; for a figure beside the table a name that is no key.
+    pub key: &'static str,
+    /// Whether it is a line of the table.
+    pub in_table: bool,
+    /// The value, which is the median, and its quartiles.
+    pub spread: Spread,
+    /// What was measured.
+    pub how: String,
+}
+
+impl Figure {
+    fn new(key: &'static str, spread: Spread, how: impl fmt::Display) -> Self {
+        Self { key, in_table: true, spread, how: how.to_string() }
+    }
+
+    fn beside(self) -> Self {
+        Self { in_table: false, ..self }
+    }
+}
+
+/// What was measured of a disk and of the processors in front of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calibration {
+    /// The figures in the order of the table.
+    pub figures: Vec<Figure>,
+}
+
+/// How a disk is probed.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// About how long it takes.
+    pub duration_ns: Nanos,
+    /// The table has reads as the page cache answers them, not the device.
+    pub cached_reads: bool,
+    /// Processors that the engine runs on.
+    pub core_count: u64,
+    /// Drops cached pages.
+    pub forget: Forget,
+}
+
+/// The probes, with the part of the time that each has, in percent.
+const PROBES: [(&str, u64); 6] = [
+    ("appends", 5),
+    ("syncs", 25),
+    ("syncs at once", 30),
+    ("writes", 20),
+    ("reads", 12),
+    ("processor", 8),
+];
+
+/// Measures in a folder of its own, whose files are left to the caller to remove. `told` hears the
+/// name of each probe before it begins, and ends the measuring where it gives back false.
+///
+/// # Errors
+///
+/// The disk's, with what was measured lost; [`CalibrateError::Stopped`] where `told` said so.
+pub fn calibrate<E: BlockingEnv>(
+    env: &E,
+    dir: &Path,
+    terms: &Terms,
+    told: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Calibration> {
+    env.block_on(measured(env, dir, terms, told))
+}
+
+/// How many probes there are.
+pub fn probe_count() -> u64 {
+    to_u64(PROBES.len())
+}
+
+async fn measured<E: BlockingEnv>(
+    env: &E,
+    dir: &Path,
+    terms: &Terms,
+    told: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Calibration> {
+    let probe = Probe::new(env, dir, told);
+    let begin = |at: usize| {
+        let (name, percent) = PROBES.get(at).copied().unwrap_or_default();
+        if !told(name) {
+            return Err(CalibrateError::Stopped);
+        }
+        let share_ns = terms.duration_ns.saturating_mul(percent).div_euclid(100);
+        Ok((env.now(), share_ns))
+    };
+    let append = probe.appends(begin(0)?).await?;
+    let sync = probe.syncs(begin(1)?).await?;
+    let at_once = probe.syncs_at_once(begin(2)?).await?;
+    let (write, writeback) = probe.writes(begin(3)?, sync.middle).await?;
+    let reads = probe.reads(begin(4)?, terms.forget).await?;
+    let (cpu_begin, cpu_ns) = begin(5)?;
+    let put = cpu::puts(cpu_begin.saturating_add(cpu_ns), &|| told(""))?;
+    let mut figures = show::read_figures(&reads, terms.cached_reads);
+    figures.push(Figure::new("write_bytes_per_s", write, probe::WRITE_HOW));
+    figures.push(Figure::new("write_ns", append, probe::APPEND_HOW));
+    figures.push(Figure::new("sync_ns", sync, probe::SYNC_HOW));
+    figures.push(Figure::new("depth", at_once.depth(sync.middle), at_once.how()));
+    let how = "not measured apart: depth over latency limits requests";
+    figures.push(Figure::new("iops", Spread::exactly(0), how));
+    figures.push(Figure::new("writeback_bytes", writeback, probe::WRITEBACK_HOW));
+    figures.push(Figure::new("core_count", Spread::exactly(terms.core_count), "processors"));
+    let cost = put.map(cpu::multiplier);
+    figures.push(Figure::new("cpu_cost_multiplier", cost, cpu::how(&put)));
+    let position = |key| FIGURE_ORDER.iter().position(|known| *known == key);
+    figures.sort_by_key(|figure| position(figure.key).unwrap_or(usize::MAX));
+    Ok(Calibration { figures })
+}
+
+/// The order in which figures are told.
+const FIGURE_ORDER: [&str; 10] = [
+    "read_bytes_per_s",
+    "write_bytes_per_s",
+    "read_ns",
+    "write_ns",
+    "sync_ns",
+    "iops",
+    "depth",
+    "writeback_bytes",
+    "core_count",
+    "cpu_cost_multiplier",
+];
+
+#[cfg(test)]
+mod tests;
