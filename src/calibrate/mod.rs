@@ -21,7 +21,7 @@ use forebay_engine::env::{BlockingEnv, Nanos};
 use forebay_engine::types::to_u64;
 
 use crate::number::rank;
-use probe::Probe;
+use probe::{Model, Probe};
 
 /// What the probe's files hold at most at any time.
 pub const DISK_BYTES_MAX: u64 = 256 << 20;
@@ -126,13 +126,14 @@ pub struct Terms {
 }
 
 /// The probes, with the part of the time that each has, in percent.
-const PROBES: [(&str, u64); 6] = [
+const PROBES: [(&str, u64); 7] = [
     ("appends", 5),
-    ("syncs", 25),
-    ("syncs at once", 30),
-    ("writes", 20),
-    ("reads", 12),
-    ("processor", 8),
+    ("syncs", 22),
+    ("syncs at once", 25),
+    ("writes", 22),
+    ("syncs beside writes", 10),
+    ("reads", 10),
+    ("processor", 6),
 ];
 
 /// Measures in a folder of its own, whose files are left to the caller to remove. `told` hears the
@@ -173,28 +174,34 @@ async fn measured<E: BlockingEnv>(
     let append = probe.appends(begin(0)?).await?;
     let sync = probe.syncs(begin(1)?).await?;
     let at_once = probe.syncs_at_once(begin(2)?).await?;
-    let (write, writeback) = probe.writes(begin(3)?, sync.middle).await?;
-    let reads = probe.reads(begin(4)?, terms.forget).await?;
-    let (cpu_begin, cpu_ns) = begin(5)?;
+    let large = probe.writes(begin(3)?).await?;
+    let writeback = probe.unsynced(large.middle).await?;
+    let beside = probe.syncs_beside(begin(4)?).await?;
+    let reads = probe.reads(begin(5)?, terms.forget).await?;
+    let (cpu_begin, cpu_ns) = begin(6)?;
     let put = cpu::puts(cpu_begin.saturating_add(cpu_ns), &|| told(""))?;
+    let model = Model::of(sync, &at_once, large);
     let mut figures = show::read_figures(&reads, terms.cached_reads);
-    figures.push(Figure::new("write_bytes_per_s", write, probe::WRITE_HOW));
-    figures.push(Figure::new("write_ns", append, probe::APPEND_HOW));
-    figures.push(Figure::new("sync_ns", sync, probe::SYNC_HOW));
-    figures.push(Figure::new("depth", at_once.depth(sync.middle), at_once.how()));
-    let how = "not measured apart: depth over latency limits requests";
-    figures.push(Figure::new("iops", Spread::exactly(0), how));
-    figures.push(Figure::new("writeback_bytes", writeback, probe::WRITEBACK_HOW));
-    figures.push(Figure::new("core_count", Spread::exactly(terms.core_count), "processors"));
-    let cost = put.map(cpu::multiplier);
-    figures.push(Figure::new("cpu_cost_multiplier", cost, cpu::how(&put)));
+    let exactly = Spread::exactly;
+    let not_apart = "not measured apart: depth over latency limits requests";
+    figures.extend([
+        Figure::new("write_bytes_per_s", model.write_bytes_per_s, probe::WRITE_HOW),
+        Figure::new("write_ns", append, probe::APPEND_HOW),
+        Figure::new("sync_ns", model.sync_ns, probe::SYNC_HOW),
+        Figure::new("depth", model.depth, at_once.how()),
+        Figure::new("fifo", model.fifo(beside), probe::fifo_how(&beside)),
+        Figure::new("iops", exactly(0), not_apart),
+        Figure::new("writeback_bytes", writeback, probe::WRITEBACK_HOW),
+        Figure::new("core_count", exactly(terms.core_count), "processors"),
+        Figure::new("cpu_cost_multiplier", put.map(cpu::multiplier), cpu::how(&put)),
+    ]);
     let position = |key| FIGURE_ORDER.iter().position(|known| *known == key);
     figures.sort_by_key(|figure| position(figure.key).unwrap_or(usize::MAX));
     Ok(Calibration { figures })
 }
 
 /// The order in which figures are told.
-const FIGURE_ORDER: [&str; 10] = [
+const FIGURE_ORDER: [&str; 11] = [
     "read_bytes_per_s",
     "write_bytes_per_s",
     "read_ns",
@@ -202,6 +209,7 @@ const FIGURE_ORDER: [&str; 10] = [
     "sync_ns",
     "iops",
     "depth",
+    "fifo",
     "writeback_bytes",
     "core_count",
     "cpu_cost_multiplier",

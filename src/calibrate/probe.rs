@@ -1,6 +1,6 @@
 //! The calls that are timed, one probe after the other.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,8 +25,12 @@ const UNSYNCED_BYTES: u64 = 64 << 20;
 const BATCH: u64 = 16;
 /// Most samples of one probe, which bounds the bytes it writes.
 const SAMPLES_MAX: usize = 2_000;
-/// Most large appends of one probe.
-const LARGE_MAX: usize = 512;
+/// Large appends whose mean is a sample: more than what a limiter lets pass before it limits.
+const LARGE_BATCH: u64 = 8;
+/// Most samples of large appends.
+const LARGE_MAX: usize = 64;
+/// Large appends before each sync of the thread beside which small syncs are timed.
+const BESIDE: u64 = 4;
 /// Threads that sync at once, each a file of its own.
 const THREADS: [u64; 4] = [1, 2, 4, 8];
 /// Most syncs of one thread beside others.
@@ -35,8 +39,8 @@ const THREAD_SYNCS_MAX: u64 = 20_000;
 const NS_PER_S: u64 = 1_000_000_000;
 
 pub(super) const APPEND_HOW: &str = "append of 4 KiB to the page cache, mean of 16";
-pub(super) const SYNC_HOW: &str = "fdatasync after an append of 4 KiB, mean of 16";
-pub(super) const WRITE_HOW: &str = "append of 1 MiB with its fdatasync, less sync_ns";
+pub(super) const SYNC_HOW: &str = "fdatasync after an append of 4 KiB, mean of 16, less its bytes";
+pub(super) const WRITE_HOW: &str = "append of 1 MiB with its fdatasync, mean of 8, less sync_ns";
 pub(super) const WRITEBACK_HOW: &str = "unsynced bytes before appends are slow; at most 64 MiB seen";
 
 /// Asks after each sample whether to go on: the name of a probe where one begins, else nothing.
@@ -74,16 +78,59 @@ fn bytes_per_s(bytes: u64, beside_ns: u64) -> impl Fn(u64) -> u64 {
     }
 }
 
+/// What the model's device must be like for small and large syncs to take what they took.
+///
+/// A request of the model occupies the device for its bytes, or for its latency over the depth
+/// where that is longer, and the rest of its latency passes beside the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Model {
+    pub(super) depth: Spread,
+    pub(super) write_bytes_per_s: Spread,
+    pub(super) sync_ns: Spread,
+}
+
+impl Model {
+    pub(super) fn of(small: Spread, at_once: &AtOnce, large: Spread) -> Self {
+        let depth = at_once.depth(small.middle);
+        let beside = |ns: u64| ns.saturating_sub(ns.div_euclid(depth.max(1)));
+        let write_bytes_per_s = large.map(bytes_per_s(LARGE_BYTES, beside(small.middle)));
+        let moved_ns = SMALL_BYTES
+            .saturating_mul(NS_PER_S)
+            .div_euclid(write_bytes_per_s.middle.max(1));
+        let latency = |took: u64| match depth.checked_sub(1) {
+            Some(others @ 1..) if took.div_euclid(depth) < moved_ns => {
+                took.saturating_sub(moved_ns).saturating_mul(depth).div_euclid(others)
+            }
+            Some(_) | None => took,
+        };
+        let depth = Spread::exactly(depth);
+        Self { depth, write_bytes_per_s, sync_ns: small.map(latency) }
+    }
+
+    /// Whether requests are served as they arrive: then a small sync waits for half of what another
+    /// writes at a time, else for a chunk of it at most.
+    pub(super) fn fifo(&self, beside: Spread) -> Spread {
+        let much = BESIDE * LARGE_BYTES;
+        let of_much = much.saturating_mul(NS_PER_S).div_euclid(self.write_bytes_per_s.middle.max(1));
+        let waits = beside.middle.saturating_sub(self.sync_ns.middle);
+        Spread::exactly(u64::from(waits > of_much >> 2))
+    }
+}
+
+/// How a small sync beside much was measured, and what came of it.
+pub(super) fn fifo_how(beside: &Spread) -> String {
+    format!("an fdatasync of 4 KiB beside ones of 4 MiB takes {} ns", beside.middle)
+}
+
 impl AtOnce {
-    /// The syncs that overlap at best, of which one alone takes `sync_ns`.
-    pub(super) fn depth(&self, sync_ns: u64) -> Spread {
+    /// The syncs that overlap at best, of which one alone takes so long.
+    fn depth(&self, small_ns: u64) -> u64 {
         let of = |rate: u64| {
             let half = NS_PER_S >> 1;
-            let overlap = rate.saturating_mul(sync_ns).saturating_add(half).div_euclid(NS_PER_S);
+            let overlap = rate.saturating_mul(small_ns).saturating_add(half).div_euclid(NS_PER_S);
             overlap.max(1)
         };
-        let best = self.rates.iter().map(|(_, rate)| of(*rate)).max();
-        Spread::exactly(best.unwrap_or(1))
+        self.rates.iter().map(|(_, rate)| of(*rate)).max().unwrap_or(1)
     }
 
     pub(super) fn how(&self) -> String {
@@ -92,7 +139,7 @@ impl AtOnce {
             .iter()
             .map(|(threads, rate)| format!("{threads}: {}", digits(to_f64(*rate))))
             .collect();
-        format!("syncs/s by threads ({}) times sync_ns", told.join(", "))
+        format!("syncs/s by threads ({}) times what one takes", told.join(", "))
     }
 }
 
@@ -227,13 +274,8 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
         Ok(count.saturating_mul(NS_PER_S).div_euclid(elapsed_ns))
     }
 
-    /// Bytes in a second of large appends that are synced, and how many may wait for a sync before
-    /// an append is as slow as the disk.
-    pub(super) async fn writes(
-        &self,
-        time: (Nanos, Nanos),
-        sync_ns: u64,
-    ) -> Result<(Spread, Spread)> {
+    /// Large appends, each with its sync.
+    pub(super) async fn writes(&self, time: (Nanos, Nanos)) -> Result<Spread> {
         let path = self.at("writes");
         let mut file = self.env.create(&path).await?;
         let samples = self.samples(time, LARGE_MAX, async || {
@@ -241,12 +283,21 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
                 file = self.env.create(&path).await?;
             }
             let begin = self.env.now();
-            file.append(&self.large, IoClass::Flush).await?;
-            file.sync_data(IoClass::Flush).await?;
-            Ok(self.env.now().saturating_sub(begin))
+            for _ in 0..LARGE_BATCH {
+                file.append(&self.large, IoClass::Flush).await?;
+                file.sync_data(IoClass::Flush).await?;
+            }
+            Ok(self.env.now().saturating_sub(begin).div_euclid(LARGE_BATCH))
         });
-        let taken = Spread::of(&samples.await?);
-        let slow_ns = taken.middle >> 1;
+        let samples = samples.await?;
+        self.env.remove(&path).await?;
+        Ok(Spread::of(&samples))
+    }
+
+    /// How many unsynced bytes there may be before an append is as slow as the disk, on which one
+    /// with its sync takes `large_ns`.
+    pub(super) async fn unsynced(&self, large_ns: Nanos) -> Result<Spread> {
+        let path = self.at("unsynced");
         let file = self.env.create(&path).await?;
         let mut slow = 0;
         // One slow append may be the scheduler's doing.
@@ -257,11 +308,47 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
             let begin = self.env.now();
             file.append(&self.large, IoClass::Flush).await?;
             let took = self.env.now().saturating_sub(begin);
-            slow = if took > slow_ns { slow + 1 } else { 0 };
+            slow = if took > large_ns >> 1 { slow + 1 } else { 0 };
         }
-        let fast = file.len().saturating_sub(slow * LARGE_BYTES);
+        let fast = file.len().saturating_sub(slow * LARGE_BYTES).max(LARGE_BYTES);
         self.env.remove(&path).await?;
-        Ok((taken.map(bytes_per_s(LARGE_BYTES, sync_ns)), Spread::exactly(fast)))
+        Ok(Spread::exactly(fast))
+    }
+
+    /// What a small sync takes while another thread syncs much.
+    pub(super) async fn syncs_beside(&self, time: (Nanos, Nanos)) -> Result<Spread> {
+        let (path, other) = (self.at("beside"), self.at("beside-much"));
+        let mut file = self.segment(&path).await?;
+        let over = Arc::new(AtomicBool::new(false));
+        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
+        let task = {
+            let (env, other, large) = (self.env.clone(), other.clone(), self.large.clone());
+            let (over, failed) = (Arc::clone(&over), Arc::clone(&failed));
+            self.env.spawn("calibrate", move || async move {
+                if let Err(error) = much(&env, (&other, &large), &over).await {
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            })
+        };
+        let samples = self.samples(time, SAMPLES_MAX, async || {
+            if file.len() >= SEGMENT_BYTES {
+                file = self.segment(&path).await?;
+            }
+            file.append(&self.small, IoClass::Wal).await?;
+            let begin = self.env.now();
+            file.sync_data(IoClass::Wal).await?;
+            Ok(self.env.now().saturating_sub(begin))
+        });
+        let samples = samples.await;
+        over.store(true, Ordering::Release);
+        task.await;
+        if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error.into());
+        }
+        let samples = samples?;
+        self.env.remove(&path).await?;
+        self.env.remove(&other).await?;
+        Ok(Spread::of(&samples))
     }
 
     /// Reads of a page and of a MiB, from the device and from the page cache.
@@ -313,6 +400,25 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
         }
         Ok(())
     }
+}
+
+/// Writes and syncs much at a time, again and again.
+async fn much<E: Env>(
+    env: &E,
+    (path, large): (&Path, &[u8]),
+    over: &AtomicBool,
+) -> core::result::Result<(), Error> {
+    let mut file = env.create(path).await?;
+    while !over.load(Ordering::Acquire) {
+        if file.len() >= DATA_BYTES {
+            file = env.create(path).await?;
+        }
+        for _ in 0..BESIDE {
+            file.append(large, IoClass::Flush).await?;
+        }
+        file.sync_data(IoClass::Flush).await?;
+    }
+    Ok(())
 }
 
 /// Syncs a file of its own until a time, each after a small append.

@@ -32,7 +32,7 @@ pub(super) fn read_figures(reads: &Reads, cached: bool) -> Vec<Figure> {
 fn spread(spread: &Spread) -> String {
     match spread.count {
         0 => String::new(),
-        count => format!("{} to {} of {count}: ", grouped(spread.low), grouped(spread.high)),
+        n => format!(": {} to {}, {n} samples", grouped(spread.low), grouped(spread.high)),
     }
 }
 
@@ -47,16 +47,16 @@ impl Calibration {
         for line in head {
             append(&mut text, format_args!("# {line}\n"));
         }
-        text.push_str("# Medians, with the quartiles and the number of samples.\n\n[device]\n");
-        append(&mut text, format_args!("{:<36}# what is not measured\n", "preset = \"none\""));
+        text.push_str("# Each value is a median; above it what was measured, and its quartiles.\n");
+        text.push_str("\n[device]\n# what is not measured\npreset = \"none\"\n");
         let line = |figure: &Figure, mark: &str| {
-            let value = format!("{mark}{} = {}", figure.key, grouped(figure.spread.middle));
-            format!("{value:<36}# {}{}\n", spread(&figure.spread), figure.how)
+            let how = format!("# {}{}\n", figure.how, spread(&figure.spread));
+            format!("{how}{mark}{} = {}\n", figure.key, grouped(figure.spread.middle))
         };
         let (table, beside): (Vec<&Figure>, Vec<&Figure>) =
             self.figures.iter().partition(|figure| figure.in_table);
         text.extend(table.iter().map(|figure| line(figure, "")));
-        text.push_str("\n# Beside the table:\n");
+        text.push_str("\n# Beside the table\n");
         text.extend(beside.iter().map(|figure| line(figure, "# ")));
         text
     }

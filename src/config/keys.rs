@@ -32,7 +32,7 @@ pub struct OwnKey {
 pub struct DeviceKey {
     /// Its name; the key is `device.` and this.
     pub name: &'static str,
-    pub(super) field: fn(&mut DeviceSpec) -> &mut u64,
+    pub(super) set: fn(&mut DeviceSpec, u64),
 }
 
 macro_rules! counted {
@@ -111,16 +111,20 @@ pub const OWN_KEYS: &[OwnKey] = &[
 
 /// The values of a device that may be replaced, at full size.
 pub const DEVICE_KEYS: &[DeviceKey] = &[
-    DeviceKey { name: "read_bytes_per_s", field: |spec| &mut spec.read_bytes_per_s },
-    DeviceKey { name: "write_bytes_per_s", field: |spec| &mut spec.write_bytes_per_s },
-    DeviceKey { name: "read_ns", field: |spec| &mut spec.read_ns },
-    DeviceKey { name: "write_ns", field: |spec| &mut spec.write_ns },
-    DeviceKey { name: "sync_ns", field: |spec| &mut spec.sync_ns },
-    DeviceKey { name: "iops", field: |spec| &mut spec.iops },
-    DeviceKey { name: "depth", field: |spec| &mut spec.depth },
-    DeviceKey { name: "writeback_bytes", field: |spec| &mut spec.writeback_bytes },
-    DeviceKey { name: "chunk_bytes", field: |spec| &mut spec.chunk_bytes },
+    DeviceKey { name: "read_bytes_per_s", set: |spec, value| spec.read_bytes_per_s = value },
+    DeviceKey { name: "write_bytes_per_s", set: |spec, value| spec.write_bytes_per_s = value },
+    DeviceKey { name: "read_ns", set: |spec, value| spec.read_ns = value },
+    DeviceKey { name: "write_ns", set: |spec, value| spec.write_ns = value },
+    DeviceKey { name: "sync_ns", set: |spec, value| spec.sync_ns = value },
+    DeviceKey { name: "iops", set: |spec, value| spec.iops = value },
+    DeviceKey { name: "depth", set: |spec, value| spec.depth = value },
+    DeviceKey { name: "writeback_bytes", set: |spec, value| spec.writeback_bytes = value },
+    DeviceKey { name: "chunk_bytes", set: |spec, value| spec.chunk_bytes = value },
+    DeviceKey { name: FIFO, set: |spec, value| spec.fifo_only = value > 0 },
 ];
+
+/// 1 where requests are served in the order of their arrival, whoever asks; else by class.
+const FIFO: &str = "fifo";
 
 fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
     forebay_workloads::library::find(text).map_err(|error| error.to_string())?;
@@ -203,7 +207,8 @@ pub(super) fn set_device(config: &mut Config, name: &str, text: &str) -> Result<
         let names: Vec<&str> = DEVICE_KEYS.iter().map(|key| key.name).collect();
         return Err(format!("a device has no {name:?}; allowed: {}", names.join(", ")));
     };
-    let value = whole(&format!("device.{name}"), text, (0, u64::MAX))?;
+    let bounds = if name == FIFO { (0, 1) } else { (0, u64::MAX) };
+    let value = whole(&format!("device.{name}"), text, bounds)?;
     if value == 0 && ["depth", "chunk_bytes"].contains(&key.name) {
         return Err(format!("device.{name} = 0 is not a whole number from 1"));
     }

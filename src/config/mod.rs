@@ -252,7 +252,7 @@ impl Config {
         let mut spec = DeviceSpec::preset(&self.device).unwrap_or(DeviceSpec::NONE);
         for (name, value) in &self.device_values {
             if let Some(key) = DEVICE_KEYS.iter().find(|key| key.name == *name) {
-                *(key.field)(&mut spec) = *value;
+                (key.set)(&mut spec, *value);
             }
         }
         // Blocks and pages do not shrink with the machine: a read of one pays latency alone.
