@@ -7,8 +7,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    self, Stop, bless, branches, calibrate, compare, detach, fuzz, inspect, keep, man, model, repair, replay,
-    report, shell, sweep, verify,
+    self, Stop, bless, branches, calibrate, compare, detach, fuzz, inspect, keep, man, model,
+    repair, replay, report, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;

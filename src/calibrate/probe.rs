@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forebay_engine::Error;
 use forebay_engine::env::{BlockingEnv, Env, File, IoClass, Nanos, Site};
 use forebay_engine::types::{to_u64, to_usize};
+use forebay_sim::disk::device::CHUNK_BYTES;
 
 use super::{CalibrateError, Forget, Result, SAMPLES_MIN, Spread};
-use crate::number::{digits, to_f64};
+use crate::number::{count, to_f64};
 
 /// Bytes of a small append: a page, about what a group of writes has.
 const SMALL_BYTES: u64 = 4 << 10;
@@ -39,9 +40,10 @@ const THREAD_SYNCS_MAX: u64 = 20_000;
 const NS_PER_S: u64 = 1_000_000_000;
 
 pub(super) const APPEND_HOW: &str = "append of 4 KiB to the page cache, mean of 16";
-pub(super) const SYNC_HOW: &str = "fdatasync after an append of 4 KiB, mean of 16, less its bytes";
-pub(super) const WRITE_HOW: &str = "append of 1 MiB with its fdatasync, mean of 8, less sync_ns";
-pub(super) const WRITEBACK_HOW: &str = "unsynced bytes before appends are slow; at most 64 MiB seen";
+pub(super) const SYNC_HOW: &str = "4 KiB appended, their fdatasync, mean of 16, less their bytes";
+pub(super) const WRITE_HOW: &str = "1 MiB appended and synced, mean of 8, less sync_ns";
+pub(super) const WRITEBACK_HOW: &str =
+    "unsynced bytes before appends are slow; at most 64 MiB seen";
 
 /// Asks after each sample whether to go on: the name of a probe where one begins, else nothing.
 type Told<'a> = &'a (dyn Fn(&str) -> bool + Sync);
@@ -93,10 +95,18 @@ impl Model {
     pub(super) fn of(small: Spread, at_once: &AtOnce, large: Spread) -> Self {
         let depth = at_once.depth(small.middle);
         let beside = |ns: u64| ns.saturating_sub(ns.div_euclid(depth.max(1)));
-        let write_bytes_per_s = large.map(bytes_per_s(LARGE_BYTES, beside(small.middle)));
-        let moved_ns = SMALL_BYTES
-            .saturating_mul(NS_PER_S)
-            .div_euclid(write_bytes_per_s.middle.max(1));
+        let in_turn = small.middle.saturating_sub(beside(small.middle));
+        let write_bytes_per_s = large.map(|took| {
+            let rate = bytes_per_s(LARGE_BYTES, beside(small.middle))(took);
+            let chunk_ns = CHUNK_BYTES.saturating_mul(NS_PER_S).div_euclid(rate);
+            if chunk_ns >= in_turn {
+                return rate;
+            }
+            // The first chunk moves while the latency passes.
+            bytes_per_s(LARGE_BYTES - CHUNK_BYTES, small.middle)(took)
+        });
+        let moved_ns =
+            SMALL_BYTES.saturating_mul(NS_PER_S).div_euclid(write_bytes_per_s.middle.max(1));
         let latency = |took: u64| match depth.checked_sub(1) {
             Some(others @ 1..) if took.div_euclid(depth) < moved_ns => {
                 took.saturating_sub(moved_ns).saturating_mul(depth).div_euclid(others)
@@ -111,7 +121,8 @@ impl Model {
     /// writes at a time, else for a chunk of it at most.
     pub(super) fn fifo(&self, beside: Spread) -> Spread {
         let much = BESIDE * LARGE_BYTES;
-        let of_much = much.saturating_mul(NS_PER_S).div_euclid(self.write_bytes_per_s.middle.max(1));
+        let of_much =
+            much.saturating_mul(NS_PER_S).div_euclid(self.write_bytes_per_s.middle.max(1));
         let waits = beside.middle.saturating_sub(self.sync_ns.middle);
         Spread::exactly(u64::from(waits > of_much >> 2))
     }
@@ -123,6 +134,11 @@ pub(super) fn fifo_how(beside: &Spread) -> String {
 }
 
 impl AtOnce {
+    #[cfg(test)]
+    pub(super) fn of(rates: [u64; 4]) -> Self {
+        Self { rates: THREADS.into_iter().zip(rates).collect() }
+    }
+
     /// The syncs that overlap at best, of which one alone takes so long.
     fn depth(&self, small_ns: u64) -> u64 {
         let of = |rate: u64| {
@@ -137,7 +153,7 @@ impl AtOnce {
         let told: Vec<String> = self
             .rates
             .iter()
-            .map(|(threads, rate)| format!("{threads}: {}", digits(to_f64(*rate))))
+            .map(|(threads, rate)| format!("{threads}: {}", count(to_f64(*rate))))
             .collect();
         format!("syncs/s by threads ({}) times what one takes", told.join(", "))
     }

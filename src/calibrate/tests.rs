@@ -1,7 +1,9 @@
 //! Strategy: the probes run in memory, where every call succeeds at once, and their output goes
 //! through the parser of experiment files.
 
+use forebay_engine::env::IoClass;
 use forebay_engine::env::mem::MemEnv;
+use forebay_sim::disk::device::{Device, DeviceSpec, Kind, Progress};
 
 use super::*;
 use crate::experiment::{Experiment, ExperimentFile, Overrides};
@@ -48,6 +50,7 @@ fn the_table_is_a_device_of_an_experiment_file_with_every_value_that_was_measure
         assert_eq!((spec.read_ns, spec.depth), (of("read_ns"), of("depth")));
         assert_eq!((spec.iops, spec.writeback_bytes), (0, of("writeback_bytes")));
         assert_eq!((config.core_count, config.cpu_cost_multiplier), (3, of("cpu_cost_multiplier")));
+        assert_eq!(u64::from(spec.fifo_only), of("fifo"));
         assert!(spec.depth >= 1 && spec.write_bytes_per_s > 0 && of("writeback_bytes") > 0);
         let how = &made.figures.iter().find(|f| f.key == "read_ns").unwrap().how;
         assert_eq!(how.ends_with("pages cached"), cached, "{how}");
@@ -79,4 +82,50 @@ fn what_the_disk_refuses_is_handed_on() {
     let terms = Terms { forget: |_| Err(io::Error::other("no")), ..terms(false) };
     let refused = calibrate(&env, Path::new("/"), &terms, &|_| true);
     assert!(matches!(refused, Err(CalibrateError::Forget(_))), "{refused:?}");
+}
+
+/// What the model's device takes for one request, nothing else being there.
+fn model_ns(spec: DeviceSpec, bytes: u64) -> u64 {
+    let mut device = Device::new(spec);
+    let ticket = device.submit(0, IoClass::Wal, Kind::Sync, bytes).unwrap();
+    let mut now = 0;
+    while let Progress::NotBefore(at) = device.poll(now, &ticket) {
+        now = at;
+    }
+    now
+}
+
+#[test]
+fn the_model_takes_for_a_sync_what_the_disk_took() {
+    let exactly = |ns| Spread { low: ns, middle: ns, high: ns, count: 1 };
+    // Syncs in a second by threads; what a small sync and a large one took.
+    for (rates, small_ns, large_ns) in [
+        ([4_000, 4_000, 4_000, 4_000], 250_000, 62_500_000),
+        ([5_000, 9_000, 17_000, 20_000], 200_000, 800_000),
+        ([5_000, 5_000, 5_000, 5_000], 200_000, 300_000),
+        ([3_000, 4_000, 4_000, 4_000], 330_000, 62_500_000),
+        ([100, 200, 400, 800], 9_000_000, 15_000_000),
+    ] {
+        let at_once = probe::AtOnce::of(rates);
+        let made = Model::of(exactly(small_ns), &at_once, exactly(large_ns));
+        let spec = DeviceSpec {
+            write_bytes_per_s: made.write_bytes_per_s.middle,
+            sync_ns: made.sync_ns.middle,
+            depth: made.depth.middle,
+            ..DeviceSpec::NONE
+        };
+        let near = |is: u64, was: u64| is.abs_diff(was) <= was >> 4;
+        let is = (model_ns(spec, 4 << 10), model_ns(spec, 1 << 20));
+        assert!(near(is.0, small_ns) && near(is.1, large_ns), "{is:?} {small_ns} {large_ns}");
+    }
+}
+
+#[test]
+fn a_sync_that_waits_for_what_others_write_is_one_of_a_queue() {
+    let exactly = |ns| Spread { low: ns, middle: ns, high: ns, count: 1 };
+    // 16 MiB/s: 4 MiB take 250 ms, of which a sync in a queue waits for half.
+    let at_once = probe::AtOnce::of([5_000; 4]);
+    let made = Model::of(exactly(200_000), &at_once, exactly(62_500_000));
+    assert_eq!(made.fifo(exactly(125_000_000)).middle, 1);
+    assert_eq!(made.fifo(exactly(8_000_000)).middle, 0);
 }

@@ -55,7 +55,8 @@ pub fn calibrate(global: &Global, args: &CalibrateArgs) -> Result<(), Stop> {
     let free = env.block_on(env.free_bytes(folder.path())).map_err(Stop::usage)?;
     if free < DISK_BYTES_MAX {
         let need = crate::number::bytes(DISK_BYTES_MAX);
-        let line = format!("cannot probe {shown}: {} free, needs {need}", crate::number::bytes(free));
+        let line =
+            format!("cannot probe {shown}: {} free, needs {need}", crate::number::bytes(free));
         return Err(Stop::usage(line));
     }
     interrupt::listen();
@@ -81,7 +82,8 @@ pub fn calibrate(global: &Global, args: &CalibrateArgs) -> Result<(), Stop> {
         CalibrateError::Stopped => Stop::with(EXIT_INCOMPLETE, "interrupted: nothing is told"),
         CalibrateError::Refused(_) | CalibrateError::Forget(_) => Stop::with(EXIT_FOUND, error),
     })?;
-    removed.map_err(|error| Stop::with(EXIT_FOUND, format!("cannot clean up in {shown}: {error}")))?;
+    removed
+        .map_err(|error| Stop::with(EXIT_FOUND, format!("cannot clean up in {shown}: {error}")))?;
     tell(global.format, args, &measured)
 }
 

@@ -5,9 +5,9 @@ use core::pin::{Pin, pin};
 use core::task::Poll;
 use std::sync::Arc;
 
+use forebay_engine::Error;
 use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
-use forebay_engine::Error;
 use forebay_workloads::Churn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

@@ -100,7 +100,13 @@ const TOP_KEYS: [&str; 14] = [
     "arms", "arm", "quick", "full", "figure",
 ];
 const WORKLOAD_KEYS: [&str; 8] = [
-    "name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "sync_writes", "file",
+    "name",
+    "tenant_count",
+    "offered_ops_per_s",
+    "client_count",
+    "lane_count",
+    "sync_writes",
+    "file",
     "params",
 ];
 const STOP_KEYS: [&str; 6] = [
