@@ -79,7 +79,7 @@ pub fn calibrate(global: &Global, args: &CalibrateArgs) -> Result<(), Stop> {
     progress.finish();
     let removed = folder.close();
     let measured = measured.map_err(|error| match error {
-        CalibrateError::Stopped => Stop::with(EXIT_INCOMPLETE, "interrupted: nothing is told"),
+        CalibrateError::Stopped => Stop::with(EXIT_INCOMPLETE, "interrupted: nothing was printed"),
         CalibrateError::Refused(_) | CalibrateError::Forget(_) => Stop::with(EXIT_FOUND, error),
     })?;
     removed
