@@ -70,6 +70,24 @@ impl Spread {
         Self { low, middle, high, count: to_u64(sorted.len()) }
     }
 
+    /// That of samples of which each weighs what it is: a quarter of the time, half of it and three
+    /// quarters were spent in samples of no more. Short calls are many where a few long ones take
+    /// all the time.
+    fn by_time(samples: &[u64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_unstable();
+        let total: u64 = sorted.iter().fold(0, |sum, ns| sum.saturating_add(*ns));
+        let at = |quarters: u64| {
+            let mut passed = 0_u64;
+            let mut reaches = |ns: &u64| {
+                passed = passed.saturating_add(*ns);
+                passed.saturating_mul(4) >= total.saturating_mul(quarters)
+            };
+            sorted.iter().copied().find(|ns| reaches(ns)).unwrap_or(0)
+        };
+        Self { low: at(1), middle: at(2), high: at(3), count: to_u64(sorted.len()) }
+    }
+
     /// Each number through a function; the quartiles change places where it turns them round.
     fn map(self, f: impl Fn(u64) -> u64) -> Self {
         let (a, b) = (f(self.low), f(self.high));

@@ -331,7 +331,7 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
         Ok(Spread::exactly(fast))
     }
 
-    /// What a small sync takes while another thread syncs much.
+    /// What small syncs take, for most of the time, while another thread syncs much.
     pub(super) async fn syncs_beside(&self, time: (Nanos, Nanos)) -> Result<Spread> {
         let (path, other) = (self.at("beside"), self.at("beside-much"));
         let mut file = self.segment(&path).await?;
@@ -364,7 +364,7 @@ impl<'a, E: BlockingEnv> Probe<'a, E> {
         let samples = samples?;
         self.env.remove(&path).await?;
         self.env.remove(&other).await?;
-        Ok(Spread::of(&samples))
+        Ok(Spread::by_time(&samples))
     }
 
     /// Reads of a page and of a MiB, from the device and from the page cache.

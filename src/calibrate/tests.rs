@@ -26,6 +26,12 @@ fn a_spread_is_the_median_with_its_quartiles() {
     assert_eq!(Spread::of(&[]), Spread::default());
     let spread = Spread::of(&[40, 10, 30, 20, 1_000]);
     assert_eq!(spread, Spread { low: 20, middle: 30, high: 40, count: 5 });
+    // Twenty short calls take no time beside two long ones.
+    let mut calls = vec![1; 20];
+    calls.extend([90, 100]);
+    let by_time = Spread::by_time(&calls);
+    assert_eq!((by_time.low, by_time.middle, by_time.high, by_time.count), (90, 90, 100, 22));
+    assert_eq!(Spread::by_time(&[]), Spread::default());
     let turned = spread.map(|ns| 1_000 - ns);
     assert_eq!(turned, Spread { low: 960, middle: 970, high: 980, count: 5 });
 }
