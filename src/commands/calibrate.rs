@@ -47,6 +47,8 @@ pub struct CalibrateArgs {
 ///
 /// 2 where the folder cannot be used, 1 where the disk refused a call, 6 where it was interrupted.
 pub fn calibrate(global: &Global, args: &CalibrateArgs) -> Result<(), Stop> {
+    // Before there is anything to remove.
+    interrupt::listen();
     let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let shown = dir.display();
     let folder = tempfile::Builder::new().prefix("forebay-calibrate-").tempdir_in(&dir);
@@ -59,7 +61,6 @@ pub fn calibrate(global: &Global, args: &CalibrateArgs) -> Result<(), Stop> {
             format!("cannot probe {shown}: {} free, needs {need}", crate::number::bytes(free));
         return Err(Stop::usage(line));
     }
-    interrupt::listen();
     let mode = if global.quiet { ProgressMode::None } else { global.progress };
     let progress = Progress::new(mode, probe_count(), "probes");
     let told = |name: &str| {
