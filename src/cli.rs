@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::color;
 use crate::commands::{
-    self, Stop, bless, branches, compare, detach, fuzz, inspect, keep, man, model, repair, replay,
-    report, shell, sweep, verify,
+    self, Stop, bless, branches, calibrate, compare, detach, fuzz, inspect, keep, man, model,
+    repair, replay, report, shell, sweep, verify,
 };
 use crate::experiment::Seeds;
 use crate::progress::ProgressMode;
@@ -96,6 +96,8 @@ pub enum Command {
     },
     /// Run an experiment's flush policies on sizes alone, at the size that it is about
     Model(model::ModelArgs),
+    /// Probe a disk for some seconds: the [device] table of experiment files that describes it
+    Calibrate(calibrate::CalibrateArgs),
     /// Run random scenarios with faults against the reference model
     Fuzz(fuzz::FuzzArgs),
     /// Fail every call on the disk of short scripts, in every way and at every crash point
@@ -258,6 +260,7 @@ pub fn main() -> ExitCode {
         Command::Demo { quick, run } => commands::demo::demo(global, run, *quick),
         Command::Run { file, run } => commands::run::run_file(global, run, file),
         Command::Model(args) => model::model(global, args),
+        Command::Calibrate(args) => calibrate::calibrate(global, args),
         Command::Fuzz(args) => fuzz::fuzz(global, args),
         Command::Sweep(args) => sweep::sweep(global, args),
         Command::Replay(args) => replay::replay(global, args),

@@ -1,6 +1,7 @@
 //! Experiments with memtable policies: what a run measured, how it is stored and how it is shown.
 
 pub mod beside_row;
+pub mod calibrate;
 pub mod cli;
 pub mod color;
 pub mod commands;

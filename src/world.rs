@@ -365,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn writes_that_wait_for_a_sync_share_it_and_take_its_time() {
+        let more = [("workload", "ycsb-a"), ("tenant_count", "5"), ("offered_ops_per_s", "0")];
+        let slow = [("device.sync_ns", "1000000"), ("device.depth", "1")];
+        let mut config = small(&[more.as_slice(), &BY_OPERATIONS, &slow].concat());
+        let (handed, _) = measured(World::Sim, &config, 1);
+        config.set("sync_writes", "1").unwrap();
+        let (synced, _) = measured(World::Sim, &config, 1);
+        let syncs = |run: &Measured| run.after.wal_sync_count - run.before.wal_sync_count;
+        assert!(syncs(&synced) > syncs(&handed) * 2, "{} {}", syncs(&synced), syncs(&handed));
+        assert!(syncs(&synced) * 2 < synced.write.len(), "16 clients share them");
+        assert!(synced.write.min() >= 1_000_000 && handed.write.value_at_quantile(0.5) < 1_000_000);
+    }
+
+    #[test]
     fn a_closed_loop_ends_by_operations() {
         let config = small(&[
             ("offered_ops_per_s", "0"),

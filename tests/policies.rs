@@ -12,10 +12,17 @@ use forebay::record::World;
 use forebay::world;
 use forebay_engine::policy::PolicyKind;
 
-/// The scenarios, each in an open and where that differs in a second form.
+/// Scenarios that write nothing.
+const READERS: [&str; 4] = ["ycsb-c", "readseq", "readrandom", "seekrandom"];
+
+/// The scenarios, each in an open and where that differs in a second form; but for the one that is
+/// a file's.
 fn scenarios() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
-    let mut scenarios: Vec<_> =
-        forebay_workloads::list().iter().map(|info| (info.name, Vec::new())).collect();
+    let mut scenarios: Vec<_> = forebay_workloads::list()
+        .iter()
+        .filter(|info| info.name != "trace")
+        .map(|info| (info.name, Vec::new()))
+        .collect();
     scenarios.push(("noisy-neighbour", vec![("workload.aggressor_client_count", "3")]));
     scenarios.push(("thundering-hour", vec![("workload.storm_ms", "50")]));
     scenarios
@@ -67,7 +74,9 @@ fn every_flush_policy(layout: &str) {
             let (measured, _) = run(&what, &config);
             let budget = config.options.budget_bytes;
             assert!(measured.after.memtable_bytes_max_seen <= budget, "{what}");
-            assert!(measured.after.flush_count > 0, "{what}");
+            let wrote = measured.after.user_bytes - measured.before.user_bytes;
+            assert!(measured.after.flush_count > 0 || wrote < budget, "{what}");
+            assert!(wrote > 0 || READERS.contains(&workload), "{what}");
         }
     }
 }

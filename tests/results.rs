@@ -12,7 +12,7 @@ mod small;
 use std::fs;
 use std::path::Path;
 
-use forebay::record::World;
+use forebay::record::{Param, World};
 use forebay::results::{Provenance, raw};
 use program::{folder_with, forebay, refused, text};
 use small::small;
@@ -182,15 +182,36 @@ fn runs_by_the_wall_clock_lie_apart_and_are_not_checked() {
     let output = forebay(here, &["bless", "wall"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("results/small/wall: 4 runs by the wall clock"));
+    let summary = fs::read_to_string(here.join("results/small/tables/summary.md")).unwrap();
+    assert!(
+        summary.ends_with("\n4 runs by the wall clock had other settings and are not compared.\n")
+    );
+    assert!(!here.join("results/small/tables/sim-or-real.csv").exists());
     let rows = raw::rows(&here.join("results/small/wall/runs.jsonl.gz")).unwrap();
     assert!(rows.len() == 4 && rows.iter().all(|row| row.world == World::Os));
-    let made = Provenance::of_folder(&here.join("results/small/wall")).unwrap();
-    assert!(made.host.contains(" x ") && made.world == World::Os, "{made:?}");
+    let origin = Provenance::of_folder(&here.join("results/small/wall")).unwrap();
+    assert!(origin.host.contains(" x ") && origin.world == World::Os, "{origin:?}");
     assert_eq!(forebay(here, &["report", "--check", "results"]).status.code(), Some(0));
+    // As if the simulated runs had been asked the same: what stands beside them is checked.
+    let mut same = String::new();
+    for mut row in rows {
+        row.params.insert("offered_ops_per_s".to_owned(), Param::Integer(200));
+        same += &row.to_line().unwrap();
+    }
+    raw::pack(&here.join("results/small/wall/runs.jsonl.gz"), &same).unwrap();
+    let shown = text(&forebay(here, &["report", "--check", "results"]).stdout);
+    assert!(shown.contains("tables/sim-or-real.csv is not there"), "{shown}");
+    assert_eq!(forebay(here, &["report", "results/small"]).status.code(), Some(0));
+    let table = here.join("results/small/tables/sim-or-real.csv");
+    let made = fs::read_to_string(&table).unwrap();
+    assert_eq!(made.lines().count(), 1 + 2 * 5, "{made}");
+    fs::write(&table, made.replacen(",2,2\n", ",2,1\n", 1)).unwrap();
+    let shown = text(&forebay(here, &["report", "--check", "results"]).stdout);
+    assert!(shown.contains("flushes_count simulated_runs 1 -> 2"), "{shown}");
     // Two machines are not compared.
     fs::create_dir(here.join("other")).unwrap();
     fs::copy(here.join("wall/runs.wall.jsonl"), here.join("other/runs.wall.jsonl")).unwrap();
-    Provenance { host: "another".to_owned(), ..made }.write(&here.join("other")).unwrap();
+    Provenance { host: "another".to_owned(), ..origin }.write(&here.join("other")).unwrap();
     refused(here, &["compare", "wall", "other"], 4, &["host differs", "another"]);
 }
 

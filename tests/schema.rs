@@ -8,10 +8,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use forebay::beside_row::{ChurnRow, ForkRow, MoveRow};
 use forebay::events::{EVENTS_SCHEMA, EventKind, EventRow, EventsHead};
 use forebay::histogram::HistRow;
 use forebay::load_row::KindRow;
-use forebay::record::{ChurnRow, ClassRow, ForkRow, RunRow, TenantRow, WrittenBytes};
+use forebay::record::{ClassRow, RunRow, TenantRow, WrittenBytes};
 use forebay::series::SERIES_HEADER;
 use serde_json::Value;
 
@@ -69,7 +70,7 @@ fn every_field_of_every_file_stands_in_the_page_with_what_it_is() {
     let run = RunRow {
         rule: Some("C2".to_owned()),
         written_bytes: WrittenBytes { relog: 1, ..WrittenBytes::default() },
-        churn: Some(ChurnRow::default()),
+        churn: Some(ChurnRow { moves: Some(MoveRow::default()), ..ChurnRow::default() }),
         forks: Some(ForkRow::default()),
         arriving_ops_per_s: Some(forebay::number::Thousandths(1)),
         max_ops_per_s: Some(forebay::number::Thousandths(1)),

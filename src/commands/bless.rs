@@ -9,7 +9,7 @@ use crate::cli::{Format, Global};
 use crate::output::{OutputError, create_folder, write_file};
 use crate::record::{World, run_id};
 use crate::results::folder::Folder;
-use crate::results::{EXPERIMENT, raw};
+use crate::results::{EXPERIMENT, WALL, raw};
 use crate::text::append;
 
 /// Flags of `bless`.
@@ -42,7 +42,12 @@ pub fn bless(global: &Global, args: &BlessArgs) -> Result<(), Stop> {
     let failed = |error: OutputError| Stop::with(EXIT_FOUND, error);
     if made.world == World::Os {
         keep_wall(&run, &into).map_err(failed)?;
-        let (count, place) = (run.rows.len(), into.join("wall"));
+        let (count, place) = (run.rows.len(), into.join(WALL));
+        if raw::place(&into, "runs.jsonl").is_some() {
+            // What stands beside simulated runs is made again.
+            let blessed = Folder::open(&into).map_err(|line| Stop::with(EXIT_FOUND, line))?;
+            blessed.write().map_err(failed)?;
+        }
         say(&format!("{}: {count} runs by the wall clock, never checked\n", place.display()));
         return Ok(());
     }
@@ -84,7 +89,8 @@ fn changed(run: &Folder, into: &Path) -> Vec<String> {
     }
     let (experiment, rows) = (run.experiment.clone(), run.rows.clone());
     let provenance = run.provenance.clone();
-    Folder { path: into.to_owned(), experiment, rows, provenance }.differences()
+    let wall = Folder::wall(into).unwrap_or_default();
+    Folder { path: into.to_owned(), experiment, rows, wall, provenance }.differences()
 }
 
 /// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of
@@ -106,9 +112,9 @@ fn whole(run: &Folder) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Writes rows of the wall clock and who made them; nothing is made of them.
+/// Writes rows of the wall clock and who made them.
 fn keep_wall(run: &Folder, into: &Path) -> Result<(), OutputError> {
-    let wall = into.join("wall");
+    let wall = into.join(WALL);
     create_folder(&wall)?;
     if let Some(place) = raw::fresh(&run.path, "runs.jsonl") {
         raw::pack(&wall.join("runs.jsonl.gz"), &raw::text(&place)?)?;

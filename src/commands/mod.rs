@@ -2,6 +2,7 @@
 
 pub mod bless;
 pub mod branches;
+pub mod calibrate;
 pub mod compare;
 pub mod completions;
 pub mod demo;

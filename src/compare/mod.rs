@@ -235,7 +235,7 @@ fn asked_differently(base: &RunRow, new: &RunRow) -> Option<String> {
 
 /// Whether a key is there only if somebody set it.
 fn is_given(key: &str) -> bool {
-    let of_own = ["two_phase_percent", "workload_file"].contains(&key);
+    let of_own = ["two_phase_percent", "workload_file", "sync_writes"].contains(&key);
     key.starts_with("workload.") || key.starts_with("device.") || of_own
 }
 

@@ -32,7 +32,7 @@ pub struct OwnKey {
 pub struct DeviceKey {
     /// Its name; the key is `device.` and this.
     pub name: &'static str,
-    pub(super) field: fn(&mut DeviceSpec) -> &mut u64,
+    pub(super) set: fn(&mut DeviceSpec, u64),
 }
 
 macro_rules! counted {
@@ -89,6 +89,8 @@ pub const OWN_KEYS: &[OwnKey] = &[
         about: "the recorded operations that the workload trace replays",
         set: set_workload_file, get: |config| config.workload_file.clone(),
     },
+    counted!(sync_writes, "count", "0", (0, 1),
+        "1 = a write is on the disk when it is acknowledged; those acknowledged together share a sync"),
     counted!(sample_interval_ns, "ns", "0", (0, DAY_NS),
         "time between two samples; 0 = a twentieth of a fill in an open loop, else 1 s"),
     counted!(check, "count", "0", (0, 1), "1 = answers are compared with a reference model"),
@@ -111,16 +113,20 @@ pub const OWN_KEYS: &[OwnKey] = &[
 
 /// The values of a device that may be replaced, at full size.
 pub const DEVICE_KEYS: &[DeviceKey] = &[
-    DeviceKey { name: "read_bytes_per_s", field: |spec| &mut spec.read_bytes_per_s },
-    DeviceKey { name: "write_bytes_per_s", field: |spec| &mut spec.write_bytes_per_s },
-    DeviceKey { name: "read_ns", field: |spec| &mut spec.read_ns },
-    DeviceKey { name: "write_ns", field: |spec| &mut spec.write_ns },
-    DeviceKey { name: "sync_ns", field: |spec| &mut spec.sync_ns },
-    DeviceKey { name: "iops", field: |spec| &mut spec.iops },
-    DeviceKey { name: "depth", field: |spec| &mut spec.depth },
-    DeviceKey { name: "writeback_bytes", field: |spec| &mut spec.writeback_bytes },
-    DeviceKey { name: "chunk_bytes", field: |spec| &mut spec.chunk_bytes },
+    DeviceKey { name: "read_bytes_per_s", set: |spec, value| spec.read_bytes_per_s = value },
+    DeviceKey { name: "write_bytes_per_s", set: |spec, value| spec.write_bytes_per_s = value },
+    DeviceKey { name: "read_ns", set: |spec, value| spec.read_ns = value },
+    DeviceKey { name: "write_ns", set: |spec, value| spec.write_ns = value },
+    DeviceKey { name: "sync_ns", set: |spec, value| spec.sync_ns = value },
+    DeviceKey { name: "iops", set: |spec, value| spec.iops = value },
+    DeviceKey { name: "depth", set: |spec, value| spec.depth = value },
+    DeviceKey { name: "writeback_bytes", set: |spec, value| spec.writeback_bytes = value },
+    DeviceKey { name: "chunk_bytes", set: |spec, value| spec.chunk_bytes = value },
+    DeviceKey { name: FIFO, set: |spec, value| spec.fifo_only = value > 0 },
 ];
+
+/// 1 where requests are served in the order of their arrival, whoever asks; else by class.
+const FIFO: &str = "fifo";
 
 fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refused> {
     forebay_workloads::library::find(text).map_err(|error| error.to_string())?;
@@ -130,8 +136,8 @@ fn set_workload(config: &mut Config, _: &OwnKey, text: &str) -> Result<(), Refus
 
 /// Keys that are not told where they have their default: rows from before there were such keys have
 /// the configuration, and the hash, of rows without them.
-pub(super) const ABSENT_AT_DEFAULT: [&str; 3] =
-    ["two_phase_percent", "workload_file", "visitor_moves"];
+pub(super) const ABSENT_AT_DEFAULT: [&str; 4] =
+    ["two_phase_percent", "workload_file", "visitor_moves", "sync_writes"];
 
 /// Reads the file: what a configuration does must not change while it runs.
 fn set_workload_file(config: &mut Config, key: &OwnKey, path: &str) -> Result<(), Refused> {
@@ -203,7 +209,8 @@ pub(super) fn set_device(config: &mut Config, name: &str, text: &str) -> Result<
         let names: Vec<&str> = DEVICE_KEYS.iter().map(|key| key.name).collect();
         return Err(format!("a device has no {name:?}; allowed: {}", names.join(", ")));
     };
-    let value = whole(&format!("device.{name}"), text, (0, u64::MAX))?;
+    let bounds = if name == FIFO { (0, 1) } else { (0, u64::MAX) };
+    let value = whole(&format!("device.{name}"), text, bounds)?;
     if value == 0 && ["depth", "chunk_bytes"].contains(&key.name) {
         return Err(format!("device.{name} = 0 is not a whole number from 1"));
     }

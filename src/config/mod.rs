@@ -89,6 +89,8 @@ pub struct Config {
     pub trace: Option<Arc<Trace>>,
     /// Hash of that file's bytes, 16 hex digits.
     pub trace_digest: String,
+    /// Whether a write is on the disk when it is acknowledged: 1 for yes.
+    pub sync_writes: u64,
     /// Time between two samples of the series; 0 is a twentieth of a fill.
     pub sample_interval_ns: Nanos,
     /// Whether answers are compared with a reference model: 1 for yes.
@@ -142,6 +144,7 @@ impl Default for Config {
             two_phase_percent: 0,
             workload_file: String::new(),
             trace: None,
+            sync_writes: 0,
             trace_digest: String::new(),
             sample_interval_ns: 0,
             check: 0,
@@ -252,7 +255,7 @@ impl Config {
         let mut spec = DeviceSpec::preset(&self.device).unwrap_or(DeviceSpec::NONE);
         for (name, value) in &self.device_values {
             if let Some(key) = DEVICE_KEYS.iter().find(|key| key.name == *name) {
-                *(key.field)(&mut spec) = *value;
+                (key.set)(&mut spec, *value);
             }
         }
         // Blocks and pages do not shrink with the machine: a read of one pays latency alone.

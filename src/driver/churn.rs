@@ -8,7 +8,7 @@ use std::sync::Arc;
 use forebay_engine::detach::Detached;
 use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
-use forebay_engine::{Error, Tenant, WriteOptions};
+use forebay_engine::{Error, Tenant};
 use forebay_workloads::Churn;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -115,7 +115,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
                 break;
             }
             let bytes = churn.fill(visitor, put, (&mut key, &mut value));
-            tenant.put(&key, &value, WriteOptions::default()).await?;
+            tenant.put(&key, &value, driver.write_options).await?;
             begin = driver.visited(Step::Put(bytes), begin);
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forebay_engine::env::Env;
 use forebay_engine::types::{Nanos, to_u64, to_usize};
-use forebay_engine::{Error, Tenant, WriteOptions};
+use forebay_engine::{Error, Tenant};
 use forebay_workloads::rng::{Rng, mix};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -329,7 +329,7 @@ impl<E: Env> Driver<E> {
         let Some(fork) = fork else { return Ok(false) };
         let at = (fork.number, place);
         self.check(|check| check.begin_write(at, number, false));
-        match fork.branch.put(key, value, WriteOptions::default()).await {
+        match fork.branch.put(key, value, self.write_options).await {
             Ok(_) => {
                 self.check(|check| check.end_write(at, number));
                 self.fork_step(Step::Put);

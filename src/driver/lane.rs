@@ -9,7 +9,7 @@ use std::sync::Arc;
 use forebay_engine::env::Env;
 use forebay_engine::tenant::ScanOptions;
 use forebay_engine::types::{Nanos, to_u64};
-use forebay_engine::{Error, Tenant, WriteOptions};
+use forebay_engine::{Error, Tenant};
 use forebay_workloads::{Op, OpKind};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -129,7 +129,7 @@ async fn perform<E: Env>(driver: &Driver<E>, number: u64, op: Op) -> Result<u64,
         }
         OpKind::Delete { .. } => {
             driver.check(|check| check.begin_write((0, place), number, true));
-            tenant.delete(&key, WriteOptions::default()).await?;
+            tenant.delete(&key, driver.write_options).await?;
             driver.check(|check| check.end_write((0, place), number));
             Ok(to_u64(key.len()))
         }
@@ -161,7 +161,7 @@ async fn put<E: Env>(
         return Ok(bytes);
     }
     driver.check(|check| check.begin_write((0, place), number, false));
-    tenant.put(key, &value, WriteOptions::default()).await?;
+    tenant.put(key, &value, driver.write_options).await?;
     driver.check(|check| check.end_write((0, place), number));
     Ok(bytes)
 }

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forebay_engine::env::Env;
 use forebay_engine::types::Nanos;
-use forebay_engine::{Db, Error, Tenant};
+use forebay_engine::{Db, Error, Tenant, WriteOptions};
 use forebay_workloads::Workload;
 
 use crate::config::Config;
@@ -59,6 +59,8 @@ pub(crate) struct Driver<E: Env> {
     pub(crate) workload: Arc<Workload>,
     pub(crate) tenants: Vec<Tenant<E>>,
     pub(crate) tally: Arc<Tally>,
+    /// How every write is asked for.
+    pub(crate) write_options: WriteOptions,
     state: Mutex<State>,
     /// Where answers are compared with a reference model.
     check: Option<Mutex<Check>>,
@@ -116,6 +118,7 @@ pub async fn measure<E: Env>(
         workload: Arc::clone(&plan.workload),
         tenants,
         tally,
+        write_options: WriteOptions { sync: plan.config.sync_writes > 0, tag: 0 },
         state: Mutex::new(state),
         check: (plan.config.check > 0).then(|| Mutex::new(Check::new(&plan.workload))),
         forks: Forks::new(plan),

@@ -99,8 +99,16 @@ const TOP_KEYS: [&str; 14] = [
     "title", "question", "baseline", "seeds", "options", "workload", "device", "stop", "measure",
     "arms", "arm", "quick", "full", "figure",
 ];
-const WORKLOAD_KEYS: [&str; 7] =
-    ["name", "tenant_count", "offered_ops_per_s", "client_count", "lane_count", "file", "params"];
+const WORKLOAD_KEYS: [&str; 8] = [
+    "name",
+    "tenant_count",
+    "offered_ops_per_s",
+    "client_count",
+    "lane_count",
+    "sync_writes",
+    "file",
+    "params",
+];
 const STOP_KEYS: [&str; 6] = [
     "fill_count",
     "warmup_fill_count",

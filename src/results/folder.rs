@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tables::{KEY_COLUMNS, tables};
-use super::{EXPERIMENT, Provenance, cells, raw};
+use super::{EXPERIMENT, Provenance, WALL, cells, raw, side};
 use crate::experiment::{Experiment, ExperimentFile, Overrides};
 use crate::figures::figures;
 use crate::output::{OutputError, write_file};
@@ -25,6 +25,8 @@ pub struct Folder {
     pub experiment: Experiment,
     /// The rows, in the order of the file.
     pub rows: Vec<RunRow>,
+    /// Rows of runs on a real disk, kept beside them.
+    pub wall: Vec<RunRow>,
     /// Who made them, where that is told.
     pub provenance: Option<Provenance>,
 }
@@ -84,7 +86,21 @@ impl Folder {
             return Err(format!("no rows in {}", path.display()));
         };
         let rows = raw::rows(&place).map_err(|error| error.to_string())?;
-        Ok(Self { path: path.to_owned(), experiment, rows, provenance })
+        let wall = Self::wall(path)?;
+        Ok(Self { path: path.to_owned(), experiment, rows, wall, provenance })
+    }
+
+    /// The rows of runs on a real disk that a folder keeps; none where it has none.
+    ///
+    /// # Errors
+    ///
+    /// One line: the rows cannot be read.
+    pub fn wall(path: &Path) -> Result<Vec<RunRow>, String> {
+        let place = path.join(WALL).join("runs.jsonl.gz");
+        if !place.is_file() {
+            return Ok(Vec::new());
+        }
+        raw::rows(&place).map_err(|error| error.to_string())
     }
 
     /// What the rows make: text by path in the folder.
@@ -94,6 +110,12 @@ impl Folder {
             tables.map(|(name, text)| (format!("tables/{name}"), text)).collect();
         let figures = figures(&self.experiment, &self.rows).into_iter();
         made.extend(figures.map(|(name, text)| (format!("figures/{name}"), text)));
+        if let Some(text) = side::csv(&self.rows, &self.wall) {
+            made.insert(format!("tables/{}", side::TABLE), text);
+        }
+        if let Some(summary) = made.get_mut("tables/summary.md") {
+            summary.push_str(&side::markdown(&self.rows, &self.wall));
+        }
         made
     }
 
