@@ -1,7 +1,7 @@
 //! The numbers of a row that arms and builds are compared by: names, units, which way is good.
 
 use crate::beside_row::{ChurnRow, ForkRow, MoveRow};
-use crate::number::{bytes, count, digits, duration, from_f64, to_f64};
+use crate::number::{Thousandths, bytes, count, digits, duration, from_f64, to_f64};
 use crate::record::{ClassRow, RunRow};
 use crate::report::summary::write_amplification;
 use crate::stats::Direction;
@@ -71,6 +71,10 @@ pub const METRICS: &[Metric] = &[
     metric!("unflushed_age", "unflushed age", Ns, Lower, |row| row.unflushed_age.p99_ns),
     metric!("flush_amp", "flush ampl.", Ratio, Lower, |row| row.write_amplification.flush.0),
     metric!("merge_amp", "merge ampl.", Ratio, Lower, |row| row.write_amplification.compaction.0),
+    metric!("merge_cost", "merged/flushed", Ratio, Lower, |row| {
+        let written = &row.written_bytes;
+        Thousandths::ratio(u128::from(written.compaction), u128::from(written.flush)).0
+    }),
     metric!("victims_p99", "victims' p99", Ns, Lower, |row| of_victims(row, |class| class.p99_ns)),
     metric!("victims_p999", "victims' p99.9", Ns, Lower, |row| of_victims(row, |c| c.p999_ns)),
     metric!("create_p99", "create p99", Ns, Lower, |row| of_churn(row, |churn| churn.create_ns.p99)),
@@ -150,6 +154,11 @@ impl Metric {
         NAMES.contains(&self.name)
     }
 
+    /// Whether it is of what may happen beside a load; 0 is then that it did not.
+    pub fn is_beside(&self) -> bool {
+        ["create_", "drop_", "move_", "fork_"].iter().any(|kind| self.name.starts_with(kind))
+    }
+
     /// Its column in CSV: the name with its unit.
     pub fn column(&self) -> String {
         let unit = match self.unit {
@@ -192,7 +201,6 @@ impl Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::number::Thousandths;
 
     #[test]
     fn metrics_are_found_by_both_names_and_others_are_told_what_there_is() {

@@ -64,9 +64,21 @@ fn run(what: &str, config: &Config) -> (Box<Measured>, u64) {
     (measured, ended.trace_hash)
 }
 
-fn every_flush_policy(layout: &str) {
+/// With the scenarios of other benchmarks as well, or only with forebay's own.
+fn every_flush_policy(layout: &str, with_benchmarks: bool) {
+    const OWN: [&str; 6] = [
+        "twitter-53",
+        "steady-zipf",
+        "rotating-burst",
+        "noisy-neighbour",
+        "thundering-hour",
+        "come-and-go",
+    ];
     for info in PolicyKind::Flush.list() {
         for (workload, settings) in scenarios() {
+            if !with_benchmarks && !OWN.contains(&workload) {
+                continue;
+            }
             let what = format!("{} {layout} {workload} {settings:?}", info.name);
             let mut settings = settings.clone();
             settings.extend([("layout", layout), ("flush_policy", info.name)]);
@@ -83,17 +95,17 @@ fn every_flush_policy(layout: &str) {
 
 #[test]
 fn every_flush_policy_runs_every_scenario_with_a_tree_for_each_tenant() {
-    every_flush_policy("per-tenant");
+    every_flush_policy("per-tenant", true);
 }
 
 #[test]
 fn every_flush_policy_runs_every_scenario_with_three_trees() {
-    every_flush_policy("grouped-3");
+    every_flush_policy("grouped-3", false);
 }
 
 #[test]
 fn every_flush_policy_runs_every_scenario_with_one_tree() {
-    every_flush_policy("shared");
+    every_flush_policy("shared", false);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cli::{Format, Global};
 use crate::output::{OutputError, create_folder, write_file};
 use crate::record::{World, run_id};
 use crate::results::folder::Folder;
-use crate::results::{EXPERIMENT, WALL, raw};
+use crate::results::{EXPERIMENT, WALL, raw, sizes};
 use crate::text::append;
 
 /// Flags of `bless`.
@@ -88,9 +88,10 @@ fn changed(run: &Folder, into: &Path) -> Vec<String> {
         return Vec::new();
     }
     let (experiment, rows) = (run.experiment.clone(), run.rows.clone());
+    let sizes = run.sizes.clone();
     let provenance = run.provenance.clone();
     let wall = Folder::wall(into).unwrap_or_default();
-    Folder { path: into.to_owned(), experiment, rows, wall, provenance }.differences()
+    Folder { path: into.to_owned(), experiment, rows, wall, sizes, provenance }.differences()
 }
 
 /// Whether the rows are all of the experiment's and nothing else: no `-s`, no `--seeds`, no rest of
@@ -137,7 +138,7 @@ fn keep(run: &Folder, into: &Path) -> Result<u64, OutputError> {
         let packed = raw::pack(&into.join(format!("raw/{file}.gz")), &text)?;
         bytes += forebay_engine::types::to_u64(packed);
         // Tables and figures are made of the rows, so these are kept whatever they weigh.
-        if packed > COMMITTED_MAX && file != "runs.jsonl" {
+        if packed > COMMITTED_MAX && !["runs.jsonl", sizes::ROWS].contains(&file) {
             made.large.insert(file.to_owned(), raw::sha256_of(&text));
             append(&mut ignored, format_args!("{file}.gz\n"));
         }

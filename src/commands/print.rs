@@ -8,7 +8,6 @@ use super::{Stop, say};
 use crate::cli::Format;
 use crate::compare::{self, Terms};
 use crate::experiment::{Experiment, Origin, Resolved};
-use crate::metric;
 use crate::outcome::{RunOutput, Task};
 use crate::record::{LatencyNs, Outcome, RunRow, World};
 use crate::report::against;
@@ -208,7 +207,7 @@ fn human(results: &Results<'_>, rows: &[RunRow]) -> String {
     text.push_str(&block(&scale_lines(results.facts)));
     text.push_str(&table::render(rows));
     if let Some(baseline) = results.experiment.baseline_arm() {
-        text.push_str(&against::render(rows, &baseline.name));
+        text.push_str(&against::render(rows, &baseline.name, &results.experiment.metrics));
     }
     for output in results.outputs {
         if let Some(failure) = &output.failure {
@@ -260,10 +259,10 @@ fn summary(results: &Results<'_>, rows: &[RunRow]) -> serde_json::Value {
     })
 }
 
-/// The usual metrics of each arm against the baseline, where several seeds can be paired.
+/// The experiment's metrics of each arm against the baseline, where several seeds can be paired.
 fn against_baseline(results: &Results<'_>, rows: &[RunRow]) -> Vec<serde_json::Value> {
     let Some(baseline) = results.experiment.baseline_arm() else { return Vec::new() };
-    let terms = Terms { metrics: metric::usual(), gates: Vec::new() };
+    let terms = Terms { metrics: results.experiment.metrics.clone(), gates: Vec::new() };
     let lines = compare::arms(rows, &baseline.name, &terms);
     lines.iter().filter(|line| line.paired.pairs > 1).map(compare::json_line).collect()
 }

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{ExperimentError, Figure, Seeds};
 use crate::config::{Config, DEVICE_KEYS};
+use crate::metric::{self, Metric};
 
 type Spanned<T> = toml::Spanned<T>;
 type Result<T> = core::result::Result<T, ExperimentError>;
@@ -43,6 +44,8 @@ pub struct ExperimentFile {
     pub question: String,
     /// The arm that others are compared with, and the line.
     pub baseline: Option<(String, usize)>,
+    /// What its arms are compared by; empty for the usual.
+    pub metrics: Vec<&'static Metric>,
     /// The seeds.
     pub seeds: Option<Seeds>,
     /// Values that all arms share.
@@ -95,9 +98,9 @@ struct Reader<'a> {
     text: &'a str,
 }
 
-const TOP_KEYS: [&str; 14] = [
-    "title", "question", "baseline", "seeds", "options", "workload", "device", "stop", "measure",
-    "arms", "arm", "quick", "full", "figure",
+const TOP_KEYS: [&str; 15] = [
+    "title", "question", "baseline", "metrics", "seeds", "options", "workload", "device", "stop",
+    "measure", "arms", "arm", "quick", "full", "figure",
 ];
 const WORKLOAD_KEYS: [&str; 8] = [
     "name",
@@ -160,6 +163,7 @@ impl Reader<'_> {
             "title" => file.title = self.scalar("title", value)?,
             "question" => file.question = self.scalar("question", value)?,
             "baseline" => file.baseline = Some((self.scalar("baseline", value)?, self.line(at))),
+            "metrics" => self.metrics(file, value)?,
             "seeds" => {
                 let seeds = self.scalar("seeds", value)?.parse::<Seeds>();
                 file.seeds = Some(seeds.map_err(|error| self.error(at, error.0))?);
@@ -178,6 +182,22 @@ impl Reader<'_> {
                 let allowed = TOP_KEYS.join(", ");
                 return Err(self.error(at, format!("unknown key {other:?}; allowed: {allowed}")));
             }
+        }
+        Ok(())
+    }
+
+    fn metrics(&self, file: &mut ExperimentFile, value: &Spanned<DeValue<'_>>) -> Result<()> {
+        let Some(names) = value.get_ref().as_array().filter(|names| !names.is_empty()) else {
+            return Err(self.wrong(value, "metrics", "a list of names of metrics"));
+        };
+        for name in names {
+            let found = metric::find(&self.scalar("metrics", name)?);
+            let metric = found.map_err(|detail| self.error(name.span().start, detail))?;
+            if file.metrics.iter().any(|other| other.name == metric.name) {
+                let detail = format!("metrics has {:?} twice", metric.name);
+                return Err(self.error(name.span().start, detail));
+            }
+            file.metrics.push(metric);
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub use grid::Arm;
 pub use seeds::Seeds;
 
 use crate::config::Config;
+use crate::metric::{self, Metric};
 use crate::scale;
 
 /// Why there is no experiment, in one line. Nothing was run or written.
@@ -80,6 +81,8 @@ pub struct Experiment {
     pub question: String,
     /// The arm that others are compared with.
     pub baseline: String,
+    /// What its arms are compared by.
+    pub metrics: Vec<&'static Metric>,
     /// The seeds.
     pub seeds: Seeds,
     /// The arms in the order in which they are shown.
@@ -129,6 +132,10 @@ impl Experiment {
             title: if file.title.is_empty() { name.to_owned() } else { file.title.clone() },
             question: file.question.clone(),
             baseline,
+            metrics: match file.metrics.as_slice() {
+                [] => metric::usual(),
+                named => named.to_vec(),
+            },
             seeds,
             figures: file.figures.clone(),
             full: layers.full(file, arms.first())?,

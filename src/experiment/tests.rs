@@ -117,6 +117,17 @@ flush.trigger_ratio = 0.5
 }
 
 #[test]
+fn arms_are_compared_by_what_the_file_names_or_by_the_usual() {
+    let names = |text: &str| -> Vec<&str> {
+        let file = ExperimentFile::parse("x.toml", text).unwrap();
+        let experiment = Experiment::resolve("x", &file, &Overrides::default()).unwrap();
+        experiment.metrics.iter().map(|metric| metric.name).collect()
+    };
+    assert_eq!(names("metrics = [\"victims_p99\", \"flushes\"]\n"), ["victims_p99", "flushes"]);
+    assert_eq!(names("title = \"x\"\n"), metric::USUAL);
+}
+
+#[test]
 fn slips_are_told_with_file_line_key_and_what_is_allowed() {
     let error = refused("title = \"x\"\n\n[options]\nbudget = 1\n");
     assert!(error.starts_with("x.toml:4: unknown key \"budget\" in [options]; allowed: layout, "));
@@ -134,6 +145,10 @@ fn slips_are_told_with_file_line_key_and_what_is_allowed() {
     assert!(
         refused("tittle = 1\n").starts_with("x.toml:1: unknown key \"tittle\"; allowed: title")
     );
+    let refused_metric = refused("metrics = [\n\"p99\",\n\"p98\"]\n");
+    assert!(refused_metric.starts_with("x.toml:3: unknown metric \"p98\"; allowed: throughput, "));
+    assert!(refused("metrics = [\"p99\", \"p99\"]\n").contains("metrics has \"p99\" twice"));
+    assert!(refused("metrics = []\n").contains("a list of names of metrics"));
     assert!(refused("[options\n").starts_with("x.toml:1: "));
     assert!(refused("[options]\nlayout = [\"shared\"]\n").contains("only [arms]"));
     assert!(

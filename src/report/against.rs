@@ -1,15 +1,15 @@
 //! The table under a run of several seeds: every arm against the baseline, metric by metric.
 
 use crate::compare::{self, Line, Terms};
-use crate::metric;
+use crate::metric::Metric;
 use crate::record::RunRow;
 use crate::report::table::{clean, table, wrap};
 use crate::stats::Verdict;
 use crate::stats::paired::Scale;
 
 /// The table with its legend; nothing where no arm shares two seeds with the baseline.
-pub fn render(rows: &[RunRow], baseline: &str) -> String {
-    let terms = Terms { metrics: metric::usual(), gates: Vec::new() };
+pub fn render(rows: &[RunRow], baseline: &str, metrics: &[&'static Metric]) -> String {
+    let terms = Terms { metrics: metrics.to_vec(), gates: Vec::new() };
     let lines = compare::arms(rows, baseline, &terms);
     if lines.iter().all(|line| line.paired.pairs < 2) {
         return String::new();
@@ -72,19 +72,20 @@ fn cell(line: &Line) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::usual;
     use crate::report::mock;
 
     #[test]
     fn arms_have_verdicts_where_there_are_seeds_and_lines_fit() {
         let rows = mock::rows(3);
-        let text = render(&rows, &rows[0].arm);
+        let text = render(&rows, &rows[0].arm, &usual());
         println!("{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(text.contains("better") && text.contains("reaches 4.3 standard errors"), "{text}");
         assert!(text.contains(&format!("Against {} on", rows[0].arm)), "{text}");
         let of_one = text.lines().filter(|line| line.starts_with("shared/largest/stop=2")).count();
         assert_eq!(of_one, 1, "{text}");
-        assert_eq!(render(&mock::rows(1), &rows[0].arm), "");
-        assert_eq!(render(&rows, "none"), "");
+        assert_eq!(render(&mock::rows(1), &rows[0].arm, &usual()), "");
+        assert_eq!(render(&rows, "none", &usual()), "");
     }
 }

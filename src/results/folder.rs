@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tables::{KEY_COLUMNS, tables};
-use super::{EXPERIMENT, Provenance, WALL, cells, raw, side};
+use super::{EXPERIMENT, Provenance, WALL, cells, raw, side, sizes};
 use crate::experiment::{Experiment, ExperimentFile, Overrides};
 use crate::figures::figures;
+use crate::model::row::ModelRow;
 use crate::output::{OutputError, write_file};
 use crate::record::RunRow;
 
@@ -27,6 +28,8 @@ pub struct Folder {
     pub rows: Vec<RunRow>,
     /// Rows of runs on a real disk, kept beside them.
     pub wall: Vec<RunRow>,
+    /// Rows of models on sizes alone, kept beside them.
+    pub sizes: Vec<ModelRow>,
     /// Who made them, where that is told.
     pub provenance: Option<Provenance>,
 }
@@ -87,7 +90,8 @@ impl Folder {
         };
         let rows = raw::rows(&place).map_err(|error| error.to_string())?;
         let wall = Self::wall(path)?;
-        Ok(Self { path: path.to_owned(), experiment, rows, wall, provenance })
+        let sizes = sizes::rows(path).map_err(|error| error.to_string())?;
+        Ok(Self { path: path.to_owned(), experiment, rows, wall, sizes, provenance })
     }
 
     /// The rows of runs on a real disk that a folder keeps; none where it has none.
@@ -113,7 +117,11 @@ impl Folder {
         if let Some(text) = side::csv(&self.rows, &self.wall) {
             made.insert(format!("tables/{}", side::TABLE), text);
         }
+        if let Some(text) = sizes::table_csv(&self.sizes) {
+            made.insert(format!("tables/{}", sizes::TABLE), text);
+        }
         if let Some(summary) = made.get_mut("tables/summary.md") {
+            summary.push_str(&sizes::markdown(&self.sizes));
             summary.push_str(&side::markdown(&self.rows, &self.wall));
         }
         made

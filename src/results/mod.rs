@@ -16,6 +16,7 @@ pub mod folder;
 pub mod provenance;
 pub mod raw;
 pub mod side;
+pub mod sizes;
 pub mod tables;
 
 pub use provenance::Provenance;

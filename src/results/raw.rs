@@ -19,8 +19,8 @@ use crate::text::append;
 /// Most bytes of a raw file, unpacked: one that unpacks to more is refused, not read.
 pub const BYTES_MAX: u64 = 1 << 30;
 
-/// The raw files of a simulated run.
-pub const FILES: [&str; 3] = ["runs.jsonl", "series.csv", "hist.jsonl"];
+/// The raw files of a simulated run, and of a model where there was one.
+pub const FILES: [&str; 4] = ["runs.jsonl", "series.csv", "hist.jsonl", super::sizes::ROWS];
 
 /// Where a folder holds one of [`FILES`]: packed under `raw/`, plain there, or as a run leaves it.
 pub fn place(folder: &Path, file: &str) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use forebay_engine::types::to_u64;
 
 use crate::compare::{self, CSV_HEADER, Line, Terms};
 use crate::experiment::Experiment;
-use crate::metric::{self, METRICS, Metric};
+use crate::metric::{METRICS, Metric};
 use crate::number::to_f64;
 use crate::record::{Outcome, RunRow};
 use crate::report::table::{GROWS, clean, notes};
@@ -104,11 +104,12 @@ fn runs(rows: &[RunRow]) -> String {
 }
 
 /// Text in a cell of Markdown.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     clean(text).replace('|', "\\|")
 }
 
-fn table(header: &[String], rows: &[Vec<String>]) -> String {
+/// A table of Markdown.
+pub(super) fn table(header: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(header);
     let mut rule = vec!["---".to_owned()];
@@ -119,7 +120,7 @@ fn table(header: &[String], rows: &[Vec<String>]) -> String {
 }
 
 fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: &[Line]) -> String {
-    let shown = metric::usual();
+    let shown = &experiment.metrics;
     let mut header = vec!["arm".to_owned()];
     header.extend(shown.iter().map(|metric| metric.label.to_owned()));
     let mut text = format!("# {}\n\n", clean(&experiment.title));
@@ -135,7 +136,10 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
             if grows && metric.is_percentile() {
                 return Some(GROWS.to_owned());
             }
-            middle(passed, metric).map(|value| metric.show(value))
+            let value = middle(passed, metric);
+            value
+                .filter(|value| !metric.is_beside() || *value > 0.0)
+                .map(|value| metric.show(value))
         };
         cells.extend(shown.iter().map(|metric| show(&metric).unwrap_or_else(|| "-".to_owned())));
         cells
@@ -144,16 +148,16 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
     text.push_str(&table(&header, &arms));
     let seen = |line: &&Line| shown.iter().any(|metric| metric.name == line.metric.name);
     let mut told: Vec<Vec<String>> = Vec::new();
-    for line in lines.iter().filter(seen) {
-        let other = Some(&line.base_arm).filter(|base| *base != baseline);
+    for of_arm in lines.chunk_by(|a, b| (&a.arm, &a.base_arm) == (&b.arm, &b.base_arm)) {
+        let Some(first) = of_arm.first() else { continue };
+        let other = Some(&first.base_arm).filter(|base| *base != baseline);
         let other = other.map(|base| format!(" (`{}`)", cell(base))).unwrap_or_default();
-        let arm = format!("{}{other}", cell(&line.arm));
-        if told.last().and_then(|row| row.first()) != Some(&arm) {
-            told.push(vec![arm]);
-        }
-        if let Some(row) = told.last_mut() {
-            row.push(change(line));
-        }
+        let mut row = vec![format!("{}{other}", cell(&first.arm))];
+        row.extend(shown.iter().map(|metric| {
+            let line = of_arm.iter().find(|line| line.metric.name == metric.name);
+            line.map_or_else(|| "-".to_owned(), change)
+        }));
+        told.push(row);
     }
     if !told.is_empty() {
         append(&mut text, format_args!("\nAgainst `{}` on the same seeds:\n\n", clean(baseline)));
@@ -172,6 +176,10 @@ fn summary(experiment: &Experiment, (rows, baseline): (&[RunRow], &str), lines: 
 }
 
 fn change(line: &Line) -> String {
+    let is_nothing = line.paired.base == 0.0 && line.paired.new == 0.0;
+    if line.metric.is_beside() && is_nothing {
+        return "-".to_owned();
+    }
     let (change, interval) = compare::change_text(&line.paired);
     let verdict = match line.paired.verdict {
         Verdict::Worse => "**worse**",
@@ -221,6 +229,33 @@ mod tests {
     }
 
     #[test]
+    fn the_summary_has_the_metrics_that_the_experiment_names_in_its_order() {
+        let mut rows = mock::rows(2);
+        let mut experiment = experiment();
+        experiment.metrics =
+            ["write_amp", "p999", "fork_p99"].map(|name| crate::metric::find(name).unwrap()).into();
+        for (row, n) in rows.iter_mut().zip(1..) {
+            row.write_latency_ns.p999 = 7_000_000;
+            row.written_bytes.flush = 1_000_000_000_000 * n * n;
+        }
+        experiment.arms[0].name = rows[0].arm.clone();
+        experiment.baseline = rows[0].arm.clone();
+        let made = tables(&experiment, &rows)["summary.md"].clone();
+        let header = "| arm | write ampl. | p99.9 | fork p99 |";
+        assert_eq!(made.lines().filter(|line| *line == header).count(), 2, "{made}");
+        // p99.9 is the same in all rows, write amplification in none, and nothing was forked.
+        let (_, against) = made.split_once("Against ").unwrap();
+        let told: Vec<_> = against.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+        assert!(!told.is_empty(), "{made}");
+        for line in told {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            assert!(cells[1].ends_with('?') || cells[1].contains("**worse**"), "{line}");
+            assert!(cells[2].starts_with("0% ") && cells[2].ends_with("same"), "{line}");
+            assert_eq!(cells[3], "- |", "{line}");
+        }
+    }
+
+    #[test]
     fn runs_that_failed_are_rows_and_no_numbers() {
         let mut rows = mock::rows(1);
         rows.truncate(2);
@@ -228,7 +263,7 @@ mod tests {
         let made = tables(&experiment(), &rows);
         assert!(made["runs.csv"].contains(",fail,"));
         let last = made["arms.csv"].lines().last().unwrap();
-        assert!(last.ends_with(",0,,,,,,,,,,,,,,,,,,,,,"), "{last}");
+        assert!(last.ends_with(&format!(",0{}", ",".repeat(METRICS.len()))), "{last}");
         assert!(made["summary.md"].contains("1 of 2 runs did not pass"));
     }
 }
