@@ -96,7 +96,7 @@ pub enum Command {
     },
     /// Run an experiment's flush policies on sizes alone, at the size that it is about
     Model(model::ModelArgs),
-    /// Probe a disk for some seconds: the [device] table of experiment files that describes it
+    /// Probe a disk for some seconds: the device table of experiment files that describes it
     Calibrate(calibrate::CalibrateArgs),
     /// Run random scenarios with faults against the reference model
     Fuzz(fuzz::FuzzArgs),

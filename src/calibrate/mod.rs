@@ -1,6 +1,6 @@
 //! A short probe of a real disk: the values of the device model that this disk has.
 //!
-//! Each figure is measured by the calls that the engine makes, through the same [`Env`] and so
+//! Each figure is measured by the calls that the engine makes, through the same `Env` and so
 //! through the same page cache, and each is a median of samples with its quartiles. What lies in
 //! the folder at any time is below [`DISK_BYTES_MAX`], and what is written in all is bounded by a
 //! number of samples for each probe as well as by time.

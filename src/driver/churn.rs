@@ -61,7 +61,7 @@ pub(super) enum Step {
 }
 
 impl ChurnTally {
-    pub(super) fn record(&mut self, step: Step, ns: Nanos) {
+    pub(super) fn record(&mut self, step: &Step, ns: Nanos) {
         let histogram = match step {
             Step::Create => &mut self.create,
             Step::Put(_) => &mut self.put,
@@ -107,7 +107,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
     let name = churn.name(visitor);
     let mut begin = driver.env.now();
     let created = driver.db.create_tenants(&[&name]).await?;
-    begin = driver.visited(Step::Create, begin);
+    begin = driver.visited(&Step::Create, begin);
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for tenant in &created {
         for put in 0..churn.key_count {
@@ -116,7 +116,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
             }
             let bytes = churn.fill(visitor, put, (&mut key, &mut value));
             tenant.put(&key, &value, driver.write_options).await?;
-            begin = driver.visited(Step::Put(bytes), begin);
+            begin = driver.visited(&Step::Put(bytes), begin);
         }
     }
     if !driver.is_over() {
@@ -129,7 +129,7 @@ async fn visit<E: Env>(driver: Arc<Driver<E>>, churn: Churn, visitor: u64) -> Re
     }
     begin = driver.env.now();
     driver.db.drop_tenant(&name).await?;
-    driver.visited(Step::Drop, begin);
+    driver.visited(&Step::Drop, begin);
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn move_out<E: Env>(
     let dir = driver.dir.with_file_name(name);
     let begin = driver.env.now();
     let copy = tenant.fork_to(&dir).await?;
-    driver.visited(Step::Move(copy), begin);
+    driver.visited(&Step::Move(copy), begin);
     for file in driver.env.list(&dir).await? {
         driver.env.remove(&dir.join(file)).await?;
     }

@@ -150,10 +150,10 @@ impl<E: Env> Driver<E> {
     }
 
     /// A visitor took a step that began at `begin`; gives back when it ended.
-    pub(super) fn visited(&self, step: Step, begin: Nanos) -> Nanos {
+    pub(super) fn visited(&self, step: &Step, begin: Nanos) -> Nanos {
         let now = self.env.now();
         let mut state = self.state();
-        if let Step::Put(bytes) = &step {
+        if let Step::Put(bytes) = step {
             state.bytes = state.bytes.saturating_add(*bytes);
         }
         if state.stage == Stage::Measured
