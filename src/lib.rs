@@ -8,6 +8,7 @@ pub mod commands;
 pub mod compare;
 pub mod config;
 pub mod driver;
+pub mod estimate;
 pub mod events;
 pub mod experiment;
 pub mod figures;

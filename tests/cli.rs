@@ -144,6 +144,8 @@ fn a_dry_run_and_print_config_write_nothing() {
     let dry = forebay(folder.path(), &["run", "small.toml", "--dry-run"]);
     assert_eq!(dry.status.code(), Some(0));
     assert_eq!(text(&dry.stdout).matches("  seed ").count(), 4, "{}", text(&dry.stdout));
+    let second = text(&dry.stdout).lines().nth(1).unwrap().to_owned();
+    assert!(second.starts_with("about ") && second.contains(" s of one core, "), "{second}");
     let args = ["run", "small.toml", "--print-config", "-s", "device=hdd"];
     let shown = text(&forebay(folder.path(), &args).stdout);
     let line = |key: &str| shown.lines().find(|line| line.starts_with(key)).unwrap().to_owned();

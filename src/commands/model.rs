@@ -79,7 +79,7 @@ pub fn model(global: &Global, args: &ModelArgs) -> Result<(), Stop> {
     }
     if args.grid.dry_run {
         let planned: Vec<Planned<'_>> = job.selected.iter().map(Task::planned).collect();
-        return print::plan(global.format, &job.experiment, &planned, &[]);
+        return print::plan(global.format, &job.experiment, &planned, (&[], None));
     }
     interrupt::listen();
     create_folder(&job.folder).map_err(|error| Stop::usage(one_line(&error)))?;

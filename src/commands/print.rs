@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Stop, say};
 use crate::cli::Format;
 use crate::compare::{self, Terms};
+use crate::estimate::Estimate;
 use crate::experiment::{Experiment, Origin, Resolved};
 use crate::outcome::{RunOutput, Task};
 use crate::record::{LatencyNs, Outcome, RunRow, World};
@@ -119,12 +120,12 @@ impl<'a> Planned<'a> {
     }
 }
 
-/// What would run.
+/// What would run, and about how long that takes with so many jobs.
 pub(super) fn plan(
     format: Format,
     experiment: &Experiment,
     tasks: &[Planned<'_>],
-    scale: &[String],
+    (scale, estimate): (&[String], Option<(Estimate, usize)>),
 ) -> Result<(), Stop> {
     match format {
         Format::Json => {
@@ -137,6 +138,8 @@ pub(super) fn plan(
             json(&serde_json::json!({
                 "schema": "forebay.plan-summary/1", "experiment": experiment.name,
                 "arms": experiment.arms.len(), "runs": tasks.len(),
+                "estimated_s": estimate.map(|(all, _)| all.ns.div_ceil(1_000_000_000)),
+                "unknown_runs": estimate.map(|(all, _)| all.unknown),
             }))?;
         }
         Format::Csv => {
@@ -149,6 +152,9 @@ pub(super) fn plan(
         Format::Human => {
             let world = tasks.first().map_or(World::Sim.name(), |task| task.world);
             let mut text = heading(experiment, world, tasks.len());
+            if let Some((all, jobs)) = estimate {
+                append(&mut text, format_args!("{}\n", all.line(jobs)));
+            }
             text.push_str(&block(scale));
             for task in tasks {
                 append(

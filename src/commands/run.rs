@@ -13,6 +13,7 @@ use super::store::Store;
 use super::{EXIT_FOUND, EXIT_INCOMPLETE, Stop, files, interrupt, pool};
 use crate::cli::{Format, Global, RunArgs};
 use crate::driver::Recording;
+use crate::estimate::{self, Estimate};
 use crate::experiment::Experiment;
 use crate::number::Thousandths;
 use crate::outcome::{RunOutput, Task};
@@ -65,7 +66,8 @@ pub(super) fn run(global: &Global, args: &RunArgs, source: &Source) -> Result<()
         let facts = facts(&job.experiment, &[])?;
         let lines = print::scale_lines(&facts);
         let planned: Vec<Planned<'_>> = job.selected.iter().map(Planned::of_task).collect();
-        return print::plan(global.format, &job.experiment, &planned, &lines);
+        let estimate = Some((job.estimate(), job.threads()));
+        return print::plan(global.format, &job.experiment, &planned, (&lines, estimate));
     }
     job.can_record()?;
     interrupt::listen();
@@ -133,12 +135,34 @@ impl<'a> Job<'a> {
         Ok(Self { global, args, source, experiment, world, plan, selected, folder })
     }
 
-    /// Runs tasks, handing on each output as it comes.
-    fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
+    /// Runs at a time.
+    fn threads(&self) -> usize {
         // Runs on a real disk beside each other would measure each other.
         let default = if self.world == World::Os { 1 } else { pool::processors() };
-        let threads = self.args.grid.jobs.unwrap_or(default);
-        pool::run(self.global, tasks, threads, |task, progress| {
+        self.args.grid.jobs.unwrap_or(default)
+    }
+
+    /// How long the selected runs take; seeds of an arm are alike.
+    fn estimate(&self) -> Estimate {
+        let mut estimate = Estimate::default();
+        let mut last: Option<(&str, Option<u64>)> = None;
+        let mut tasks: Vec<&Task> = self.selected.iter().collect();
+        tasks.sort_by(|a, b| a.arm.cmp(&b.arm));
+        for task in tasks {
+            let known = last.filter(|(arm, _)| *arm == task.arm);
+            let run_ns = known.map_or_else(
+                || estimate::run_ns(&task.config, task.row.seed, self.world),
+                |(_, run_ns)| run_ns,
+            );
+            estimate = estimate.with(run_ns);
+            last = Some((&task.arm, run_ns));
+        }
+        estimate
+    }
+
+    /// Runs tasks, handing on each output as it comes.
+    fn execute(&self, tasks: &[Task], each: impl Fn(RunOutput) + Sync) {
+        pool::run(self.global, tasks, self.threads(), |task, progress| {
             progress.note(&task.arm);
             let output = task.run();
             if self.global.verbose > 0 || output.failure.is_some() {
