@@ -141,7 +141,7 @@ fn a_folder_that_lost_runs_gets_the_same_bytes_back_and_a_changed_row_is_found()
 #[test]
 fn a_dry_run_and_print_config_write_nothing() {
     let folder = folder_with(&[("small.toml", SMALL)]);
-    let dry = forebay(folder.path(), &["run", "small.toml", "--dry-run"]);
+    let dry = forebay(folder.path(), &["run", "small.toml", "--dry-run", "-j", "2"]);
     assert_eq!(dry.status.code(), Some(0));
     assert_eq!(text(&dry.stdout).matches("  seed ").count(), 4, "{}", text(&dry.stdout));
     let second = text(&dry.stdout).lines().nth(1).unwrap().to_owned();
