@@ -29,6 +29,9 @@ const FAILURES_MAX: usize = 50;
 /// Bytes that a page may have before its section of all columns shows less.
 const PAGE_BYTES_MAX: usize = 248_000;
 
+/// How many arms a page has where it cannot hold all, in turn until it fits.
+const ARMS_MAX: [usize; 5] = [64, 48, 32, 20, 12];
+
 const TEMPLATE: &str = include_str!("../../assets/report/report.html");
 const SCRIPT: &str = include_str!("../../assets/report/report.js");
 const TIMELINE_SCRIPT: &str = include_str!("../../assets/report/timeline.js");
@@ -101,6 +104,37 @@ struct Failure<'a> {
 ///
 /// A histogram cannot be decoded, or the template and this file disagree.
 pub fn render(input: &ReportInput) -> Result<String> {
+    let mut page = of_arms(input, &input.rows, None)?;
+    let all = summaries(&input.rows);
+    for arms_max in ARMS_MAX {
+        if page.len() <= PAGE_BYTES_MAX {
+            break;
+        }
+        let kept = best(&all, arms_max, &input.baseline_arm);
+        let rows = input.rows.iter().filter(|row| kept.contains(&row.arm.as_str())).cloned();
+        let fewer = ReportInput { rows: rows.collect(), ..input.clone() };
+        let note = format!(
+            "Of {} arms this page has the best and the baseline, {} in all; the table on the \
+             terminal and tables/arms.csv have every one.",
+            all.len(),
+            kept.len()
+        );
+        page = of_arms(&fewer, &input.rows, Some(note))?;
+    }
+    Ok(page)
+}
+
+/// The arms that rank first, and the baseline.
+fn best<'a>(arms: &'a [ArmSummary], arms_max: usize, baseline: &str) -> Vec<&'a str> {
+    let mut ranked: Vec<&ArmSummary> = arms.iter().collect();
+    ranked.sort_by(|a, b| a.rank(b));
+    let is_baseline = |arm: &ArmSummary| arm.arm == baseline;
+    let kept = ranked.iter().enumerate().filter(|(at, arm)| *at < arms_max || is_baseline(arm));
+    kept.map(|(_, arm)| arm.arm.as_str()).collect()
+}
+
+/// The page of an input with some of its arms; those are compared among `all_rows`.
+fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Result<String> {
     let summaries = summaries(&input.rows);
     let baseline = summaries
         .iter()
@@ -108,7 +142,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         .or_else(|| summaries.first())
         .map_or("", |arm| arm.arm.as_str());
     let first = first_drawn(&summaries, baseline);
-    let headline = Headline::new(&input.rows, &summaries, baseline);
+    let headline = Headline::new(all_rows, &summaries, baseline);
     let mut charts = Charts::new(input, baseline, first)?;
     let in_script = |charts: &Charts| match serde_json::to_string(charts) {
         Ok(json) => Ok(in_script(&json)),
@@ -129,7 +163,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         run_count: input.rows.len(),
         failed_count: failed().count(),
         verdict: table::verdicts(&summaries).join(" "),
-        notes: page_notes(&input.rows),
+        notes: page_notes(&input.rows).into_iter().chain(note).collect(),
         interval_notes: headline.notes(),
         has_growing: summaries.iter().any(|arm| arm.saturated),
         columns: headline::columns(),
@@ -370,6 +404,27 @@ mod tests {
         }
         let page = render(&input).unwrap();
         assert!(page.len() < 250_000, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn of_more_arms_than_fit_the_best_and_the_baseline_are_there_and_the_page_says_so() {
+        let mut input = mock::input(3, 20);
+        let rows = input.rows.clone();
+        for n in 0..8_u64 {
+            input.rows.extend(rows.iter().cloned().map(|mut row| {
+                row.arm = format!("copy-{n}-with-a-long-name/{}", row.arm);
+                row.stall_ns.budget += (n + 1) * 1_000_000_000_000;
+                row
+            }));
+        }
+        input.baseline_arm = input.rows.last().unwrap().arm.clone();
+        let page = render(&input).unwrap();
+        assert!(page.len() < 250_000, "{} bytes", page.len());
+        assert!(page.contains("Of 162 arms this page has the best and the baseline"));
+        let heads = |name: &str| page.contains(&format!("<tr data-arm=\"{name}\""));
+        assert!(heads(&input.baseline_arm.replace('/', "&#x2f;")), "the baseline");
+        assert!(heads(&rows[0].arm.replace('/', "&#x2f;")), "an arm without more stalls");
+        assert!(!heads(&format!("copy-7-with-a-long-name/{}", rows[0].arm).replace('/', "&#x2f;")));
     }
 
     #[test]
