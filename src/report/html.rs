@@ -133,8 +133,10 @@ fn best<'a>(arms: &'a [ArmSummary], arms_max: usize, baseline: &str) -> Vec<&'a 
     kept.map(|(_, arm)| arm.arm.as_str()).collect()
 }
 
-/// The page of an input with some of its arms; those are compared among `all_rows`.
+/// The page of an input with some of its arms. They are compared among `all_rows`, of which what is
+/// said of all runs is said.
 fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Result<String> {
+    let all_arms = summaries(all_rows);
     let summaries = summaries(&input.rows);
     let baseline = summaries
         .iter()
@@ -151,7 +153,7 @@ fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Re
     let mut seeds: Vec<u64> = input.rows.iter().map(|row| row.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    let failed = || input.rows.iter().filter(|row| row.outcome != Outcome::Pass);
+    let failed = || all_rows.iter().filter(|row| row.outcome != Outcome::Pass);
     let mut page = Page {
         title: &input.title,
         question: &input.question,
@@ -160,9 +162,9 @@ fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Re
         baseline,
         worlds: worlds(&input.rows),
         seed_count: seeds.len(),
-        run_count: input.rows.len(),
+        run_count: all_rows.len(),
         failed_count: failed().count(),
-        verdict: table::verdicts(&summaries).join(" "),
+        verdict: table::verdicts(&all_arms).join(" "),
         notes: page_notes(&input.rows).into_iter().chain(note).collect(),
         interval_notes: headline.notes(),
         has_growing: summaries.iter().any(|arm| arm.saturated),
@@ -421,6 +423,7 @@ mod tests {
         let page = render(&input).unwrap();
         assert!(page.len() < 250_000, "{} bytes", page.len());
         assert!(page.contains("Of 162 arms this page has the best and the baseline"));
+        assert!(page.contains(&format!("{0} of {0} runs passed", input.rows.len())));
         let heads = |name: &str| page.contains(&format!("<tr data-arm=\"{name}\""));
         assert!(heads(&input.baseline_arm.replace('/', "&#x2f;")), "the baseline");
         assert!(heads(&rows[0].arm.replace('/', "&#x2f;")), "an arm without more stalls");
