@@ -73,11 +73,16 @@ pub(super) struct Headline<'a> {
 }
 
 impl<'a> Headline<'a> {
-    pub(super) fn new(rows: &'a [RunRow], arms: &'a [ArmSummary], baseline: &'a str) -> Self {
+    /// Of all rows and arms, whatever of them is shown; `shown_count` arms are.
+    pub(super) fn new(
+        (rows, arms): (&'a [RunRow], &'a [ArmSummary]),
+        shown_count: usize,
+        baseline: &'a str,
+    ) -> Self {
         let metrics = COLUMNS.iter().filter_map(metric).collect();
         let lines = compare::arms(rows, baseline, &Terms { metrics, gates: Vec::new() });
         let growing = arms.iter().filter(|arm| arm.saturated).map(|arm| arm.arm.as_str());
-        let has_intervals = arms.len() <= MANY_ARMS;
+        let has_intervals = shown_count <= MANY_ARMS;
         Self { rows, baseline, lines, growing: growing.collect(), has_intervals }
     }
 
@@ -166,7 +171,7 @@ mod tests {
     fn p999(rows: &[RunRow], arm: &str) -> Cell {
         let arms = summaries(rows);
         let of_arm = arms.iter().find(|found| found.arm == arm).unwrap();
-        Headline::new(rows, &arms, "base").cells(of_arm).remove(3)
+        Headline::new((rows, &arms), arms.len(), "base").cells(of_arm).remove(3)
     }
 
     /// Four seeds of the baseline and of an arm that lies so many thousandths above it.
@@ -204,7 +209,7 @@ mod tests {
         }
         assert_eq!(p999(&rows, "new"), Cell { text: "grows".to_owned(), ..Cell::default() });
         let arms = summaries(&rows);
-        let headline = Headline::new(&rows, &arms, "base");
+        let headline = Headline::new((&rows, &arms), arms.len(), "base");
         let note = "offered 117k/s, served 60.0k/s: the queue grows without bound";
         assert_eq!(
             (headline.note(&arms[0]), headline.note(&arms[1])),

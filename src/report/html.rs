@@ -104,8 +104,8 @@ struct Failure<'a> {
 ///
 /// A histogram cannot be decoded, or the template and this file disagree.
 pub fn render(input: &ReportInput) -> Result<String> {
-    let mut page = of_arms(input, &input.rows, None)?;
     let all = summaries(&input.rows);
+    let mut page = of_arms(input, &all, (&input.rows, &all), None)?;
     for arms_max in ARMS_MAX {
         if page.len() <= PAGE_BYTES_MAX {
             break;
@@ -119,7 +119,8 @@ pub fn render(input: &ReportInput) -> Result<String> {
             all.len(),
             kept.len()
         );
-        page = of_arms(&fewer, &input.rows, Some(note))?;
+        let shown = all.iter().filter(|arm| kept.contains(&arm.arm.as_str())).cloned();
+        page = of_arms(&fewer, &shown.collect::<Vec<_>>(), (&input.rows, &all), Some(note))?;
     }
     Ok(page)
 }
@@ -133,18 +134,21 @@ fn best<'a>(arms: &'a [ArmSummary], arms_max: usize, baseline: &str) -> Vec<&'a 
     kept.map(|(_, arm)| arm.arm.as_str()).collect()
 }
 
-/// The page of an input with some of its arms. They are compared among `all_rows`, of which what is
+/// The page of an input, whose arms these are. They are compared among all rows, of which what is
 /// said of all runs is said.
-fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Result<String> {
-    let all_arms = summaries(all_rows);
-    let summaries = summaries(&input.rows);
+fn of_arms(
+    input: &ReportInput,
+    summaries: &[ArmSummary],
+    (all_rows, all_arms): (&[RunRow], &[ArmSummary]),
+    note: Option<String>,
+) -> Result<String> {
     let baseline = summaries
         .iter()
         .find(|arm| arm.arm == input.baseline_arm)
         .or_else(|| summaries.first())
         .map_or("", |arm| arm.arm.as_str());
-    let first = first_drawn(&summaries, baseline);
-    let headline = Headline::new(all_rows, &summaries, baseline);
+    let first = first_drawn(summaries, baseline);
+    let headline = Headline::new((all_rows, all_arms), summaries.len(), baseline);
     let mut charts = Charts::new(input, baseline, first)?;
     let in_script = |charts: &Charts| match serde_json::to_string(charts) {
         Ok(json) => Ok(in_script(&json)),
@@ -164,18 +168,18 @@ fn of_arms(input: &ReportInput, all_rows: &[RunRow], note: Option<String>) -> Re
         seed_count: seeds.len(),
         run_count: all_rows.len(),
         failed_count: failed().count(),
-        verdict: table::verdicts(&all_arms).join(" "),
+        verdict: table::verdicts(all_arms).join(" "),
         notes: page_notes(&input.rows).into_iter().chain(note).collect(),
         interval_notes: headline.notes(),
         has_growing: summaries.iter().any(|arm| arm.saturated),
         columns: headline::columns(),
-        arms: arms(&headline, &summaries, baseline),
+        arms: arms(&headline, summaries, baseline),
         causes: crate::record::ByCause::default().named().map(|(cause, _)| cause),
-        heat: heat::heat(&input.rows, &summaries),
+        heat: heat::heat(&input.rows, summaries),
         failures: failed().take(FAILURES_MAX).map(failure).collect(),
         params: params(&input.rows),
         tenths: tenths(input),
-        classes: detail::classes(&input.rows, &summaries),
+        classes: detail::classes(&input.rows, summaries),
         all_columns: String::new(),
         data: in_script(&charts)?,
         style: STYLE,

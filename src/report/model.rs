@@ -68,7 +68,8 @@ pub fn render(rows: &[ModelRow]) -> String {
     text
 }
 
-fn budget(row: &ModelRow) -> f64 {
+/// The budget of a row, of which its bytes are shares.
+pub(crate) fn budget(row: &ModelRow) -> f64 {
     match row.params.get("budget_bytes") {
         Some(crate::record::Param::Integer(bytes)) => to_f64(*bytes).max(1.0),
         _ => f64::NAN,

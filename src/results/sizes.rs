@@ -8,8 +8,8 @@ use super::tables::{cell, table};
 use crate::model::row::ModelRow;
 use crate::number::{bytes, digits, to_f64};
 use crate::output::{OutputError, Result};
-use crate::record::{Outcome, Param};
-use crate::report::model::csv;
+use crate::record::Outcome;
+use crate::report::model::{budget, csv};
 use crate::stats::location::median;
 use crate::text::append;
 
@@ -95,17 +95,11 @@ pub fn markdown(rows: &[ModelRow]) -> String {
     text
 }
 
-fn budget(row: &ModelRow) -> f64 {
-    match row.params.get("budget_bytes") {
-        Some(Param::Integer(bytes)) => to_f64(*bytes).max(1.0),
-        _ => f64::NAN,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::number::Thousandths;
+    use crate::record::Param;
 
     fn row(arm: &str, seed: u64, cost: u64) -> ModelRow {
         let mut row =
